@@ -1,0 +1,87 @@
+//! The entities as the data plane reads them: typed views of stored, validated documents.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A pointer to another entity.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ForeignKey {
+    /// Id of the entity.
+    pub id: String,
+}
+
+/// A Kong Service.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+pub struct Service {
+    pub id: String,
+    pub name: Option<String>,
+    pub enabled: bool,
+    pub protocol: String,
+    pub host: String,
+    pub port: u16,
+    pub path: Option<String>,
+    pub retries: u32,
+    /// Milliseconds.
+    pub connect_timeout: u64,
+    /// Milliseconds.
+    pub write_timeout: u64,
+    /// Milliseconds.
+    pub read_timeout: u64,
+    pub tls_verify: Option<bool>,
+    pub ca_certificates: Option<Vec<String>>,
+}
+
+/// A Kong Route.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+pub struct Route {
+    pub id: String,
+    pub name: Option<String>,
+    pub protocols: Vec<String>,
+    pub methods: Option<Vec<String>>,
+    pub hosts: Option<Vec<String>>,
+    pub paths: Option<Vec<String>>,
+    pub headers: Option<BTreeMap<String, Vec<String>>>,
+    pub snis: Option<Vec<String>>,
+    pub https_redirect_status_code: u16,
+    pub regex_priority: i64,
+    pub strip_path: bool,
+    pub preserve_host: bool,
+    pub request_buffering: bool,
+    pub response_buffering: bool,
+    pub service: Option<ForeignKey>,
+}
+
+/// A Kong Consumer.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+pub struct Consumer {
+    pub id: String,
+    pub username: Option<String>,
+    pub custom_id: Option<String>,
+}
+
+/// A Kong ACL group membership.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+pub struct Acl {
+    pub id: String,
+    pub group: String,
+    pub consumer: ForeignKey,
+}
+
+/// A Kong Plugin: an instance of a plugin on a scope.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+pub struct PluginEntity {
+    pub id: String,
+    pub name: String,
+    pub enabled: bool,
+    pub config: Value,
+    pub service: Option<ForeignKey>,
+    pub route: Option<ForeignKey>,
+    pub consumer: Option<ForeignKey>,
+}

@@ -1,0 +1,128 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+/// A message body in either direction: bytes in memory, a hyper stream, or any other stream.
+pub enum Body {
+    /// No body; for a response this is `Content-Length: 0`.
+    Empty,
+    /// One piece held in memory; `None` once it was taken.
+    Full(Option<Bytes>),
+    /// A body that hyper is still reading from a peer.
+    Incoming(hyper::body::Incoming),
+    /// Any other stream.
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The peer broke the connection or the framing.
+    #[error("failed to read message body")]
+    Read(#[from] hyper::Error),
+    /// The peer sent nothing for too long.
+    #[error("timed out reading message body")]
+    Timeout,
+    /// More bytes than allowed.
+    #[error("message body exceeds {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit that was crossed.
+        limit_bytes: usize,
+    },
+}
+
+/// A body was larger than the caller allows, or could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TooLarge {
+    /// More than the allowed bytes.
+    #[error("message body exceeds the limit")]
+    Limit,
+    /// Reading failed.
+    #[error("failed to read message body")]
+    Read(#[from] BodyError),
+}
+
+impl Body {
+    /// A body of bytes in memory.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::Empty } else { Self::Full(Some(bytes)) }
+    }
+
+    /// Reads the whole body, at most `limit_bytes`.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the limit is crossed (the rest is left unread) or the peer fails.
+    pub async fn collect(self, limit_bytes: usize) -> Result<Bytes, TooLarge> {
+        use http_body_util::BodyExt as _;
+        let limited = http_body_util::Limited::new(self, limit_bytes);
+        match limited.collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) => match error.downcast::<BodyError>() {
+                Ok(error) => Err(TooLarge::Read(*error)),
+                Err(_) => Err(TooLarge::Limit),
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Empty => "Body(empty)",
+            Self::Full(_) => "Body(in memory)",
+            Self::Incoming(_) | Self::Stream(_) => "Body(stream)",
+        })
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Empty
+    }
+}
+
+impl From<hyper::body::Incoming> for Body {
+    fn from(incoming: hyper::body::Incoming) -> Self {
+        Self::Incoming(incoming)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(context).map_err(BodyError::Read)
+            }
+            Self::Stream(stream) => stream.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Everything between a socket and an `http::Request`: listeners, TLS, the HTTP/1 framing guard, the
+//! upstream connection pool and graceful drain. It knows no route, no token and no configuration entity.
+
+mod body;
+mod service;
+
+pub use body::{Body, BodyError, TooLarge};
+pub use service::{Connection, HttpService, Rejection, Scheme};
+pub mod client;
+pub mod server;
+
+/// A boxed future, `Send` so that the scheduler stays one switch.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,74 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+
+use crate::client::Pool;
+use crate::{Body, BoxFuture};
+
+/// The scheme of a connection to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain TCP.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What is known of the connection a request came in on.
+#[derive(Clone)]
+pub struct Connection {
+    /// The TCP peer.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Plain or TLS.
+    pub scheme: Scheme,
+    /// Server name of the TLS handshake, lower case.
+    pub server_name: Option<Arc<str>>,
+    /// The upstream pool of the thread that serves this connection.
+    pub pool: Arc<Pool>,
+    /// The request was handed over inside this process, not read from a socket.
+    pub in_process: bool,
+}
+
+/// A request that was refused before it reached the service.
+pub struct Rejection {
+    /// The status to answer.
+    pub status: StatusCode,
+    /// Why, for the log; never shown to the peer.
+    pub reason: &'static str,
+    /// What could be read of the head: request line and headers parsed so far, if they were sound.
+    pub head: Option<http::request::Parts>,
+}
+
+/// Something that answers requests: a listener's handler, and the in-process door of jumper, issuer
+/// and Admin API. Dropping the future cancels the request.
+pub trait HttpService: Send + Sync {
+    /// Answers one request. Failures are responses.
+    fn call<'a>(
+        &'a self,
+        request: Request<Body>,
+        connection: &'a Connection,
+    ) -> BoxFuture<'a, Response<Body>>;
+
+    /// The body and headers for a request that the framing guard refused; the connection closes after it.
+    fn reject(&self, rejection: &Rejection, connection: &Connection) -> Response<Body> {
+        let _ = connection;
+        let text = rejection.status.canonical_reason().unwrap_or_default();
+        let mut response = Response::new(Body::full(text));
+        *response.status_mut() = rejection.status;
+        response
+    }
+}

@@ -1,0 +1,2 @@
+//! The o28m executable.
+fn main() {}
