@@ -1,1 +1,2 @@
+//! Development tasks.
 fn main() {}
