@@ -1,2 +1,20 @@
-//! The o28m executable.
-fn main() {}
+//! The `o28m` program: parses the command line and runs one subcommand.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use o28m::cli::{Cli, Command};
+use o28m::{command, exit, up};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::code(match &cli.command {
+        Command::Up(options) => o28m::block_on(up::run(options)),
+        Command::Serve(options) => o28m::block_on(command::serve::run(options)),
+        Command::Migrate(options) => o28m::block_on(command::migrate::run(options)),
+        Command::Keys(options) => command::keys::run(options),
+        Command::Htpasswd(options) => command::htpasswd::run(options),
+        Command::Config(options) => command::config::run(options),
+        Command::Version(options) => command::version::run(options),
+    })
+}

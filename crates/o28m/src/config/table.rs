@@ -1,0 +1,307 @@
+//! Every setting of the process, declared once: the loader, `config check`, `config explain`,
+//! `config schema` and the reference in `docs/configuration.md` are all made from this table.
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// `true`/`false`, also `on`/`off` as Kong writes them.
+    Boolean,
+    /// A whole number in a range, both ends included.
+    Integer(i64, i64),
+    /// A duration such as `500ms`, `5s` or `2m`; a bare number is seconds.
+    Duration,
+    /// `address:port`, `:port`, or `off`.
+    Listen,
+    /// Comma separated texts; an array in the file.
+    List,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Comma separated words out of these.
+    SomeOf(&'static [&'static str]),
+    /// A path in the file system.
+    Path,
+}
+
+/// One setting.
+pub struct Setting {
+    /// Dotted path, as in the file.
+    pub key: &'static str,
+    /// What it accepts.
+    pub kind: Kind,
+    /// Used when nothing sets it; empty means unset.
+    pub default: &'static str,
+    /// Environment variables of the replaced products that set it, strongest first.
+    pub compat: &'static [&'static str],
+    /// Never printed; `<key>_file` names a file that holds it.
+    pub secret: bool,
+    /// One or two sentences for `config explain` and the reference.
+    pub doc: &'static str,
+}
+
+const fn setting(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Setting {
+    Setting { key, kind, default, compat: &[], secret: false, doc }
+}
+
+impl Setting {
+    const fn compat(mut self, names: &'static [&'static str]) -> Self {
+        self.compat = names;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// The roles one process can have.
+pub const ROLES: &[&str] = &["proxy", "admin", "jumper", "issuer", "identity"];
+
+/// The plugins this build executes; `plugins.enabled` may list any of them.
+pub const PLUGINS: &str = "jwt-keycloak,acl,request-transformer,request-size-limiting";
+
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+
+/// All settings, grouped by section.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "node.roles",
+        Kind::SomeOf(ROLES),
+        "proxy,admin,jumper,issuer,identity",
+        "Parts of the platform this process runs.",
+    ),
+    setting("node.zone", Kind::Text, "default", "Name of the zone this gateway belongs to.")
+        .compat(&["JUMPER_ZONE_NAME"]),
+    setting(
+        "node.worker_threads",
+        Kind::Integer(0, 1024),
+        "0",
+        "Threads of the data plane, each with its own listener socket and upstream pool; 0 is one per core.",
+    )
+    .compat(&["KONG_NGINX_WORKER_PROCESSES"]),
+    setting(
+        "node.shutdown_delay",
+        Kind::Duration,
+        "0s",
+        "After SIGTERM: time during which readiness is already false but connections are still accepted.",
+    ),
+    setting(
+        "node.drain_timeout",
+        Kind::Duration,
+        "60s",
+        "After the shutdown delay: time for requests in flight to finish.",
+    ),
+    setting("log.level", Kind::OneOf(LEVELS), "info", "Least severe level that is logged."),
+    setting(
+        "log.format",
+        Kind::OneOf(&["auto", "json", "text"]),
+        "auto",
+        "Log lines on standard error: json, text, or text on a terminal and json elsewhere.",
+    ),
+    setting(
+        "log.access",
+        Kind::Path,
+        "",
+        "Where the proxy's JSON access log goes: a file, /dev/stdout, or unset for none.",
+    )
+    .compat(&["KONG_PROXY_ACCESS_LOG"]),
+    setting(
+        "database.url",
+        Kind::Text,
+        "sqlite:///var/lib/o28m/o28m.db",
+        "SQLite file (sqlite:///path) or PostgreSQL (postgres://user:password@host:port/database?sslmode=prefer).",
+    )
+    .secret(),
+    setting(
+        "database.schema",
+        Kind::Text,
+        "o28m",
+        "PostgreSQL schema of our tables; never public, so that tables of a former Kong or Keycloak stay untouched.",
+    ),
+    setting("database.pool_max", Kind::Integer(1, 1000), "16", "Database connections at most."),
+    setting("database.connect_timeout", Kind::Duration, "5s", "Limit for getting a connection."),
+    setting(
+        "database.migrations",
+        Kind::OneOf(&["auto", "off"]),
+        "auto",
+        "auto creates and extends the tables at start; off only checks them.",
+    ),
+    setting(
+        "sync.poll_interval",
+        Kind::Duration,
+        "5s",
+        "How often a replica looks for changes when no notification arrives.",
+    )
+    .compat(&["KONG_DB_UPDATE_FREQUENCY"]),
+    setting(
+        "sync.strict",
+        Kind::Boolean,
+        "false",
+        "Answer an Admin API write only after this node's data plane has applied it.",
+    ),
+    setting("proxy.listen", Kind::Listen, "0.0.0.0:8000", "Plain HTTP listener of the proxy."),
+    setting("proxy.tls_listen", Kind::Listen, "off", "TLS listener of the proxy."),
+    setting(
+        "proxy.tls.cert",
+        Kind::Path,
+        "",
+        "PEM certificate chain of the TLS listener; without it a self-signed one is made at start.",
+    )
+    .compat(&["KONG_SSL_CERT"]),
+    setting("proxy.tls.key", Kind::Path, "", "PEM private key of the TLS listener.")
+        .compat(&["KONG_SSL_CERT_KEY"]),
+    setting(
+        "proxy.trusted_ips",
+        Kind::List,
+        "",
+        "Addresses or CIDR blocks whose X-Forwarded-* headers and client address header are believed.",
+    )
+    .compat(&["KONG_TRUSTED_IPS"]),
+    setting(
+        "proxy.real_ip_header",
+        Kind::Text,
+        "X-Real-IP",
+        "Header from which a trusted peer's client address is taken.",
+    )
+    .compat(&["KONG_REAL_IP_HEADER"]),
+    setting(
+        "proxy.real_ip_recursive",
+        Kind::Boolean,
+        "false",
+        "Skip trusted addresses from the right when reading that header.",
+    )
+    .compat(&["KONG_REAL_IP_RECURSIVE"]),
+    setting(
+        "upstream.tls.verify",
+        Kind::Boolean,
+        "true",
+        "Verify upstream certificates of services that do not set tls_verify.",
+    )
+    .compat(&["KONG_NGINX_PROXY_PROXY_SSL_VERIFY"]),
+    setting(
+        "plugins.enabled",
+        Kind::List,
+        PLUGINS,
+        "Plugins that may be configured; a plugin this build does not execute is an error.",
+    ),
+    setting(
+        "jwt.blocked_issuers",
+        Kind::List,
+        "",
+        "Issuers whose tokens jwt-keycloak refuses on every route.",
+    )
+    .compat(&["JWT_KEYCLOAK_BLOCKED_ISSUERS"]),
+    setting(
+        "admin.listen",
+        Kind::Listen,
+        "127.0.0.1:8001",
+        "Listener of the gateway's Admin API; without admin.htpasswd_file only loopback is accepted.",
+    ),
+    setting(
+        "admin.htpasswd_file",
+        Kind::Path,
+        "",
+        "Users of the Admin API (htpasswd format); read again when it changes.",
+    ),
+    setting("status.listen", Kind::Listen, "0.0.0.0:8100", "Listener of /status and /status/ready."),
+    setting("metrics.listen", Kind::Listen, "0.0.0.0:9542", "Listener of the Prometheus metrics."),
+    setting("metrics.path", Kind::Text, "/metrics", "The only path of the metrics listener."),
+    setting("jumper.listen", Kind::Listen, "127.0.0.1:8080", "Listener of the token gateway."),
+    setting(
+        "jumper.issuer_url",
+        Kind::Text,
+        "http://127.0.0.1:8000/auth/realms",
+        "Prefix of the iss claim in gateway tokens, without the realm.",
+    )
+    .compat(&["JUMPER_ISSUER_URL"]),
+    setting(
+        "jumper.internet_facing_zones",
+        Kind::List,
+        "space,canis,aries",
+        "Zones whose consumers come from the internet.",
+    )
+    .compat(&["JUMPER_INTERNET_FACING_ZONES"]),
+    setting("issuer.listen", Kind::Listen, "127.0.0.1:8081", "Listener of the issuer."),
+    setting("issuer.base_path", Kind::Text, "/api/v1", "Path prefix of the issuer's short routes.")
+        .compat(&["API_BASE_PATH"]),
+    setting(
+        "issuer.path_prefix",
+        Kind::Text,
+        "",
+        "Inserted after the host in discovery documents, such as /spacegate.",
+    )
+    .compat(&["PATH_PREFIX"]),
+    setting(
+        "issuer.public_url",
+        Kind::Text,
+        "",
+        "Issuer URL without the realm; wins over X-Forwarded-Host, which clients can set.",
+    ),
+    setting(
+        "keys.provider",
+        Kind::OneOf(&["database", "directory"]),
+        "database",
+        "Where the gateway's signing keys live.",
+    ),
+    setting(
+        "keys.dir",
+        Kind::Path,
+        "",
+        "Directory with {next-,,prev-}tls.{crt,key,kid}, as the rotated Kubernetes secret is mounted.",
+    )
+    .compat(&["CERT_MOUNT_PATH"]),
+    setting(
+        "keys.reload_interval",
+        Kind::Duration,
+        "10s",
+        "How often signing keys are read again.",
+    )
+    .compat(&["CERT_UPDATE_INTERVAL"]),
+    setting("identity.listen", Kind::Listen, "0.0.0.0:8180", "Listener of the identity provider.")
+        .compat(&[]),
+    setting(
+        "identity.management_listen",
+        Kind::Listen,
+        "0.0.0.0:9000",
+        "Listener of the identity provider's health and metrics; never expose it.",
+    ),
+    setting(
+        "identity.relative_path",
+        Kind::Text,
+        "/auth",
+        "Path under which the identity provider is served.",
+    )
+    .compat(&["KC_HTTP_RELATIVE_PATH"]),
+    setting(
+        "identity.hostname",
+        Kind::Text,
+        "",
+        "Public URL of the identity provider, or only its host name; unset takes it from each request.",
+    )
+    .compat(&["KC_HOSTNAME"]),
+    setting(
+        "identity.proxy_headers",
+        Kind::OneOf(&["off", "xforwarded"]),
+        "off",
+        "Believe X-Forwarded-* on the identity provider's listener.",
+    )
+    .compat(&["KC_PROXY_HEADERS"]),
+    setting(
+        "identity.admin_user",
+        Kind::Text,
+        "",
+        "Administrator made in the master realm when there is none yet.",
+    )
+    .compat(&["KC_BOOTSTRAP_ADMIN_USERNAME", "KEYCLOAK_ADMIN"]),
+    setting("identity.admin_password", Kind::Text, "", "Password of that administrator.")
+        .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
+        .secret(),
+];
+
+/// The setting of that key.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}

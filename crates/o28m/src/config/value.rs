@@ -1,0 +1,95 @@
+//! Parsing of single values.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::table::Kind;
+
+/// The items of a comma separated list, trimmed, without empty ones.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" => Some(true),
+        "false" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => number,
+        "" | "s" => number.checked_mul(1000)?,
+        "m" => number.checked_mul(60_000)?,
+        "h" => number.checked_mul(3_600_000)?,
+        _ => return None,
+    };
+    Some(Duration::from_millis(millis))
+}
+
+/// `Ok(None)` for a listener that is off.
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, ()> {
+    if matches!(text, "" | "off" | "0") {
+        return Ok(None);
+    }
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|_| ())?;
+        return Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)));
+    }
+    let text = text.replace("localhost:", "127.0.0.1:");
+    text.parse().map(Some).map_err(|_| ())
+}
+
+/// What is wrong with `text` as a value of `kind`; `None` when nothing is.
+pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
+    let unknown = |known: &[&str]| format!("expected one of: {}", known.join(", "));
+    match kind {
+        Kind::Text | Kind::List | Kind::Path => None,
+        Kind::Boolean => boolean(text).is_none().then(|| "expected true or false".to_owned()),
+        Kind::Integer(low, high) => match text.parse::<i64>() {
+            Ok(number) if (low..=high).contains(&number) => None,
+            _ => Some(format!("expected a whole number from {low} to {high}")),
+        },
+        Kind::Duration => duration(text)
+            .is_none()
+            .then(|| "expected a duration such as 500ms, 5s or 2m".to_owned()),
+        Kind::Listen => listen(text)
+            .is_err()
+            .then(|| "expected address:port, :port or off".to_owned()),
+        Kind::OneOf(known) => (!known.contains(&text)).then(|| unknown(known)),
+        Kind::SomeOf(known) => {
+            list(text).any(|item| !known.contains(&item)).then(|| unknown(known))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in [("500ms", 500), ("5", 5000), ("5s", 5000), ("2m", 120_000)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "5 s", "-1s", "5d", "99999999999999999999s"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn listeners_can_be_off() {
+        assert_eq!(listen("off"), Ok(None));
+        assert_eq!(listen("0"), Ok(None));
+        assert_eq!(listen(":80"), Ok(Some(SocketAddr::from(([0, 0, 0, 0], 80)))));
+        assert_eq!(listen("localhost:80"), Ok(Some(SocketAddr::from(([127, 0, 0, 1], 80)))));
+        assert_eq!(listen("[::1]:80").unwrap().unwrap().port(), 80);
+        assert_eq!(listen("example.com:80"), Err(()));
+        assert_eq!(listen("1.2.3.4:99999"), Err(()));
+    }
+}

@@ -1,0 +1,56 @@
+//! Exit codes and the one place that prints why a command failed.
+
+use std::process::ExitCode;
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// It could not be done: exit 1.
+    Error(anyhow::Error),
+    /// It was asked for something meaningless: exit 2, as for wrong usage.
+    Usage(anyhow::Error),
+    /// A check found something: exit 3.
+    CheckFailed(String),
+    /// It would destroy something without `--force`: exit 4.
+    WouldOverwrite(String),
+    /// A state with a code of its own, such as those of `migrate list`.
+    State(u8),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// What a command returns.
+pub type Outcome = Result<(), Failure>;
+
+/// Prints the reason of a failure to standard error and gives the exit code.
+#[must_use]
+pub fn code(outcome: Outcome) -> ExitCode {
+    let (code, text) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Error(error)) => (1, chain(&error)),
+        Err(Failure::Usage(error)) => (2, chain(&error)),
+        Err(Failure::CheckFailed(text)) => (3, text),
+        Err(Failure::WouldOverwrite(text)) => (4, text),
+        Err(Failure::State(code)) => return ExitCode::from(code),
+    };
+    crate::terminal::error(&text);
+    ExitCode::from(code)
+}
+
+/// The error and its causes on one line, without causes that repeat the text before them.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
