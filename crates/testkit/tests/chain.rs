@@ -1,0 +1,164 @@
+//! A consumer's call through the whole chain, configured as a control plane configures it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use o28m_jose::{Algorithm, CompactJws, JwkSet, VerifyingKey};
+use o28m_testkit::{Platform, Upstream, on_every_database};
+use serde_json::{Value, json};
+
+const CLIENT: &str = "eni--hyperion--shop";
+
+/// Creates the consumer's client in realm `default` and gives its token.
+async fn consumer_token(platform: &Platform) -> String {
+    let admin = platform.realm_admin().await;
+    let client = json!({
+        "clientId": CLIENT, "name": CLIENT, "enabled": true, "fullScopeAllowed": false,
+        "serviceAccountsEnabled": true, "standardFlowEnabled": false, "secret": "topsecret",
+        "protocolMappers": [{
+            "name": "Client ID", "protocol": "openid-connect",
+            "protocolMapper": "oidc-usersessionmodel-note-mapper",
+            "config": {
+                "user.session.note": "clientId", "id.token.claim": "true",
+                "access.token.claim": "true", "userinfo.token.claim": "false",
+                "claim.name": "clientId", "jsonType.label": "String",
+            },
+        }],
+    });
+    let url = platform.iris("/admin/realms/default/clients");
+    let _ = admin.json("POST", &url, client).await.expect(201);
+    platform.token("default", CLIENT, "topsecret").await
+}
+
+/// Writes the objects of one real route, call by call as the control plane does.
+async fn real_route(platform: &Platform, provider: &str) {
+    let put = async |path: &str, body: Value| {
+        let _ = platform.admin("PUT", path, body).await.expect(200);
+    };
+    let jumper = json!({
+        "enabled": true, "name": "shop-orders-v1", "host": "localhost", "path": "/proxy",
+        "port": 8080, "protocol": "http", "tags": ["env--dev", "route--shop-orders-v1"],
+    });
+    let reply = platform.admin("PUT", "/services/shop-orders-v1", jumper).await.expect(200);
+    let route = json!({
+        "name": "shop-orders-v1", "paths": ["/shop/orders/v1"], "preserve_host": false,
+        "protocols": ["http", "https"], "request_buffering": true, "response_buffering": true,
+        "https_redirect_status_code": 426, "service": {"id": reply.json()["id"]},
+        "tags": ["env--dev", "route--shop-orders-v1"],
+    });
+    put("/routes/shop-orders-v1", route).await;
+    put(&format!("/consumers/{CLIENT}"), json!({"custom_id": CLIENT, "username": "", "tags": []})).await;
+    let acls = format!("/consumers/{CLIENT}/acls");
+    let _ = platform.admin("POST", &acls, json!({"group": CLIENT})).await.expect(201);
+    let plugins = [
+        ("94de6976-4bc9-4dc6-bab6-9a16794d41d5", "jwt-keycloak", json!({
+            "allowed_iss": [platform.iris("/realms/default")], "consumer_match": true,
+            "consumer_match_claim": "azp", "consumer_match_claim_custom_id": true,
+            "consumer_match_ignore_not_found": false,
+        })),
+        ("dd040ebc-47bc-4e9d-9323-f170abd5f9ea", "acl", json!({
+            "allow": [CLIENT], "deny": [], "hide_groups_header": false,
+        })),
+        ("5ad4f40f-4139-4bde-b9f8-731ea6ec2e19", "request-transformer", json!({
+            "add": {"headers": ["environment:dev", "realm:default"]},
+            "append": {"headers": [
+                format!("remote_api_url:{provider}/api"), "api_base_path:/api",
+                "access_token_forwarding:false",
+                format!("jumper_config:{}", STANDARD.encode(
+                    json!({"oauth": {CLIENT: {"scopes": "read write"}}}).to_string()
+                )),
+            ]},
+            "remove": {"headers": ["consumer-token"]},
+            "rename": {},
+            "replace": {"headers": [
+                "environment:dev", "realm:default",
+                "Authorization:$(headers['consumer-token'] or headers['Authorization'])",
+            ]},
+        })),
+    ];
+    for (id, name, config) in plugins {
+        let body = json!({
+            "enabled": true, "name": name, "config": config, "protocols": ["http"],
+            "route": {"name": "shop-orders-v1"},
+            "tags": ["env--dev", format!("plugin--{name}"), "route--shop-orders-v1", "consumer--none"],
+        });
+        put(&format!("/routes/shop-orders-v1/plugins/{id}"), body).await;
+    }
+    platform.applied().await;
+}
+
+/// Verifies a One Token by `kid` against the issuer's published keys, as a provider does.
+async fn verified(platform: &Platform, token: &str) -> Value {
+    let jws = CompactJws::parse(token).unwrap();
+    let header: Value = serde_json::from_slice(&jws.header).unwrap();
+    let claims: Value = serde_json::from_slice(&jws.payload).unwrap();
+    let discovery = format!("{}/.well-known/openid-configuration", claims["iss"].as_str().unwrap());
+    let discovery = platform.http.get(&discovery).await.expect(200).json();
+    assert_eq!(discovery["issuer"], claims["iss"]);
+    let jwks = platform.http.get(discovery["jwks_uri"].as_str().unwrap()).await.expect(200);
+    let keys: JwkSet = serde_json::from_slice(&jwks.body).unwrap();
+    let key = keys.by_kid(header["kid"].as_str().unwrap()).unwrap();
+    let key = VerifyingKey::from_jwk(key, Algorithm::RS256).unwrap();
+    key.verify(jws.signing_input.as_bytes(), &jws.signature).unwrap();
+    claims
+}
+
+on_every_database! {
+    async fn the_provider_receives_a_verifiable_one_token(platform: Platform) {
+        let provider = Upstream::ok();
+        let token = consumer_token(&platform).await;
+        real_route(&platform, &provider.url()).await;
+
+        let url = platform.gateway("/shop/orders/v1/items/7?full=1");
+        let client = platform.http.bearer(&token);
+        let _ = client.get(&url).await.expect(200);
+
+        let received = provider.take();
+        let [request] = received.as_slice() else { panic!("{} requests", received.len()) };
+        assert_eq!(request.uri(), "/api/items/7?full=1");
+        let header = |name: &str| {
+            request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned()
+        };
+        for control in ["remote_api_url", "api_base_path", "jumper_config", "x-consumer-id"] {
+            assert_eq!(header(control), "", "{control} must not reach the provider");
+        }
+        assert_eq!(header("x-origin-zone"), "zone1");
+        assert_eq!(header("x-origin-stargate"), platform.gateway(""));
+        assert_eq!(header("realm"), "default");
+
+        let one_token = header("authorization");
+        let one_token = one_token.strip_prefix("Bearer ").unwrap();
+        let claims = verified(&platform, one_token).await;
+        let incoming = CompactJws::parse(&token).unwrap();
+        let incoming: Value = serde_json::from_slice(&incoming.payload).unwrap();
+        assert_eq!(claims, json!({
+            "typ": "Bearer", "azp": "stargate", "sub": incoming["sub"], "operation": "GET",
+            "clientId": CLIENT, "originZone": "zone1", "originStargate": platform.gateway(""),
+            "requestPath": "/api/items/7", "env": "dev", "scope": "read write",
+            "iss": format!("{}/default", platform.credential("ISSUER_URL")),
+            "exp": incoming["exp"], "iat": incoming["iat"],
+        }));
+    }
+}
+
+on_every_database! {
+    async fn clients_cannot_steer_the_token_gateway(platform: Platform) {
+        let provider = Upstream::ok();
+        let stranger = Upstream::ok();
+        let token = consumer_token(&platform).await;
+        real_route(&platform, &provider.url()).await;
+        let routing = json!([{"remoteApiUrl": stranger.url(), "realm": "default"}]).to_string();
+        let client = platform
+            .http
+            .bearer(&token)
+            .with("routing_config", &STANDARD.encode(routing))
+            .with("remote_api_url", &stranger.url())
+            .with("issuer", "https://evil.example.com")
+            .with("x-consumer-id", "someone-else");
+        let _ = client.get(&platform.gateway("/shop/orders/v1")).await.expect(200);
+        assert!(stranger.take().is_empty());
+        let received = provider.take();
+        assert_eq!(received.len(), 1);
+        assert!(!received[0].headers().contains_key("issuer"));
+        assert!(!received[0].headers().contains_key("x-consumer-id"));
+    }
+}
