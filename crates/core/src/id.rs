@@ -12,7 +12,9 @@ const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst
 pub fn uuid_v4(rng: &dyn Rng) -> String {
     let mut bytes = [0_u8; 16];
     rng.fill(&mut bytes);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 /// A version-5 (name based, SHA-1) UUID of `name` in `namespace`.

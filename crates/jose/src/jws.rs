@@ -73,15 +73,30 @@ mod tests {
     #[test]
     fn splits_into_three_decoded_parts() {
         let token = CompactJws::parse("e30.e30.AQ").unwrap();
-        assert_eq!((token.header.as_slice(), token.payload.as_slice()), (&b"{}"[..], &b"{}"[..]));
-        assert_eq!((token.signature.as_slice(), token.signing_input), (&[1][..], "e30.e30"));
+        assert_eq!(
+            (token.header.as_slice(), token.payload.as_slice()),
+            (&b"{}"[..], &b"{}"[..])
+        );
+        assert_eq!(
+            (token.signature.as_slice(), token.signing_input),
+            (&[1][..], "e30.e30")
+        );
     }
 
     #[test]
     fn names_what_is_malformed() {
         assert_eq!(CompactJws::parse("e30.e30").unwrap_err(), Malformed::Parts);
-        assert_eq!(CompactJws::parse("e30.e30.AQ.AQ").unwrap_err(), Malformed::Parts);
-        assert_eq!(CompactJws::parse("e3=.e30.AQ").unwrap_err(), Malformed::Encoding);
-        assert_eq!(CompactJws::parse("e30.e30.A").unwrap_err(), Malformed::Signature);
+        assert_eq!(
+            CompactJws::parse("e30.e30.AQ.AQ").unwrap_err(),
+            Malformed::Parts
+        );
+        assert_eq!(
+            CompactJws::parse("e3=.e30.AQ").unwrap_err(),
+            Malformed::Encoding
+        );
+        assert_eq!(
+            CompactJws::parse("e30.e30.A").unwrap_err(),
+            Malformed::Signature
+        );
     }
 }

@@ -68,8 +68,7 @@ impl SigningKey {
                 Ok(der.map_err(failed)?.as_ref().to_vec())
             }
             "EC" => {
-                let signing =
-                    ecdsa_signing(algorithm).ok_or(KeyError::Generation(algorithm))?;
+                let signing = ecdsa_signing(algorithm).ok_or(KeyError::Generation(algorithm))?;
                 let document = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
                 Ok(document.map_err(failed)?.as_ref().to_vec())
             }
@@ -88,7 +87,8 @@ impl SigningKey {
     ) -> Result<Self, KeyError> {
         let unusable = KeyError::PrivateKey(algorithm);
         let private = if let Some(encoding) = rsa_encoding(algorithm) {
-            let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) else {
+            let Ok(pair) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der))
+            else {
                 return Err(unusable);
             };
             if pair.public_modulus_len() < 256 {
@@ -100,7 +100,11 @@ impl SigningKey {
         } else {
             return Err(unusable);
         };
-        Ok(Self { kid: kid.into(), algorithm, private })
+        Ok(Self {
+            kid: kid.into(),
+            algorithm,
+            private,
+        })
     }
 
     /// A key pair from PEM text: PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`).
@@ -127,7 +131,11 @@ impl SigningKey {
     ) -> Result<Self, KeyError> {
         let hash = hmac_hash(algorithm).ok_or(KeyError::PrivateKey(algorithm))?;
         let private = Private::Hmac(hmac::Key::new(hash, secret));
-        Ok(Self { kid: kid.into(), algorithm, private })
+        Ok(Self {
+            kid: kid.into(),
+            algorithm,
+            private,
+        })
     }
 
     /// The key id that tokens signed by this key name.
@@ -151,7 +159,10 @@ impl SigningKey {
             Private::Rsa(pair, encoding) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 // Fails only when the buffer has another length than the modulus, which it has not.
-                if pair.sign(*encoding, &SystemRandom::new(), message, &mut signature).is_err() {
+                if pair
+                    .sign(*encoding, &SystemRandom::new(), message, &mut signature)
+                    .is_err()
+                {
                     signature.clear();
                 }
                 signature
@@ -173,7 +184,8 @@ impl SigningKey {
             return hmac::verify(key, message, signature).map_err(|_| SignatureInvalid);
         }
         let key = VerifyingKey::from_jwk(&self.public_jwk(), self.algorithm);
-        key.map_err(|_| SignatureInvalid)?.verify(message, signature)
+        key.map_err(|_| SignatureInvalid)?
+            .verify(message, signature)
     }
 
     /// The public half as DER SubjectPublicKeyInfo; empty for symmetric keys.
@@ -184,7 +196,8 @@ impl SigningKey {
             Private::Ec(pair) => pair.public_key().as_der().ok(),
             Private::Hmac(_) => None,
         };
-        der.map(|der: PublicKeyX509Der<'_>| der.as_ref().to_vec()).unwrap_or_default()
+        der.map(|der: PublicKeyX509Der<'_>| der.as_ref().to_vec())
+            .unwrap_or_default()
     }
 
     /// The public half as a JWK with `kid`, `kty`, `alg` and `use`; no key members if symmetric.
@@ -218,7 +231,10 @@ impl SigningKey {
 }
 
 enum Public {
-    Rsa(&'static signature::RsaParameters, PublicKeyComponents<Vec<u8>>),
+    Rsa(
+        &'static signature::RsaParameters,
+        PublicKeyComponents<Vec<u8>>,
+    ),
     Ec(UnparsedPublicKey<Vec<u8>>, usize),
 }
 
@@ -242,14 +258,20 @@ impl VerifyingKey {
     pub fn from_jwk(jwk: &Jwk, algorithm: Algorithm) -> Result<Self, KeyError> {
         let unusable = || KeyError::Jwk(algorithm);
         let member = |value: &Option<String>| {
-            value.as_deref().and_then(from_base64url).ok_or_else(unusable)
+            value
+                .as_deref()
+                .and_then(from_base64url)
+                .ok_or_else(unusable)
         };
         let key_type = jwk.kty.as_deref().unwrap_or("RSA");
         if key_type != algorithm.key_type() {
             return Err(unusable());
         }
         let public = if let Some(parameters) = rsa_parameters(algorithm) {
-            let components = PublicKeyComponents { n: member(&jwk.n)?, e: member(&jwk.e)? };
+            let components = PublicKeyComponents {
+                n: member(&jwk.n)?,
+                e: member(&jwk.e)?,
+            };
             Public::Rsa(parameters, components)
         } else {
             let (verification, length) = ecdsa_verification(algorithm).ok_or_else(unusable)?;
@@ -276,7 +298,9 @@ impl VerifyingKey {
     /// [`SignatureInvalid`], also for ES signatures of another length than r‖s.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureInvalid> {
         let verified = match &self.public {
-            Public::Rsa(parameters, components) => components.verify(parameters, message, signature),
+            Public::Rsa(parameters, components) => {
+                components.verify(parameters, message, signature)
+            }
             Public::Ec(_, length) if signature.len() != *length => return Err(SignatureInvalid),
             Public::Ec(key, _) => key.verify(message, signature),
         };
@@ -287,7 +311,9 @@ impl VerifyingKey {
 /// SHA-1 of `bytes`: only for certificate thumbprints (`x5t`) and legacy formats.
 #[must_use]
 pub(crate) fn sha1(bytes: &[u8]) -> Vec<u8> {
-    digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()
+    digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes)
+        .as_ref()
+        .to_vec()
 }
 
 /// SHA-256 of `bytes`.
@@ -364,13 +390,19 @@ mod tests {
 
     #[test]
     fn every_asymmetric_algorithm_round_trips_through_its_jwk() {
-        for algorithm in Algorithm::ALL.into_iter().filter(|it| it.key_type() != "oct") {
+        for algorithm in Algorithm::ALL
+            .into_iter()
+            .filter(|it| it.key_type() != "oct")
+        {
             let der = SigningKey::generate_pkcs8(algorithm).unwrap();
             let key = SigningKey::from_pkcs8("k", algorithm, &der).unwrap();
             let signature = key.sign(b"message");
             let public = VerifyingKey::from_jwk(&key.public_jwk(), algorithm).unwrap();
             assert!(public.verify(b"message", &signature).is_ok(), "{algorithm}");
-            assert!(public.verify(b"massage", &signature).is_err(), "{algorithm}");
+            assert!(
+                public.verify(b"massage", &signature).is_err(),
+                "{algorithm}"
+            );
             assert!(public.verify(b"message", &[]).is_err(), "{algorithm}");
         }
     }
@@ -378,7 +410,9 @@ mod tests {
     #[test]
     fn a_public_key_never_verifies_as_a_symmetric_secret() {
         let der = SigningKey::generate_pkcs8(Algorithm::RS256).unwrap();
-        let jwk = SigningKey::from_pkcs8("k", Algorithm::RS256, &der).unwrap().public_jwk();
+        let jwk = SigningKey::from_pkcs8("k", Algorithm::RS256, &der)
+            .unwrap()
+            .public_jwk();
         assert!(VerifyingKey::from_jwk(&jwk, Algorithm::HS256).is_err());
         assert!(VerifyingKey::from_jwk(&jwk, Algorithm::ES256).is_err());
     }

@@ -75,7 +75,10 @@ impl Slots {
         let next = self.next.as_ref().filter(|slot| {
             active.as_ref() != Some(&slot.kid) && previous.as_ref() != Some(&slot.kid)
         });
-        let older = self.previous.as_ref().filter(|slot| active.as_ref() != Some(&slot.kid));
+        let older = self
+            .previous
+            .as_ref()
+            .filter(|slot| active.as_ref() != Some(&slot.kid));
         let keys = [next, self.active.as_ref(), older]
             .into_iter()
             .flatten()
@@ -84,3 +87,37 @@ impl Slots {
         JwkSet { keys }
     }
 }
+
+/// A key set ready for use: the parsed signing key and the published JWK Set of the same slots.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    /// The slots it was made of.
+    pub slots: Slots,
+    /// The key that signs; `None` where no slot holds a usable private key.
+    pub signing: Option<SigningKey>,
+    /// What is published.
+    pub jwk_set: JwkSet,
+    /// Changes when another key signs, so that caches of signed tokens start anew.
+    pub epoch: u64,
+}
+
+impl KeyRing {
+    /// Parses `slots`. The epoch follows `previous` and rises only when the signing key is another.
+    #[must_use]
+    pub fn new(slots: Slots, previous: Option<&Self>) -> Self {
+        let signing = slots.signing().and_then(|slot| slot.signing_key().ok());
+        let kid = |key: &Option<SigningKey>| key.as_ref().map(|key| key.kid().to_owned());
+        let epoch = previous.map_or(1, |previous| {
+            previous.epoch + u64::from(kid(&previous.signing) != kid(&signing))
+        });
+        Self {
+            jwk_set: slots.jwk_set(),
+            slots,
+            signing,
+            epoch,
+        }
+    }
+}
+
+/// The current key ring of the process, swapped as a whole when keys are read again.
+pub type SharedKeys = std::sync::Arc<arc_swap::ArcSwap<KeyRing>>;

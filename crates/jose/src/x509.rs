@@ -44,14 +44,19 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`], distinguishing text without PEM, other DER, and keys that are not RSA.
     pub fn from_pem(pem: &str) -> Result<Self, CertificateError> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| CertificateError::Pem)?;
+        let der =
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| CertificateError::Pem)?;
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| CertificateError::Parse)?;
         let info = parsed.public_key();
         let Ok(PublicKey::RSA(key)) = info.parsed() else {
             return Err(CertificateError::NotRsa);
         };
         let unsigned = |bytes: &[u8]| -> Vec<u8> {
-            bytes.iter().copied().skip_while(|byte| *byte == 0).collect()
+            bytes
+                .iter()
+                .copied()
+                .skip_while(|byte| *byte == 0)
+                .collect()
         };
         Ok(Self {
             spki: info.raw.to_vec(),
@@ -126,15 +131,22 @@ pub fn self_signed(
     subject_alternative_names: &[&str],
     not_after_year: i32,
 ) -> Result<SelfSigned, CertificateError> {
-    let names: Vec<String> = subject_alternative_names.iter().map(|&name| name.to_owned()).collect();
+    let names: Vec<String> = subject_alternative_names
+        .iter()
+        .map(|&name| name.to_owned())
+        .collect();
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.to_vec()));
     let pair = KeyPair::try_from(&der).map_err(CertificateError::Create)?;
     let mut params = CertificateParams::new(names).map_err(CertificateError::Create)?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(not_after_year, 1, 1);
-    let certificate = params.self_signed(&pair).map_err(CertificateError::Create)?;
+    let certificate = params
+        .self_signed(&pair)
+        .map_err(CertificateError::Create)?;
     Ok(SelfSigned {
         certificate_pem: certificate.pem(),
         certificate_der: certificate.der().to_vec(),
@@ -145,7 +157,9 @@ pub fn self_signed(
 /// The DER of the first private key in `pem`, PKCS#8 or PKCS#1.
 #[must_use]
 pub fn private_key_der(pem: &str) -> Option<Vec<u8>> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok().map(|key| key.secret_der().to_vec())
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .ok()
+        .map(|key| key.secret_der().to_vec())
 }
 
 #[cfg(test)]
@@ -167,8 +181,14 @@ mod tests {
 
     #[test]
     fn garbage_is_named() {
-        assert!(matches!(Certificate::from_pem("x"), Err(CertificateError::Pem)));
+        assert!(matches!(
+            Certificate::from_pem("x"),
+            Err(CertificateError::Pem)
+        ));
         let block = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(Certificate::from_pem(block), Err(CertificateError::Parse)));
+        assert!(matches!(
+            Certificate::from_pem(block),
+            Err(CertificateError::Parse)
+        ));
     }
 }

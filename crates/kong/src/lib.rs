@@ -6,6 +6,8 @@
 mod entity;
 mod typed;
 
-pub use entity::{Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity};
+pub use entity::{
+    Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity,
+};
 
 pub use typed::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};

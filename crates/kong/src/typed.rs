@@ -14,7 +14,10 @@ pub struct ForeignKey {
 
 /// A Kong Service.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
 pub struct Service {
     pub id: String,
     pub name: Option<String>,
@@ -36,7 +39,10 @@ pub struct Service {
 
 /// A Kong Route.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
 pub struct Route {
     pub id: String,
     pub name: Option<String>,
@@ -57,7 +63,10 @@ pub struct Route {
 
 /// A Kong Consumer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
 pub struct Consumer {
     pub id: String,
     pub username: Option<String>,
@@ -66,7 +75,10 @@ pub struct Consumer {
 
 /// A Kong ACL group membership.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
 pub struct Acl {
     pub id: String,
     pub group: String,
@@ -75,7 +87,10 @@ pub struct Acl {
 
 /// A Kong Plugin: an instance of a plugin on a scope.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[expect(missing_docs, reason = "the fields are Kong's, described in its Admin API reference")]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
 pub struct PluginEntity {
     pub id: String,
     pub name: String,

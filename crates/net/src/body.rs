@@ -48,7 +48,11 @@ impl Body {
     /// A body of bytes in memory.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        if bytes.is_empty() { Self::Empty } else { Self::Full(Some(bytes)) }
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Full(Some(bytes))
+        }
     }
 
     /// Reads the whole body, at most `limit_bytes`.
@@ -101,9 +105,9 @@ impl http_body::Body for Body {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Incoming(incoming) => {
-                Pin::new(incoming).poll_frame(context).map_err(BodyError::Read)
-            }
+            Self::Incoming(incoming) => Pin::new(incoming)
+                .poll_frame(context)
+                .map_err(BodyError::Read),
             Self::Stream(stream) => stream.as_mut().poll_frame(context),
         }
     }

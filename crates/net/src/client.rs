@@ -140,3 +140,11 @@ impl Pool {
         todo!()
     }
 }
+
+/// Splits an absolute `http` or `https` URL into where to connect and the origin-form path with query.
+/// The default port is filled in; user info and fragments are refused.
+#[must_use]
+pub fn parse_url(url: &str) -> Option<(Target, String)> {
+    let _ = url;
+    todo!()
+}

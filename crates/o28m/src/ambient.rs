@@ -9,9 +9,14 @@ use o28m_core::{Ambient, Clock, Rng, Timestamp};
 struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clock"
+    )]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
@@ -30,5 +35,8 @@ impl Rng for SystemRng {
 /// The operating system's clock and random source.
 #[must_use]
 pub fn system() -> Ambient {
-    Ambient { clock: Arc::new(SystemClock), rng: Arc::new(SystemRng(SystemRandom::new())) }
+    Ambient {
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(SystemRng(SystemRandom::new())),
+    }
 }

@@ -15,6 +15,8 @@ pub mod up;
 /// # Errors
 /// Those of the command, or when the operating system refuses threads.
 pub fn block_on(command: impl Future<Output = exit::Outcome>) -> exit::Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(command)
 }

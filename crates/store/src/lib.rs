@@ -4,6 +4,9 @@
 //! One mechanism serves every kind of object: the declaration of a kind (its unique keys, its
 //! references, its tags) is handed in with each write and enforced by the database.
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -67,8 +70,33 @@ pub struct Record {
     pub id: String,
     /// See [`Object::owner`].
     pub owner: String,
+    /// Position in the change log of the write that made this state; for optimistic locking.
+    pub version: i64,
     /// See [`Object::body`].
     pub body: Value,
+}
+
+/// One step of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Creates the object; its id and keys must be free.
+    Insert(Object),
+    /// Replaces an existing object.
+    Update {
+        /// The new state; kind and id say which object.
+        object: Object,
+        /// Refuse with [`Error::Conflict`] unless the stored state is of this version.
+        if_version: Option<i64>,
+    },
+    /// Creates or replaces.
+    Upsert(Object),
+    /// Deletes the object and, by cascade, those that point to it. Deleting nothing is no error.
+    Delete {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+    },
 }
 
 /// Which objects to list. Order is by id, or by key value when `by_key` is set.
@@ -210,11 +238,21 @@ pub enum Error {
         /// Kind of an object that points to it.
         by: String,
     },
+    /// The object to update does not exist, or was changed since it was read.
+    #[error("{kind} {id} was changed or deleted meanwhile")]
+    Conflict {
+        /// Kind of the object.
+        kind: String,
+        /// Its id.
+        id: String,
+    },
     /// The database cannot be reached or refuses service; try again later.
     #[error("database is unavailable")]
     Unavailable(#[source] sqlx::Error),
     /// The tables are missing, incomplete or from a newer version.
-    #[error("database schema {found} does not fit this program, which needs {needed}: run `o28m migrate up`")]
+    #[error(
+        "database schema {found} does not fit this program, which needs {needed}: run `o28m migrate up`"
+    )]
     Schema {
         /// What the database has, 0 for nothing.
         found: i64,
@@ -227,4 +265,227 @@ pub enum Error {
     /// The settings are wrong.
     #[error("invalid database URL: {0}")]
     Url(String),
+}
+
+/// State of the tables compared with this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationState {
+    /// No tables yet.
+    Empty,
+    /// Fits.
+    Current,
+    /// Additive changes are due: `up`.
+    Outdated,
+    /// Contracting changes are due: `finish`.
+    Pending,
+    /// Written by a newer, still compatible release.
+    Newer,
+}
+
+/// A step of `o28m migrate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationStep {
+    /// Creates the tables of an empty database; does nothing on a current one.
+    Bootstrap,
+    /// Applies additive changes (and creates the tables of an empty database).
+    Up,
+    /// Applies contracting changes.
+    Finish,
+}
+
+/// Everything of some kinds at one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Everything {
+    /// The version it is consistent with.
+    pub version: i64,
+    /// The objects, ordered by kind and id.
+    pub records: Vec<Record>,
+}
+
+/// A database connection pool with the change feed. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {}
+
+impl Store {
+    /// Connects, creating a SQLite file that does not exist, and starts listening for changes.
+    /// Tables are neither created nor checked.
+    ///
+    /// # Errors
+    /// [`Error::Url`], [`Error::Unavailable`].
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let _ = settings;
+        todo!()
+    }
+
+    /// Ends the feed and closes every connection.
+    pub async fn close(&self) {
+        todo!()
+    }
+
+    /// Compares the tables with this program.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn migration_state(&self) -> Result<MigrationState, Error> {
+        todo!()
+    }
+
+    /// Applies a step under a lock that other processes wait for; gives the state after it.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] when the tables are of an incompatible newer version.
+    pub async fn migrate(&self, step: MigrationStep) -> Result<MigrationState, Error> {
+        let _ = step;
+        todo!()
+    }
+
+    /// Applies all steps in one transaction, or none; gives the version after it.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`], [`Error::DuplicateId`], [`Error::ReferenceMissing`],
+    /// [`Error::Referenced`], [`Error::Conflict`], [`Error::Unavailable`], [`Error::Failed`].
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves all or nothing.
+    pub async fn write(&self, steps: Vec<Write>) -> Result<i64, Error> {
+        let _ = steps;
+        todo!()
+    }
+
+    /// The object of that id.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn get(&self, kind: &str, id: &str) -> Result<Option<Record>, Error> {
+        let _ = (kind, id);
+        todo!()
+    }
+
+    /// The object of that key value.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn get_by_key(
+        &self,
+        kind: &str,
+        owner: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<Option<Record>, Error> {
+        let _ = (kind, owner, key, value);
+        todo!()
+    }
+
+    /// A page of objects.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn list(&self, query: &Query<'_>) -> Result<Vec<Record>, Error> {
+        let _ = query;
+        todo!()
+    }
+
+    /// How many objects [`Store::list`] would give without `after`, `skip` and `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn count(&self, query: &Query<'_>) -> Result<u64, Error> {
+        let _ = query;
+        todo!()
+    }
+
+    /// Tagged objects ordered by tag, kind and id: with `tag`, only those of that tag; after the given
+    /// triple, exclusive.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn tagged(
+        &self,
+        tag: Option<&str>,
+        after: Option<&Tagged>,
+        limit: u32,
+    ) -> Result<Vec<Tagged>, Error> {
+        let _ = (tag, after, limit);
+        todo!()
+    }
+
+    /// Every object of these kinds, with the version they are consistent with.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn everything(&self, kinds: &[&str]) -> Result<Everything, Error> {
+        let _ = kinds;
+        todo!()
+    }
+
+    /// The newest version in the database.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn version(&self) -> Result<i64, Error> {
+        todo!()
+    }
+
+    /// What changed after `version`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn changes_since(&self, version: i64) -> Result<Changes, Error> {
+        let _ = version;
+        todo!()
+    }
+
+    /// Announces the newest version known: by own writes at once, by other processes' writes through
+    /// PostgreSQL notifications, and by polling every [`Settings::poll_interval`].
+    #[must_use]
+    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<i64> {
+        todo!()
+    }
+
+    /// Whether the last exchange with the database worked; never waits.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        todo!()
+    }
+
+    /// Writes a session, replacing one of the same id.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn put_session(&self, session: &Session) -> Result<(), Error> {
+        let _ = session;
+        todo!()
+    }
+
+    /// A session that has not expired at `now_s`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn session(
+        &self,
+        owner: &str,
+        id: &str,
+        now_s: i64,
+    ) -> Result<Option<Session>, Error> {
+        let _ = (owner, id, now_s);
+        todo!()
+    }
+
+    /// Deletes a session; true when there was one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn delete_session(&self, owner: &str, id: &str) -> Result<bool, Error> {
+        let _ = (owner, id);
+        todo!()
+    }
+
+    /// Deletes sessions that expired before `now_s`, a bounded number at a time; gives how many.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn expire_sessions(&self, now_s: i64) -> Result<u64, Error> {
+        let _ = now_s;
+        todo!()
+    }
 }

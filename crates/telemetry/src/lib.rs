@@ -1,1 +1,3 @@
-//! telemetry
+//! Log format and metric registry.
+
+pub mod metrics;

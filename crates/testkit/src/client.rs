@@ -52,7 +52,9 @@ impl Reply {
     /// A header's first value as text; empty when absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// Asserts the status and returns the reply.
@@ -68,7 +70,10 @@ impl Reply {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { pool: Pool::new(), headers: HeaderMap::new() }
+        Self {
+            pool: Pool::new(),
+            headers: HeaderMap::new(),
+        }
     }
 }
 
@@ -78,7 +83,9 @@ impl Client {
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
         let name: HeaderName = name.parse().unwrap();
-        client.headers.insert(name, HeaderValue::from_str(value).unwrap());
+        client
+            .headers
+            .insert(name, HeaderValue::from_str(value).unwrap());
         client
     }
 
@@ -113,11 +120,19 @@ impl Client {
         let host = HeaderValue::from_str(&format!("{}:{}", target.host, target.port)).unwrap();
         request.headers_mut().entry("host").or_insert(host);
         let second = Duration::from_secs(1);
-        let timeouts = Timeouts { connect: second * 5, write: second * 30, read: second * 30 };
+        let timeouts = Timeouts {
+            connect: second * 5,
+            write: second * 30,
+            read: second * 30,
+        };
         let response = self.pool.send(&target, request, &timeouts).await?;
         let (parts, body) = response.into_parts();
         let body = body.collect(BODY_BYTES_MAX).await.unwrap();
-        Ok(Reply { status: parts.status, headers: parts.headers, body })
+        Ok(Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        })
     }
 
     /// Sends a request and reads the whole answer.
@@ -126,7 +141,9 @@ impl Client {
     /// When no answer arrives.
     pub async fn send(&self, method: &str, url: &str, body: impl Into<Bytes>) -> Reply {
         let method = method.parse().unwrap();
-        self.try_send(method, url, body).await.unwrap_or_else(|error| panic!("{url}: {error:?}"))
+        self.try_send(method, url, body)
+            .await
+            .unwrap_or_else(|error| panic!("{url}: {error:?}"))
     }
 
     /// GET.
@@ -136,7 +153,9 @@ impl Client {
 
     /// A request with a JSON body.
     pub async fn json(&self, method: &str, url: &str, body: Value) -> Reply {
-        self.with("content-type", "application/json").send(method, url, body.to_string()).await
+        self.with("content-type", "application/json")
+            .send(method, url, body.to_string())
+            .await
     }
 
     /// POST of a form.

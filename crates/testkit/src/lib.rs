@@ -28,7 +28,10 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(tokio::time::Instant::now() < deadline, "gave up waiting for {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "gave up waiting for {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

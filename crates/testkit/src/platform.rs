@@ -61,8 +61,12 @@ impl Platform {
     ) -> Self {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let mut command: BTreeMap<String, String> = settings.iter().map(owned).collect();
-        command.entry("node.worker_threads".to_owned()).or_insert("1".to_owned());
-        command.entry("log.level".to_owned()).or_insert("warn".to_owned());
+        command
+            .entry("node.worker_threads".to_owned())
+            .or_insert("1".to_owned());
+        command
+            .entry("log.level".to_owned())
+            .or_insert("warn".to_owned());
         if let Some(url) = &database_url {
             command.insert("database.url".to_owned(), url.clone());
         }
@@ -70,10 +74,19 @@ impl Platform {
             data_dir: dir.path().to_owned(),
             ports: Ports::Any,
             zone: "zone1".to_owned(),
-            sources: Sources { file: None, environment: BTreeMap::new(), command },
+            sources: Sources {
+                file: None,
+                environment: BTreeMap::new(),
+                command,
+            },
         };
         let running = up::start(options, o28m::ambient::system()).await.unwrap();
-        Self { running, dir, http: Client::default(), database_url }
+        Self {
+            running,
+            dir,
+            http: Client::default(),
+            database_url,
+        }
     }
 
     /// Stops the platform and starts it again on the same data.
@@ -81,7 +94,12 @@ impl Platform {
     /// # Panics
     /// When requests in flight do not finish, or it does not start again.
     pub async fn restart(self) -> Self {
-        let Self { running, dir, database_url, .. } = self;
+        let Self {
+            running,
+            dir,
+            database_url,
+            ..
+        } = self;
         let Running { platform, .. } = running;
         assert!(platform.shutdown().await);
         Self::start_in(dir, database_url, &[]).await
@@ -94,8 +112,15 @@ impl Platform {
     pub async fn replica(&self) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let credentials = "credentials.env";
-        std::fs::copy(self.dir.path().join(credentials), dir.path().join(credentials)).unwrap();
-        assert!(self.database_url.is_some(), "replicas need a database server");
+        std::fs::copy(
+            self.dir.path().join(credentials),
+            dir.path().join(credentials),
+        )
+        .unwrap();
+        assert!(
+            self.database_url.is_some(),
+            "replicas need a database server"
+        );
         Self::start_in(dir, self.database_url.clone(), &[]).await
     }
 
@@ -120,7 +145,9 @@ impl Platform {
     /// A request to the gateway's Admin API with its credentials.
     pub async fn admin(&self, method: &str, path: &str, body: Value) -> Reply {
         let user = self.credential("GATEWAY_ADMIN_USERNAME");
-        let client = self.http.basic(user, self.credential("GATEWAY_ADMIN_PASSWORD"));
+        let client = self
+            .http
+            .basic(user, self.credential("GATEWAY_ADMIN_PASSWORD"));
         let url = format!("{}{path}", self.credential("GATEWAY_ADMIN_URL"));
         if body.is_null() {
             client.send(method, &url, "").await
@@ -157,14 +184,21 @@ impl Platform {
     /// A token of client `rover`, which may use the Admin API through the proxy.
     pub async fn rover_token(&self) -> String {
         let id = self.credential("ROVER_CLIENT_ID");
-        self.token("rover", id, self.credential("ROVER_CLIENT_SECRET")).await
+        self.token("rover", id, self.credential("ROVER_CLIENT_SECRET"))
+            .await
     }
 
     /// Makes a service and a route of that name to an upstream, and waits until it is live.
     pub async fn route(&self, name: &str, upstream: &str, route: Value) {
         let service = format!("/services/{name}");
-        let _ = self.admin("PUT", &service, json!({"url": upstream})).await.expect(200);
-        let _ = self.admin("PUT", &format!("{service}/routes/{name}"), route).await.expect(200);
+        let _ = self
+            .admin("PUT", &service, json!({"url": upstream}))
+            .await
+            .expect(200);
+        let _ = self
+            .admin("PUT", &format!("{service}/routes/{name}"), route)
+            .await
+            .expect(200);
         self.applied().await;
     }
 

@@ -19,5 +19,7 @@ pub async fn raw(url: &str, bytes: &[u8]) -> String {
         let _reset = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     };
-    tokio::time::timeout(crate::PATIENCE, talk).await.expect("the server closes the connection")
+    tokio::time::timeout(crate::PATIENCE, talk)
+        .await
+        .expect("the server closes the connection")
 }

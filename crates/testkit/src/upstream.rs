@@ -52,19 +52,29 @@ impl Upstream {
     pub fn start(script: impl Fn(&Received) -> Response<Bytes> + Send + Sync + 'static) -> Self {
         let listener = Listener::bind("upstream", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.address();
-        let service =
-            Arc::new(Service { script: Box::new(script), received: Mutex::default() });
+        let service = Arc::new(Service {
+            script: Box::new(script),
+            received: Mutex::default(),
+        });
         let stop = CancellationToken::new();
         let serving = serve(
             listener,
             service.clone(),
             Pool::new(),
-            HeadLimits { head_bytes_max: 1024 * 1024, line_bytes_max: 512 * 1024, lines_max: 1000 },
+            HeadLimits {
+                head_bytes_max: 1024 * 1024,
+                line_bytes_max: 512 * 1024,
+                lines_max: 1000,
+            },
             stop.clone(),
             stop.clone(),
         );
         tokio::spawn(serving);
-        Self { address, service, _stop: stop.drop_guard() }
+        Self {
+            address,
+            service,
+            _stop: stop.drop_guard(),
+        }
     }
 
     /// An upstream that always answers 200 with an empty body.

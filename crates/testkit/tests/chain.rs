@@ -38,7 +38,10 @@ async fn real_route(platform: &Platform, provider: &str) {
         "enabled": true, "name": "shop-orders-v1", "host": "localhost", "path": "/proxy",
         "port": 8080, "protocol": "http", "tags": ["env--dev", "route--shop-orders-v1"],
     });
-    let reply = platform.admin("PUT", "/services/shop-orders-v1", jumper).await.expect(200);
+    let reply = platform
+        .admin("PUT", "/services/shop-orders-v1", jumper)
+        .await
+        .expect(200);
     let route = json!({
         "name": "shop-orders-v1", "paths": ["/shop/orders/v1"], "preserve_host": false,
         "protocols": ["http", "https"], "request_buffering": true, "response_buffering": true,
@@ -46,34 +49,53 @@ async fn real_route(platform: &Platform, provider: &str) {
         "tags": ["env--dev", "route--shop-orders-v1"],
     });
     put("/routes/shop-orders-v1", route).await;
-    put(&format!("/consumers/{CLIENT}"), json!({"custom_id": CLIENT, "username": "", "tags": []})).await;
+    put(
+        &format!("/consumers/{CLIENT}"),
+        json!({"custom_id": CLIENT, "username": "", "tags": []}),
+    )
+    .await;
     let acls = format!("/consumers/{CLIENT}/acls");
-    let _ = platform.admin("POST", &acls, json!({"group": CLIENT})).await.expect(201);
+    let _ = platform
+        .admin("POST", &acls, json!({"group": CLIENT}))
+        .await
+        .expect(201);
     let plugins = [
-        ("94de6976-4bc9-4dc6-bab6-9a16794d41d5", "jwt-keycloak", json!({
-            "allowed_iss": [platform.iris("/realms/default")], "consumer_match": true,
-            "consumer_match_claim": "azp", "consumer_match_claim_custom_id": true,
-            "consumer_match_ignore_not_found": false,
-        })),
-        ("dd040ebc-47bc-4e9d-9323-f170abd5f9ea", "acl", json!({
-            "allow": [CLIENT], "deny": [], "hide_groups_header": false,
-        })),
-        ("5ad4f40f-4139-4bde-b9f8-731ea6ec2e19", "request-transformer", json!({
-            "add": {"headers": ["environment:dev", "realm:default"]},
-            "append": {"headers": [
-                format!("remote_api_url:{provider}/api"), "api_base_path:/api",
-                "access_token_forwarding:false",
-                format!("jumper_config:{}", STANDARD.encode(
-                    json!({"oauth": {CLIENT: {"scopes": "read write"}}}).to_string()
-                )),
-            ]},
-            "remove": {"headers": ["consumer-token"]},
-            "rename": {},
-            "replace": {"headers": [
-                "environment:dev", "realm:default",
-                "Authorization:$(headers['consumer-token'] or headers['Authorization'])",
-            ]},
-        })),
+        (
+            "94de6976-4bc9-4dc6-bab6-9a16794d41d5",
+            "jwt-keycloak",
+            json!({
+                "allowed_iss": [platform.iris("/realms/default")], "consumer_match": true,
+                "consumer_match_claim": "azp", "consumer_match_claim_custom_id": true,
+                "consumer_match_ignore_not_found": false,
+            }),
+        ),
+        (
+            "dd040ebc-47bc-4e9d-9323-f170abd5f9ea",
+            "acl",
+            json!({
+                "allow": [CLIENT], "deny": [], "hide_groups_header": false,
+            }),
+        ),
+        (
+            "5ad4f40f-4139-4bde-b9f8-731ea6ec2e19",
+            "request-transformer",
+            json!({
+                "add": {"headers": ["environment:dev", "realm:default"]},
+                "append": {"headers": [
+                    format!("remote_api_url:{provider}/api"), "api_base_path:/api",
+                    "access_token_forwarding:false",
+                    format!("jumper_config:{}", STANDARD.encode(
+                        json!({"oauth": {CLIENT: {"scopes": "read write"}}}).to_string()
+                    )),
+                ]},
+                "remove": {"headers": ["consumer-token"]},
+                "rename": {},
+                "replace": {"headers": [
+                    "environment:dev", "realm:default",
+                    "Authorization:$(headers['consumer-token'] or headers['Authorization'])",
+                ]},
+            }),
+        ),
     ];
     for (id, name, config) in plugins {
         let body = json!({
@@ -91,14 +113,22 @@ async fn verified(platform: &Platform, token: &str) -> Value {
     let jws = CompactJws::parse(token).unwrap();
     let header: Value = serde_json::from_slice(&jws.header).unwrap();
     let claims: Value = serde_json::from_slice(&jws.payload).unwrap();
-    let discovery = format!("{}/.well-known/openid-configuration", claims["iss"].as_str().unwrap());
+    let discovery = format!(
+        "{}/.well-known/openid-configuration",
+        claims["iss"].as_str().unwrap()
+    );
     let discovery = platform.http.get(&discovery).await.expect(200).json();
     assert_eq!(discovery["issuer"], claims["iss"]);
-    let jwks = platform.http.get(discovery["jwks_uri"].as_str().unwrap()).await.expect(200);
+    let jwks = platform
+        .http
+        .get(discovery["jwks_uri"].as_str().unwrap())
+        .await
+        .expect(200);
     let keys: JwkSet = serde_json::from_slice(&jwks.body).unwrap();
     let key = keys.by_kid(header["kid"].as_str().unwrap()).unwrap();
     let key = VerifyingKey::from_jwk(key, Algorithm::RS256).unwrap();
-    key.verify(jws.signing_input.as_bytes(), &jws.signature).unwrap();
+    key.verify(jws.signing_input.as_bytes(), &jws.signature)
+        .unwrap();
     claims
 }
 

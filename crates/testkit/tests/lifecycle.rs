@@ -43,18 +43,28 @@ async fn a_second_platform_on_the_same_directory_is_refused() {
         zone: "zone1".to_owned(),
         sources: Default::default(),
     };
-    let error = o28m::up::start(options, o28m::ambient::system()).await.err().unwrap();
-    assert!(error.to_string().contains("is in use by another o28m"), "{error}");
+    let error = o28m::up::start(options, o28m::ambient::system())
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("is in use by another o28m"),
+        "{error}"
+    );
 }
 
 /// Two gateway processes on one database: a change on one is live on the other within a second, and
 /// no request of a constant load through both fails meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_reach_the_other_replica_without_a_failed_request() {
-    let Some(first) = Platform::start(Database::Postgres).await else { return };
+    let Some(first) = Platform::start(Database::Postgres).await else {
+        return;
+    };
     let second = first.replica().await;
     let provider = Upstream::ok();
-    first.route("load", &provider.url(), json!({"paths": ["/load"]})).await;
+    first
+        .route("load", &provider.url(), json!({"paths": ["/load"]}))
+        .await;
     second.applied().await;
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -83,9 +93,15 @@ async fn changes_reach_the_other_replica_without_a_failed_request() {
             _ => (format!("r{round}"), &second, &first),
         };
         let service = format!("/services/{name}");
-        let _ = writer.admin("PUT", &service, json!({"url": provider.url()})).await.expect(200);
+        let _ = writer
+            .admin("PUT", &service, json!({"url": provider.url()}))
+            .await
+            .expect(200);
         let route = json!({"paths": [format!("/{name}")]});
-        let _ = writer.admin("PUT", &format!("{service}/routes/{name}"), route).await.expect(200);
+        let _ = writer
+            .admin("PUT", &format!("{service}/routes/{name}"), route)
+            .await
+            .expect(200);
         let written = Instant::now();
         let url = reader.gateway(&format!("/{name}"));
         o28m_testkit::eventually("the change to arrive", async || {
@@ -98,7 +114,15 @@ async fn changes_reach_the_other_replica_without_a_failed_request() {
     for task in load {
         task.await.unwrap();
     }
-    assert!(slowest < Duration::from_secs(1), "slowest change took {slowest:?}");
+    assert!(
+        slowest < Duration::from_secs(1),
+        "slowest change took {slowest:?}"
+    );
     assert!(sent.load(Ordering::Relaxed) > 100);
-    assert_eq!(failed.load(Ordering::Relaxed), 0, "of {}", sent.load(Ordering::Relaxed));
+    assert_eq!(
+        failed.load(Ordering::Relaxed),
+        0,
+        "of {}",
+        sent.load(Ordering::Relaxed)
+    );
 }

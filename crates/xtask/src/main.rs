@@ -1,2 +1,2 @@
-//! Development tasks.
+//! Development tooling.
 fn main() {}

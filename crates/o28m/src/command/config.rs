@@ -36,11 +36,13 @@ fn check(file: Option<&Path>, resolved: bool, output: Output) -> Outcome {
     if !resolved {
         terminal::progress("configuration is valid");
     } else if output == Output::Json {
-        let entry = |setting: &Setting| Some((setting.key.to_owned(), shown(&config, setting)?.into()));
+        let entry =
+            |setting: &Setting| Some((setting.key.to_owned(), shown(&config, setting)?.into()));
         let values: Map<String, Value> = SETTINGS.iter().filter_map(entry).collect();
         terminal::json(&Value::Object(values));
     } else {
-        let line = |setting: &Setting| Some(format!("{} = {}\n", setting.key, shown(&config, setting)?));
+        let line =
+            |setting: &Setting| Some(format!("{} = {}\n", setting.key, shown(&config, setting)?));
         terminal::data(&SETTINGS.iter().filter_map(line).collect::<String>());
     }
     Ok(())
@@ -52,9 +54,7 @@ fn explain(file: Option<&Path>, key: &str, output: Output) -> Outcome {
     let setting = table::find(key).ok_or_else(unknown)?;
     let resolved = config.resolved(key).ok_or_else(unknown)?;
     let value = masked(setting, &resolved.text);
-    let weaker = |(source, text): &(config::Source, String)| {
-        json!({"source": source.to_string(), "value": masked(setting, text)})
-    };
+    let weaker = |(source, text): &(config::Source, String)| json!({"source": source.to_string(), "value": masked(setting, text)});
     if output == Output::Json {
         terminal::json(&json!({
             "key": setting.key,
@@ -83,5 +83,9 @@ fn shown(config: &Config, setting: &Setting) -> Option<String> {
 }
 
 fn masked(setting: &Setting, text: &str) -> String {
-    if setting.secret && !text.is_empty() { "***".to_owned() } else { text.to_owned() }
+    if setting.secret && !text.is_empty() {
+        "***".to_owned()
+    } else {
+        text.to_owned()
+    }
 }

@@ -18,7 +18,9 @@ const PASSWORD_BYTES_MAX: u64 = 4096;
 /// An unreadable file, a name with a colon, or exit 3 when the password does not match.
 pub fn run(command: &Htpasswd) -> Outcome {
     if command.user.is_empty() || command.user.contains([':', '\n']) {
-        return Err(Failure::Usage(anyhow!("user name must not be empty or contain a colon")));
+        return Err(Failure::Usage(anyhow!(
+            "user name must not be empty or contain a colon"
+        )));
     }
     let password = match command.password.as_deref() {
         None | Some("-") => read_password()?,
@@ -39,7 +41,12 @@ pub fn run(command: &Htpasswd) -> Outcome {
         Scheme::Sha => htpasswd::Scheme::Sha,
         Scheme::Ssha => htpasswd::Scheme::Ssha,
     };
-    let line = htpasswd::line(&command.user, &password, scheme, ambient::system().rng.as_ref());
+    let line = htpasswd::line(
+        &command.user,
+        &password,
+        scheme,
+        ambient::system().rng.as_ref(),
+    );
     terminal::data(&line?);
     Ok(())
 }

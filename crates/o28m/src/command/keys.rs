@@ -18,14 +18,26 @@ pub fn run(command: &Keys) -> Outcome {
     match &command.action {
         KeysAction::Generate { cn, out, force } => generate(cn, out, *force),
         KeysAction::Rotate { cn, dir } => rotate(cn, dir),
-        KeysAction::Show { dir, jwks, check, output } => show(dir, *jwks, *check, *output),
+        KeysAction::Show {
+            dir,
+            jwks,
+            check,
+            output,
+        } => show(dir, *jwks, *check, *output),
     }
 }
 
 fn generate(common_name: &str, out: &Path, force: bool) -> Outcome {
-    let existing = if out.exists() { rotator::load_directory(out)? } else { Slots::default() };
+    let existing = if out.exists() {
+        rotator::load_directory(out)?
+    } else {
+        Slots::default()
+    };
     if !force && existing != Slots::default() {
-        let text = format!("{} holds keys already; use --force to replace them", out.display());
+        let text = format!(
+            "{} holds keys already; use --force to replace them",
+            out.display()
+        );
         return Err(Failure::WouldOverwrite(text));
     }
     let ambient = ambient::system();
@@ -41,7 +53,10 @@ fn generate(common_name: &str, out: &Path, force: bool) -> Outcome {
 
 fn rotate(common_name: &str, dir: &Path) -> Outcome {
     let slots = rotator::load_directory(dir)?;
-    let slots = rotator::rotate(slots, rotator::generate_slot(&ambient::system(), common_name)?);
+    let slots = rotator::rotate(
+        slots,
+        rotator::generate_slot(&ambient::system(), common_name)?,
+    );
     rotator::write_directory(dir, &slots)?;
     report(&slots);
     Ok(())
@@ -58,16 +73,27 @@ fn show(dir: &Path, jwks: bool, check: bool, output: Output) -> Outcome {
         let line = |(name, slot): (&str, &Slot)| format!("{name:<9}{}\n", slot.kid);
         terminal::data(&filled(&slots).map(line).collect::<String>());
     }
-    let usable = slots.active.as_ref().is_some_and(|slot| slot.signing_key().is_ok());
+    let usable = slots
+        .active
+        .as_ref()
+        .is_some_and(|slot| slot.signing_key().is_ok());
     if check && !usable {
-        return Err(Failure::CheckFailed("the active slot cannot sign".to_owned()));
+        return Err(Failure::CheckFailed(
+            "the active slot cannot sign".to_owned(),
+        ));
     }
     Ok(())
 }
 
 fn filled(slots: &Slots) -> impl Iterator<Item = (&'static str, &Slot)> {
-    let named = [("next", &slots.next), ("active", &slots.active), ("previous", &slots.previous)];
-    named.into_iter().filter_map(|(name, slot)| Some((name, slot.as_ref()?)))
+    let named = [
+        ("next", &slots.next),
+        ("active", &slots.active),
+        ("previous", &slots.previous),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(name, slot)| Some((name, slot.as_ref()?)))
 }
 
 fn report(slots: &Slots) {

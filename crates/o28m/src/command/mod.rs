@@ -22,11 +22,19 @@ pub fn load_config(
     command: BTreeMap<String, String>,
 ) -> Result<Config, ConfigError> {
     let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let named = file.map(Path::to_owned).or_else(|| environment.get("O28M_CONFIG").map(Into::into));
+    let named = file
+        .map(Path::to_owned)
+        .or_else(|| environment.get("O28M_CONFIG").map(Into::into));
     let found = || {
-        let places = ["o28m.toml", "/etc/o28m/o28m.toml"].into_iter().map(PathBuf::from);
+        let places = ["o28m.toml", "/etc/o28m/o28m.toml"]
+            .into_iter()
+            .map(PathBuf::from);
         places.into_iter().find(|path| path.exists())
     };
     let file = named.or_else(found);
-    crate::config::load(&Sources { file, environment, command })
+    crate::config::load(&Sources {
+        file,
+        environment,
+        command,
+    })
 }

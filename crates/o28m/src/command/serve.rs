@@ -14,12 +14,18 @@ use crate::{ambient, terminal};
 /// # Errors
 /// Wrong configuration, a taken port, an unusable database or key set.
 pub async fn run(options: &Serve) -> Outcome {
-    let roles = options.roles.iter().map(|roles| ("node.roles".to_owned(), roles.clone()));
+    let roles = options
+        .roles
+        .iter()
+        .map(|roles| ("node.roles".to_owned(), roles.clone()));
     let command: BTreeMap<String, String> = roles.collect();
     let config = super::load_config(options.config.as_deref(), command)?;
     platform::init_logging(&config)?;
     let bound = Bound::bind(&config)?;
-    let platform = Platform::prepare(config, ambient::system(), bound).await?.start().await?;
+    let platform = Platform::prepare(config, ambient::system(), bound)
+        .await?
+        .start()
+        .await?;
     until_stopped(platform).await
 }
 

@@ -51,7 +51,10 @@ const COMPAT_PREFIXES: &[&str] = &["KONG_", "KC_", "KEYCLOAK_", "JUMPER_"];
 /// # Errors
 /// [`ConfigError`] with every problem found.
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
-    let mut loader = Loader { values: defaults(), problems: Vec::new() };
+    let mut loader = Loader {
+        values: defaults(),
+        problems: Vec::new(),
+    };
     if let Some(path) = &sources.file {
         loader.file(path);
     }
@@ -62,9 +65,14 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     loader.resolve_indirections(&sources.environment);
     loader.check();
     if loader.problems.is_empty() {
-        Ok(Config { values: loader.values, ignored_environment })
+        Ok(Config {
+            values: loader.values,
+            ignored_environment,
+        })
     } else {
-        Err(ConfigError { problems: loader.problems })
+        Err(ConfigError {
+            problems: loader.problems,
+        })
     }
 }
 
@@ -74,7 +82,10 @@ fn defaults() -> BTreeMap<&'static str, Resolved> {
         source: Source::Default,
         overridden: Vec::new(),
     };
-    SETTINGS.iter().map(|setting| (setting.key, value(setting))).collect()
+    SETTINGS
+        .iter()
+        .map(|setting| (setting.key, value(setting)))
+        .collect()
 }
 
 struct Loader {
@@ -84,7 +95,10 @@ struct Loader {
 
 impl Loader {
     fn problem(&mut self, at: impl Into<String>, text: impl Into<String>) {
-        self.problems.push(Problem { at: at.into(), text: text.into() });
+        self.problems.push(Problem {
+            at: at.into(),
+            text: text.into(),
+        });
     }
 
     /// Sets `key` unless a stronger source has: callers go from weak to strong. `at` names the place.
@@ -106,7 +120,10 @@ impl Loader {
 
     fn file(&mut self, path: &Path) {
         let at = path.display().to_string();
-        if path.extension().is_some_and(|it| it == "yaml" || it == "yml") {
+        if path
+            .extension()
+            .is_some_and(|it| it == "yaml" || it == "yml")
+        {
             return self.problem(at, "YAML configuration is not supported, write TOML");
         }
         let text = match std::fs::read_to_string(path) {
@@ -124,7 +141,11 @@ impl Loader {
 
     fn section(&mut self, path: &Path, text: &str, prefix: &str, table: &toml::Table) {
         for (name, item) in table {
-            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            let key = if prefix.is_empty() {
+                name.clone()
+            } else {
+                format!("{prefix}.{name}")
+            };
             let line = line_of_key(text, name);
             let at = format!("{}:{line} {key}", path.display());
             if let toml::Value::Table(section) = item {
@@ -140,13 +161,23 @@ impl Loader {
     /// Applies the environment; returns variables of replaced products that have no meaning here.
     fn environment(&mut self, environment: &BTreeMap<String, String>) -> Vec<String> {
         for setting in SETTINGS {
-            let set = setting.compat.iter().find_map(|name| Some((*name, environment.get(*name)?)));
+            let set = setting
+                .compat
+                .iter()
+                .find_map(|name| Some((*name, environment.get(*name)?)));
             if let Some((name, text)) = set {
-                self.set(setting.key, text.clone(), Source::Compat(name.to_owned()), name);
+                self.set(
+                    setting.key,
+                    text.clone(),
+                    Source::Compat(name.to_owned()),
+                    name,
+                );
             }
         }
         for (name, text) in environment {
-            let Some(path) = name.strip_prefix("O28M_") else { continue };
+            let Some(path) = name.strip_prefix("O28M_") else {
+                continue;
+            };
             // O28M_CONFIG names the file, O28M_TEST_* belongs to the test harness.
             if path == "CONFIG" || path.starts_with("TEST_") {
                 continue;
@@ -155,8 +186,16 @@ impl Loader {
             self.set(&key, text.clone(), Source::Environment(name.clone()), name);
         }
         let known = |name: &str| SETTINGS.iter().any(|it| it.compat.contains(&name));
-        let foreign = |name: &str| COMPAT_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        environment.keys().filter(|name| foreign(name) && !known(name)).cloned().collect()
+        let foreign = |name: &str| {
+            COMPAT_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        };
+        environment
+            .keys()
+            .filter(|name| foreign(name) && !known(name))
+            .cloned()
+            .collect()
     }
 
     /// Replaces `env:NAME` and `file:/path` by what they point to.
@@ -166,7 +205,9 @@ impl Loader {
             if let Some(name) = resolved.text.strip_prefix("env:") {
                 match environment.get(name) {
                     Some(text) => resolved.text = text.clone(),
-                    None => problems.push((*key, format!("environment variable {name} is not set"))),
+                    None => {
+                        problems.push((*key, format!("environment variable {name} is not set")))
+                    }
                 }
             } else if let Some(path) = resolved.text.strip_prefix("file:") {
                 match std::fs::read_to_string(path) {
@@ -183,17 +224,26 @@ impl Loader {
     fn check(&mut self) {
         let mut problems = Vec::new();
         for setting in SETTINGS {
-            let Some(resolved) = self.values.get(setting.key) else { continue };
+            let Some(resolved) = self.values.get(setting.key) else {
+                continue;
+            };
             if resolved.text.is_empty() && setting.default.is_empty() {
                 continue;
             }
             if let Some(text) = value::problem(setting.kind, &resolved.text) {
-                let shown = if setting.secret { "***" } else { resolved.text.as_str() };
+                let shown = if setting.secret {
+                    "***"
+                } else {
+                    resolved.text.as_str()
+                };
                 let at = match &resolved.source {
                     Source::Environment(name) | Source::Compat(name) => name.clone(),
                     Source::Default | Source::File(_) | Source::Command => setting.key.to_owned(),
                 };
-                problems.push(Problem { at, text: format!("{text}, not {shown:?}") });
+                problems.push(Problem {
+                    at,
+                    text: format!("{text}, not {shown:?}"),
+                });
             }
         }
         self.problems.append(&mut problems);
@@ -215,13 +265,19 @@ fn plain(item: &toml::Value) -> Option<String> {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    text.bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+        + 1
 }
 
 /// The first line that assigns `name` or opens its section; 1 when it is not found.
 fn line_of_key(text: &str, name: &str) -> usize {
     let assigns = |line: &str| {
-        line.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+        line.trim_start()
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.trim_start().starts_with('='))
             || line.trim_start().starts_with('[') && line.contains(name)
     };
     text.lines().position(assigns).map_or(1, |at| at + 1)
@@ -232,10 +288,18 @@ fn nearest(key: &str) -> Option<&'static str> {
     let last = key.rsplit('.').next().unwrap_or(key);
     let same_end = |it: &&Setting| it.key.rsplit('.').next() == Some(last);
     let near = |it: &&Setting| {
-        let same = it.key.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+        let same = it
+            .key
+            .bytes()
+            .zip(key.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
         same + 4 >= key.len().max(it.key.len()) && same >= 4
     };
-    let found = SETTINGS.iter().find(same_end).or_else(|| SETTINGS.iter().find(near));
+    let found = SETTINGS
+        .iter()
+        .find(same_end)
+        .or_else(|| SETTINGS.iter().find(near));
     found.map(|setting| setting.key)
 }
 
@@ -252,7 +316,14 @@ mod tests {
         });
         let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
         let environment = pairs.iter().map(owned).collect();
-        (Sources { file: path, environment, command: BTreeMap::new() }, dir)
+        (
+            Sources {
+                file: path,
+                environment,
+                command: BTreeMap::new(),
+            },
+            dir,
+        )
     }
 
     fn problems(sources: &Sources) -> String {
@@ -264,11 +335,20 @@ mod tests {
         let file = "[node]\nzone = \"file\"\n";
         let environment = [("JUMPER_ZONE_NAME", "compat"), ("O28M_NODE__ZONE", "own")];
         let (mut sources, _dir) = sources(Some(file), &environment);
-        sources.command.insert("node.zone".to_owned(), "flag".to_owned());
+        sources
+            .command
+            .insert("node.zone".to_owned(), "flag".to_owned());
         let config = load(&sources).unwrap();
         let zone = config.resolved("node.zone").unwrap();
-        assert_eq!((zone.text.as_str(), &zone.source), ("flag", &Source::Command));
-        let weaker: Vec<&str> = zone.overridden.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(
+            (zone.text.as_str(), &zone.source),
+            ("flag", &Source::Command)
+        );
+        let weaker: Vec<&str> = zone
+            .overridden
+            .iter()
+            .map(|(_, text)| text.as_str())
+            .collect();
         assert_eq!(weaker, ["default", "file", "compat", "own"]);
     }
 
@@ -277,10 +357,20 @@ mod tests {
         let file = "[proxy]\nlisten = \"0.0.0.0:1\"\nlisteen = \"x\"\n";
         let (unknown, _dir) = sources(Some(file), &[("O28M_DATABASE__POOL_MAX", "abc")]);
         let text = problems(&unknown);
-        assert!(text.contains("o28m.toml:3 proxy.listeen: unknown setting"), "{text}");
-        assert!(text.contains("O28M_DATABASE__POOL_MAX: expected a whole number"), "{text}");
+        assert!(
+            text.contains("o28m.toml:3 proxy.listeen: unknown setting"),
+            "{text}"
+        );
+        assert!(
+            text.contains("O28M_DATABASE__POOL_MAX: expected a whole number"),
+            "{text}"
+        );
         let (malformed, _dir) = sources(Some("[node]\nzone = \n"), &[]);
-        assert!(problems(&malformed).contains("o28m.toml:2"), "{}", problems(&malformed));
+        assert!(
+            problems(&malformed).contains("o28m.toml:2"),
+            "{}",
+            problems(&malformed)
+        );
     }
 
     #[test]
@@ -289,7 +379,9 @@ mod tests {
         let path = dir.path().join("password");
         std::fs::write(&path, "hunter2\n").unwrap();
         let value = path.display().to_string();
-        sources.command.insert("identity.admin_password_file".to_owned(), value);
+        sources
+            .command
+            .insert("identity.admin_password_file".to_owned(), value);
         let config = load(&sources).unwrap();
         assert_eq!(config.text("identity.admin_password"), "hunter2");
         assert_eq!(config.ignored_environment, ["KC_CACHE"]);

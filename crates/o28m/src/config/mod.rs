@@ -68,7 +68,9 @@ impl Config {
     /// The value as text; empty when unset.
     #[must_use]
     pub fn text(&self, key: &str) -> &str {
-        self.values.get(key).map_or("", |resolved| resolved.text.as_str())
+        self.values
+            .get(key)
+            .map_or("", |resolved| resolved.text.as_str())
     }
 
     /// The value as text, `None` when unset or empty.

@@ -8,7 +8,10 @@ use super::table::{Kind, SETTINGS, Setting};
 #[must_use]
 pub fn json_schema() -> Value {
     let mut root = section("");
-    root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+    root.insert(
+        "$schema".to_owned(),
+        json!("https://json-schema.org/draft/2020-12/schema"),
+    );
     root.insert("title".to_owned(), json!("o28m configuration"));
     Value::Object(root)
 }
@@ -17,7 +20,9 @@ pub fn json_schema() -> Value {
 fn section(prefix: &str) -> Map<String, Value> {
     let mut properties = Map::new();
     for setting in SETTINGS {
-        let Some(rest) = setting.key.strip_prefix(prefix) else { continue };
+        let Some(rest) = setting.key.strip_prefix(prefix) else {
+            continue;
+        };
         match rest.split_once('.') {
             Some((name, _)) if properties.contains_key(name) => {}
             Some((name, _)) => {
@@ -72,10 +77,25 @@ pub fn reference() -> String {
         "| key | default | also set by | meaning |\n| --- | --- | --- | --- |\n",
     ));
     for setting in SETTINGS {
-        let code = |text: &str| if text.is_empty() { "–".to_owned() } else { format!("`{text}`") };
+        let code = |text: &str| {
+            if text.is_empty() {
+                "–".to_owned()
+            } else {
+                format!("`{text}`")
+            }
+        };
         let compat: Vec<String> = setting.compat.iter().map(|name| code(name)).collect();
-        let compat = if compat.is_empty() { "–".to_owned() } else { compat.join(", ") };
-        let row = [&code(setting.key), &code(setting.default), &compat, setting.doc];
+        let compat = if compat.is_empty() {
+            "–".to_owned()
+        } else {
+            compat.join(", ")
+        };
+        let row = [
+            &code(setting.key),
+            &code(setting.default),
+            &compat,
+            setting.doc,
+        ];
         page.push_str(&format!("| {} |\n", row.join(" | ")));
     }
     page
@@ -98,6 +118,9 @@ mod tests {
     fn the_committed_reference_is_fresh() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == reference(), "run: o28m config schema --reference > docs/configuration.md");
+        assert!(
+            committed == reference(),
+            "run: o28m config schema --reference > docs/configuration.md"
+        );
     }
 }

@@ -40,8 +40,20 @@ pub struct Setting {
     pub doc: &'static str,
 }
 
-const fn setting(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Setting {
-    Setting { key, kind, default, compat: &[], secret: false, doc }
+const fn setting(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        kind,
+        default,
+        compat: &[],
+        secret: false,
+        doc,
+    }
 }
 
 impl Setting {

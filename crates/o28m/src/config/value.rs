@@ -7,7 +7,9 @@ use super::table::Kind;
 
 /// The items of a comma separated list, trimmed, without empty ones.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 pub(super) fn boolean(text: &str) -> Option<bool> {
@@ -39,7 +41,10 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, ()> {
     }
     if let Some(port) = text.strip_prefix(':') {
         let port = port.parse().map_err(|_| ())?;
-        return Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)));
+        return Ok(Some(SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port,
+        )));
     }
     let text = text.replace("localhost:", "127.0.0.1:");
     text.parse().map(Some).map_err(|_| ())
@@ -50,7 +55,9 @@ pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
     let unknown = |known: &[&str]| format!("expected one of: {}", known.join(", "));
     match kind {
         Kind::Text | Kind::List | Kind::Path => None,
-        Kind::Boolean => boolean(text).is_none().then(|| "expected true or false".to_owned()),
+        Kind::Boolean => boolean(text)
+            .is_none()
+            .then(|| "expected true or false".to_owned()),
         Kind::Integer(low, high) => match text.parse::<i64>() {
             Ok(number) if (low..=high).contains(&number) => None,
             _ => Some(format!("expected a whole number from {low} to {high}")),
@@ -62,9 +69,9 @@ pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
             .is_err()
             .then(|| "expected address:port, :port or off".to_owned()),
         Kind::OneOf(known) => (!known.contains(&text)).then(|| unknown(known)),
-        Kind::SomeOf(known) => {
-            list(text).any(|item| !known.contains(&item)).then(|| unknown(known))
-        }
+        Kind::SomeOf(known) => list(text)
+            .any(|item| !known.contains(&item))
+            .then(|| unknown(known)),
     }
 }
 
@@ -75,7 +82,11 @@ mod tests {
     #[test]
     fn durations_have_units() {
         for (text, millis) in [("500ms", 500), ("5", 5000), ("5s", 5000), ("2m", 120_000)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(
+                duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for text in ["", "s", "5 s", "-1s", "5d", "99999999999999999999s"] {
             assert_eq!(duration(text), None, "{text}");
@@ -86,8 +97,14 @@ mod tests {
     fn listeners_can_be_off() {
         assert_eq!(listen("off"), Ok(None));
         assert_eq!(listen("0"), Ok(None));
-        assert_eq!(listen(":80"), Ok(Some(SocketAddr::from(([0, 0, 0, 0], 80)))));
-        assert_eq!(listen("localhost:80"), Ok(Some(SocketAddr::from(([127, 0, 0, 1], 80)))));
+        assert_eq!(
+            listen(":80"),
+            Ok(Some(SocketAddr::from(([0, 0, 0, 0], 80))))
+        );
+        assert_eq!(
+            listen("localhost:80"),
+            Ok(Some(SocketAddr::from(([127, 0, 0, 1], 80))))
+        );
         assert_eq!(listen("[::1]:80").unwrap().unwrap().port(), 80);
         assert_eq!(listen("example.com:80"), Err(()));
         assert_eq!(listen("1.2.3.4:99999"), Err(()));

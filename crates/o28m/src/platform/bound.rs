@@ -36,7 +36,9 @@ impl Bound {
         let mut listeners = BTreeMap::new();
         for (name, key, role) in LISTENERS {
             let wanted = role.is_empty() || config.has_role(role);
-            let Some(address) = config.listen(key).filter(|_| wanted) else { continue };
+            let Some(address) = config.listen(key).filter(|_| wanted) else {
+                continue;
+            };
             let open = config.optional("admin.htpasswd_file").is_none();
             if *name == "admin" && open && !address.ip().is_loopback() {
                 bail!(

@@ -13,7 +13,11 @@ use o28m_core::{Ambient, id};
 const SECRET_LENGTH: usize = 32;
 
 /// Secrets that are generated once and then kept.
-const SECRETS: &[&str] = &["IRIS_ADMIN_PASSWORD", "ROVER_CLIENT_SECRET", "GATEWAY_ADMIN_PASSWORD"];
+const SECRETS: &[&str] = &[
+    "IRIS_ADMIN_PASSWORD",
+    "ROVER_CLIENT_SECRET",
+    "GATEWAY_ADMIN_PASSWORD",
+];
 
 /// User names that are fixed unless the file says otherwise.
 const NAMES: &[(&str, &str)] = &[
@@ -39,24 +43,36 @@ impl Credentials {
         let (text, fresh) = match std::fs::read_to_string(path) {
             Ok(text) => (text, false),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (String::new(), true),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         let mut values = BTreeMap::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !is_comment(line)) {
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !is_comment(line))
+        {
             let Some((key, value)) = line.split_once('=') else {
                 bail!("{}:{}: expected KEY=value", path.display(), number + 1);
             };
             values.insert(key.trim().to_owned(), value.to_owned());
         }
         for (key, value) in NAMES {
-            values.entry((*key).to_owned()).or_insert_with(|| (*value).to_owned());
+            values
+                .entry((*key).to_owned())
+                .or_insert_with(|| (*value).to_owned());
         }
         for key in SECRETS {
             values
                 .entry((*key).to_owned())
                 .or_insert_with(|| id::random_alphanumeric(ambient.rng.as_ref(), SECRET_LENGTH));
         }
-        Ok(Self { path: path.to_owned(), values, fresh })
+        Ok(Self {
+            path: path.to_owned(),
+            values,
+            fresh,
+        })
     }
 
     /// Where the file is.
@@ -101,7 +117,12 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let write = || -> std::io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -137,7 +158,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("credentials.env");
         std::fs::write(&path, "A=1\nnonsense\n").unwrap();
-        let error = Credentials::load(&path, &crate::ambient::system()).err().unwrap();
-        assert!(error.to_string().ends_with("credentials.env:2: expected KEY=value"), "{error}");
+        let error = Credentials::load(&path, &crate::ambient::system())
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .ends_with("credentials.env:2: expected KEY=value"),
+            "{error}"
+        );
     }
 }

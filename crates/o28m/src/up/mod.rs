@@ -126,32 +126,52 @@ pub async fn start(mut options: Options, ambient: Ambient) -> Result<Running> {
         setup::gateway(admin, &setup).await?;
     }
     let platform = platform.start().await?;
-    Ok(Running { platform, credentials, _lock: lock })
+    Ok(Running {
+        platform,
+        credentials,
+        _lock: lock,
+    })
 }
 
 /// Creates the directory with mode 0700 and locks it.
 fn lock_directory(dir: &Path) -> Result<File> {
     let at = || format!("cannot use data directory {}", dir.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(at)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(at)?;
     let path = dir.join("lock");
     let mut options = OpenOptions::new();
-    let lock = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    let lock = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
     let lock = lock.with_context(at)?;
-    lock.try_lock().map_err(|_| {
-        anyhow!("data directory {} is in use by another o28m", dir.display())
-    })?;
+    lock.try_lock()
+        .map_err(|_| anyhow!("data directory {} is in use by another o28m", dir.display()))?;
     Ok(lock)
 }
 
 fn configure(options: Options, dir: &Path) -> Result<Config> {
-    let Options { ports, zone, mut sources, .. } = options;
+    let Options {
+        ports,
+        zone,
+        mut sources,
+        ..
+    } = options;
     let path = |name: &str| dir.join(name).display().to_string();
     for (key, port) in LISTENERS {
         let port = match ports {
             Ports::Offset(offset) => port.saturating_add(offset),
             Ports::Any => 0,
         };
-        sources.command.entry((*key).to_owned()).or_insert(format!("127.0.0.1:{port}"));
+        sources
+            .command
+            .entry((*key).to_owned())
+            .or_insert(format!("127.0.0.1:{port}"));
     }
     let own_database = sources.environment.contains_key("O28M_DATABASE__URL");
     if !own_database && !sources.command.contains_key("database.url") {
@@ -160,13 +180,16 @@ fn configure(options: Options, dir: &Path) -> Result<Config> {
         sources.command.insert("database.url".to_owned(), url);
     }
     sources.command.insert("node.zone".to_owned(), zone);
-    sources.command.insert("admin.htpasswd_file".to_owned(), path("htpasswd"));
+    sources
+        .command
+        .insert("admin.htpasswd_file".to_owned(), path("htpasswd"));
     Ok(crate::config::load(&sources)?)
 }
 
 /// Derives every public URL from the bound ports: for the configuration and for the user.
 fn publish_urls(config: &mut Config, bound: &Bound, credentials: &mut Credentials) {
-    let url = |address: Option<SocketAddr>| address.map_or(String::new(), |it| format!("http://{it}"));
+    let url =
+        |address: Option<SocketAddr>| address.map_or(String::new(), |it| format!("http://{it}"));
     let gateway = url(bound.address("proxy"));
     let iris = format!("{}/auth", url(bound.address("identity")));
     let issuer = format!("{gateway}/auth/realms");
@@ -178,8 +201,14 @@ fn publish_urls(config: &mut Config, bound: &Bound, credentials: &mut Credential
     config.command("identity.hostname", &iris);
     config.command("jumper.issuer_url", &issuer);
     config.command("issuer.public_url", &issuer);
-    config.command("identity.admin_user", credentials.get("IRIS_ADMIN_USERNAME"));
-    config.command("identity.admin_password", credentials.get("IRIS_ADMIN_PASSWORD"));
+    config.command(
+        "identity.admin_user",
+        credentials.get("IRIS_ADMIN_USERNAME"),
+    );
+    config.command(
+        "identity.admin_password",
+        credentials.get("IRIS_ADMIN_PASSWORD"),
+    );
 }
 
 /// Writes the Admin API's user file unless it already fits the credentials.
@@ -198,12 +227,18 @@ fn write_htpasswd(dir: &Path, credentials: &Credentials, ambient: &Ambient) -> R
 
 fn basic(credentials: &Credentials) -> String {
     let user = credentials.get("GATEWAY_ADMIN_USERNAME");
-    STANDARD.encode(format!("{user}:{}", credentials.get("GATEWAY_ADMIN_PASSWORD")))
+    STANDARD.encode(format!(
+        "{user}:{}",
+        credentials.get("GATEWAY_ADMIN_PASSWORD")
+    ))
 }
 
 /// A page that proves to a person that the identity provider answers.
 fn discovery_url(credentials: &Credentials) -> String {
-    format!("{}/realms/default/.well-known/openid-configuration", credentials.get("IRIS_URL"))
+    format!(
+        "{}/realms/default/.well-known/openid-configuration",
+        credentials.get("IRIS_URL")
+    )
 }
 
 /// Prints where everything is and the two commands that prove it works.
@@ -233,8 +268,16 @@ fn announce(running: &Running) {
 
 /// Starts the desktop's opener; a machine without one only gets a hint.
 fn open_browser(url: &str) {
-    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    if std::process::Command::new(program).arg(url).spawn().is_err() {
+    let program = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    if std::process::Command::new(program)
+        .arg(url)
+        .spawn()
+        .is_err()
+    {
         terminal::warning(&format!("no browser could be opened; try {url}"));
     }
 }

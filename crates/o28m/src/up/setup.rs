@@ -29,7 +29,9 @@ pub struct Setup<'a> {
 pub async fn identity(iris: &Iris, setup: &Setup<'_>) -> Result<()> {
     for realm in ["default", "rover"] {
         let body = json!({"realm": realm, "enabled": true});
-        iris.ensure_realm(&body).await.with_context(|| format!("cannot set up realm {realm}"))?;
+        iris.ensure_realm(&body)
+            .await
+            .with_context(|| format!("cannot set up realm {realm}"))?;
     }
     let platform = json!({
         "name": "open-telekom-integration-platform",
@@ -49,7 +51,9 @@ pub async fn identity(iris: &Iris, setup: &Setup<'_>) -> Result<()> {
     iris.ensure_client_scope("default", &origin, ScopeAssignment::Default)
         .await
         .context("cannot set up client scope client-origin")?;
-    iris.ensure_client("rover", &rover_client(setup)).await.context("cannot set up client rover")?;
+    iris.ensure_client("rover", &rover_client(setup))
+        .await
+        .context("cannot set up client rover")?;
     Ok(())
 }
 
@@ -122,7 +126,10 @@ fn rover_client(setup: &Setup<'_>) -> Value {
 /// When the store fails.
 pub async fn gateway(admin: &AdminService, setup: &Setup<'_>) -> Result<()> {
     for (path, body) in gateway_objects(setup) {
-        admin.put(path, body).await.with_context(|| format!("cannot set up {path}"))?;
+        admin
+            .put(path, body)
+            .await
+            .with_context(|| format!("cannot set up {path}"))?;
     }
     Ok(())
 }
@@ -131,7 +138,10 @@ pub async fn gateway(admin: &AdminService, setup: &Setup<'_>) -> Result<()> {
 fn gateway_objects(setup: &Setup<'_>) -> Vec<(&'static str, Value)> {
     let rover = setup.rover_client_id;
     vec![
-        ("/services/admin-api", json!({"protocol": "http", "host": "localhost", "port": 8001})),
+        (
+            "/services/admin-api",
+            json!({"protocol": "http", "host": "localhost", "port": 8001}),
+        ),
         (
             "/services/admin-api/plugins/e9fb4272-0aff-4208-9efa-6bfec5d9df53",
             json!({
@@ -173,7 +183,10 @@ fn gateway_objects(setup: &Setup<'_>) -> Vec<(&'static str, Value)> {
                 },
             }),
         ),
-        ("/services/issuer", json!({"protocol": "http", "host": "localhost", "port": 8081})),
+        (
+            "/services/issuer",
+            json!({"protocol": "http", "host": "localhost", "port": 8081}),
+        ),
         (
             "/services/issuer/routes/issuer",
             json!({"protocols": ["http", "https"], "paths": ["/auth/realms"], "strip_path": false}),

@@ -1,0 +1,71 @@
+//! What a plugin is: a kind that compiles configurations, and instances with one hook per phase.
+
+use std::sync::Arc;
+
+use http::Response;
+use o28m_net::{Body, BoxFuture};
+use serde_json::Value;
+
+use crate::Exchange;
+
+/// A kind of plugin, such as `acl`: one for the process.
+pub trait PluginKind: Send + Sync {
+    /// Kong's name of it.
+    fn name(&self) -> &'static str;
+
+    /// Higher runs earlier in every phase; ties run in descending order of names.
+    fn priority(&self) -> i32;
+
+    /// Compiles a validated configuration into an instance. Called off the request path, once for
+    /// each change of the configuration.
+    ///
+    /// # Errors
+    /// [`BadConfig`]: the instance is skipped and reported, the rest of the configuration stays.
+    fn configure(&self, config: &Value) -> Result<Arc<dyn Plugin>, BadConfig>;
+}
+
+/// A configuration that passed the schema but cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("unusable plugin configuration: {0}")]
+pub struct BadConfig(pub String);
+
+/// What the access phase decided.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The next plugin's turn.
+    Continue,
+    /// This is the answer; nothing is sent upstream. Later phases still run.
+    Respond(Response<Body>),
+}
+
+/// An access phase that is over, or has to wait for something.
+pub enum Access<'a> {
+    /// Decided without waiting; costs no allocation.
+    Now(Verdict),
+    /// Waits, such as for a key set.
+    Later(BoxFuture<'a, Verdict>),
+}
+
+impl Access<'_> {
+    /// [`Verdict::Continue`], decided now.
+    pub const CONTINUE: Self = Self::Now(Verdict::Continue);
+}
+
+/// A configured plugin. Hooks that a plugin does not need stay at their defaults.
+pub trait Plugin: Send + Sync {
+    /// Before the upstream is contacted: may change the request or answer it.
+    fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
+        let _ = exchange;
+        Access::CONTINUE
+    }
+
+    /// The response head is known, from wherever it came: may change status and headers.
+    fn header_filter(&self, exchange: &mut Exchange, response: &mut http::response::Parts) {
+        let _ = (exchange, response);
+    }
+
+    /// The exchange is over; always runs, once.
+    fn log(&self, exchange: &Exchange) {
+        let _ = exchange;
+    }
+}
