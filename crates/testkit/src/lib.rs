@@ -39,11 +39,11 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
 /// Declares a test that runs on SQLite and, where a server is installed, on PostgreSQL.
 #[macro_export]
 macro_rules! on_every_database {
-    ($(#[$doc:meta])* async fn $name:ident($platform:ident: Platform) $body:block) => {
+    ($(#[$doc:meta])* async fn $name:ident($platform:ident: $kind:ty) $body:block) => {
         mod $name {
             use super::*;
 
-            async fn run($platform: $crate::Platform) $body
+            async fn run($platform: $kind) $body
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
