@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// Each crate with its layer and the crates of its own layer it may use. A crate may use every crate of
 /// a lower layer. A new edge is an architecture decision: see `ARCHITECTURE.md`.
@@ -151,17 +152,36 @@ fn dependencies(root: &Path, problems: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
+/// The lock file also names what no feature of ours activates, so cargo is asked for what is compiled.
 fn banned(root: &Path, problems: &mut Vec<String>) -> Result<()> {
-    let lock = manifest(&root.join("Cargo.lock"))?;
-    let packages = lock.get("package").and_then(toml::Value::as_array);
-    for package in packages.into_iter().flatten() {
-        let name = package
-            .get("name")
-            .and_then(toml::Value::as_str)
-            .unwrap_or_default();
-        if BANNED.contains(&name) {
-            problems.push(format!("Cargo.lock holds the banned package {name}"));
-        }
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args([
+            "tree",
+            "--workspace",
+            "--edges",
+            "all",
+            "--target",
+            "all",
+            "--prefix",
+            "none",
+        ])
+        .current_dir(root)
+        .output()
+        .context("cargo tree")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let tree = String::from_utf8_lossy(&output.stdout);
+    let used: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    for name in BANNED.iter().filter(|name| used.contains(**name)) {
+        problems.push(format!(
+            "the banned package {name} is compiled in; see `cargo tree -i {name}`"
+        ));
     }
     Ok(())
 }
