@@ -4,11 +4,13 @@
 //! Nothing here sleeps: whoever waits, waits for a condition with a deadline.
 
 mod client;
+mod link;
 mod platform;
 mod raw;
 mod upstream;
 
 pub use client::{Client, Reply};
+pub use link::Link;
 pub use platform::{Database, Platform};
 pub use raw::raw;
 pub use upstream::{Received, Upstream};
