@@ -95,9 +95,14 @@ impl Guard {
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let filter = &mut self.filter;
         loop {
+            filter.leave_upgrade();
             filter.watch_head();
             if filter.sound > 0 {
                 return Poll::Ready(true);
+            }
+            if !matches!(filter.place, Place::Head(_)) {
+                // Between requests nothing else can be awaited; reading on would have no end.
+                return Poll::Ready(false);
             }
             let read = self
                 .transport
