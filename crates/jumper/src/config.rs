@@ -46,7 +46,7 @@ pub(crate) struct RouteConfig {
     #[serde(deserialize_with = "map")]
     pub(crate) basic_auth: HashMap<String, BasicCredentials>,
     #[serde(deserialize_with = "map")]
-    pub(crate) route_listener: HashMap<String, Value>,
+    pub(crate) route_listener: HashMap<String, RouteListener>,
     #[serde(deserialize_with = "list")]
     pub(crate) remove_headers: Vec<String>,
     pub(crate) load_balancing: Option<LoadBalancing>,
@@ -135,6 +135,16 @@ pub(crate) struct BasicCredentials {
     pub(crate) username: Option<String>,
     #[serde(deserialize_with = "secret")]
     pub(crate) password: Option<Secret<String>>,
+}
+
+/// Who listens to a consumer's traffic, and under which name.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RouteListener {
+    #[serde(deserialize_with = "text")]
+    pub(crate) issue: Option<String>,
+    #[serde(deserialize_with = "text")]
+    pub(crate) service_owner: Option<String>,
 }
 
 /// Several upstreams of one route.

@@ -29,6 +29,7 @@ pub(crate) enum TokenError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Claims {
+    pub(crate) iss: Option<String>,
     pub(crate) sub: Option<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) origin_zone: Option<String>,

@@ -7,8 +7,10 @@ mod admission;
 mod authorization;
 mod balance;
 mod cache;
+mod capture;
 mod claims;
 mod config;
+mod credentials;
 mod external;
 mod failure;
 mod headers;
@@ -17,6 +19,7 @@ mod outgoing;
 mod pipeline;
 mod plan;
 mod signer;
+mod spectre;
 mod status;
 mod target;
 mod time;
@@ -79,6 +82,8 @@ pub struct Settings {
     pub signed_tokens_bytes_max: usize,
     /// Tokens of external identity providers.
     pub token_cache: TokenCacheSettings,
+    /// Where events about traffic go; `ENVIRONMENT_PLACEHOLDER` in it stands for the realm (`PUBLISH_EVENT_URL`).
+    pub publish_event_url: String,
     /// Health of zones nothing is known about (`ZONE_HEALTH_DEFAULT`).
     pub zones_healthy_by_default: bool,
 }
@@ -100,6 +105,7 @@ impl Default for Settings {
             verbose_errors: true,
             signed_tokens_bytes_max: limits::SIGNED_TOKENS_BYTES_MAX,
             token_cache: TokenCacheSettings::default(),
+            publish_event_url: "http://producer.stage:8080/v1/events".to_owned(),
             zones_healthy_by_default: true,
         }
     }
@@ -123,6 +129,11 @@ impl Jumper {
     /// Makes the readiness probe fail, before the listener stops accepting.
     pub fn drain(&self) {
         self.pipeline.status().drain();
+    }
+
+    /// Waits until events about traffic that is over have been published; part of a clean stop.
+    pub async fn flushed(&self) {
+        self.pipeline.spectre().flushed().await;
     }
 
     /// What is known of other zones; whoever hears news about them puts it here.

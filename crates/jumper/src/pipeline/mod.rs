@@ -1,5 +1,7 @@
 //! The path of a request through the token gateway, top to bottom.
 
+mod events;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,13 +17,15 @@ use crate::authorization::{Scenario, basic};
 use crate::balance::ZoneHealth;
 use crate::claims::{Facts, Receiver, configured_audience, payload};
 use crate::config::Decoder;
-use crate::external::{ExternalTokens, TokenKey, TokenRequest};
+use crate::credentials::{TokenKey, TokenRequest};
+use crate::external::ExternalTokens;
 use crate::failure::{self, Failure, Style, Subject};
 use crate::headers::{self, STRIPPED, last};
 use crate::incoming::{self, Claims};
 use crate::outgoing;
 use crate::plan::{self, Plan};
 use crate::signer::{CpuPool, Signer};
+use crate::spectre::Spectre;
 use crate::status::Status;
 use crate::target::{Destination, destination};
 use crate::trace::Trace;
@@ -43,7 +47,8 @@ pub(crate) struct Pipeline {
     ambient: Ambient,
     registry: Registry,
     decoder: Decoder,
-    signer: Signer,
+    signer: Arc<Signer>,
+    spectre: Arc<Spectre>,
     external: ExternalTokens,
     zones: ZoneHealth,
     status: Status,
@@ -78,10 +83,14 @@ impl Pipeline {
     ) -> Self {
         let cpu = Arc::new(CpuPool::new());
         let signed_max = settings.signed_tokens_bytes_max;
+        let status = Status::new(metrics, &keys, &ambient);
+        let signer = Arc::new(Signer::new(keys, Arc::clone(&cpu), signed_max, metrics));
+        let spectre = Spectre::new(&settings, Arc::clone(&signer), ambient.clone());
         Self {
             decoder: Decoder::new(),
-            status: Status::new(metrics, &keys, &ambient),
-            signer: Signer::new(keys, Arc::clone(&cpu), signed_max, metrics),
+            status,
+            signer,
+            spectre: Arc::new(spectre),
             external: ExternalTokens::new(&settings, cpu, metrics),
             zones: ZoneHealth::new(settings.zones_healthy_by_default),
             faces_internet: is_internet_facing(&settings, &settings.zone),
@@ -93,6 +102,10 @@ impl Pipeline {
 
     pub(crate) const fn status(&self) -> &Status {
         &self.status
+    }
+
+    pub(crate) fn spectre(&self) -> &Spectre {
+        &self.spectre
     }
 
     pub(crate) const fn zones(&self) -> &ZoneHealth {
@@ -131,7 +144,7 @@ impl Pipeline {
     ) -> Result<Response<Body>, Failure> {
         match route {
             Route::Proxy | Route::Listener => self.traffic(route, request, connection).await,
-            Route::AutoEvent => Err(Failure::Unsupported("republishing of events")),
+            Route::AutoEvent => self.callback(request, connection).await,
             Route::Health | Route::Liveness | Route::Readiness | Route::Metrics => {
                 Ok(self.status.answer(route, request.headers()))
             }
@@ -220,9 +233,22 @@ impl Pipeline {
         self.strip(headers, &work, connection);
         self.check_plaintext(&work.destination)?;
 
+        let call = self.listened(&work, &parts, connection);
+        let body = match &call {
+            Some(call) => {
+                let query = parts.uri.query();
+                self.spectre.request(call, &parts.headers, query, body)
+            }
+            None => body,
+        };
         parts.uri = work.destination.path_and_query.clone().into();
         let request = Request::from_parts(parts, body);
-        let response = self.forward(&work, request, connection).await?;
+        let mut response = self.forward(&work.destination, request, connection).await?;
+        if let Some(call) = &call {
+            let body = std::mem::take(response.body_mut());
+            let (status, headers) = (response.status(), response.headers());
+            *response.body_mut() = self.spectre.response(call, status, headers, body);
+        }
         let refused = matches!(
             response.status(),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
@@ -243,11 +269,6 @@ impl Pipeline {
         let plan = plan::resolve(headers, &self.decoder, &self.zones, &self.ambient, now)?;
         let authorization = last(headers, AUTHORIZATION.as_str());
         let claims = incoming::parse(authorization.as_deref(), now)?;
-        let listeners = &plan.listeners.route_listener;
-        let published = |consumer: &String| listeners.contains_key(consumer);
-        if route == Route::Listener && claims.client_id.as_ref().is_some_and(published) {
-            return Err(Failure::Unsupported("publishing of traffic"));
-        }
         let path = parts.uri.path();
         let rest = path.strip_prefix(route.prefix()).unwrap_or_default();
         let query = parts.uri.query();
@@ -383,12 +404,12 @@ impl Pipeline {
 
     async fn forward(
         &self,
-        work: &Work,
+        destination: &Destination,
         request: Request<Body>,
         connection: &Connection,
     ) -> Result<Response<Body>, Failure> {
         let started = Instant::now();
-        let target = &work.destination.target;
+        let target = &destination.target;
         let (connect, response) = (
             self.settings.connect_timeout,
             self.settings.response_timeout,
