@@ -1,0 +1,86 @@
+//! Several zones behind one route.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Call, ISSUER_URL, Peer, World, header};
+
+fn call(world: &World, zone: &Peer) -> Call {
+    world
+        .real()
+        .without("realm")
+        .without("environment")
+        .routing(json!([
+            {"remoteApiUrl": zone.url(), "apiBasePath": "/a", "realm": "sit",
+             "environment": "prod", "targetZoneName": "A", "mesh": true},
+            {"remoteApiUrl": world.provider.url(), "apiBasePath": "/x", "realm": "sit",
+             "environment": "prod", "oauth": {"default": {"scopes": "read"}}},
+        ]))
+}
+
+async fn in_zone(world: &World, zone: &Peer, call: &Call) -> Value {
+    let _ = world.call(call).await.expect(200);
+    let received = zone.only();
+    assert!(!received.headers().contains_key("routing_config"));
+    assert!(world.provider.take().is_empty());
+    world.verified(&received).await
+}
+
+#[tokio::test]
+async fn jumper_case_048_a_healthy_zone_gets_a_mesh_token() {
+    let (world, zone) = (World::start(), Peer::ok());
+    let claims = in_zone(&world, &zone, &call(&world, &zone)).await;
+    assert_eq!(claims["azp"], "gateway");
+    assert_eq!(claims["env"], "prod");
+    // The realm of an entry is not looked at, as in the original.
+    assert_eq!(claims["iss"], format!("{ISSUER_URL}/default"));
+}
+
+#[tokio::test]
+async fn jumper_case_049_a_skipped_zone_means_the_provider() {
+    let (world, zone) = (World::start(), Peer::ok());
+    let call = call(&world, &zone).with("x-failover-skip-zone", "a");
+    let received = world.forwarded(&call).await;
+    let claims = world.verified(&received).await;
+    assert_eq!(claims["azp"], "stargate");
+    assert_eq!(claims["requestPath"], "/x/callback");
+    assert_eq!(claims["scope"], "read");
+    assert_eq!(header(received.headers(), "realm"), "default");
+    assert_eq!(header(received.headers(), "environment"), "prod");
+    assert!(zone.take().is_empty());
+}
+
+#[tokio::test]
+async fn jumper_case_050_news_about_zones_count_at_once() {
+    let (world, zone) = (World::start(), Peer::ok());
+    let call = call(&world, &zone);
+    let news = |status: &str| {
+        let message = json!({"zone": "A", "status": status}).to_string();
+        world.jumper.zones().apply(message.as_bytes()).unwrap();
+    };
+    news("UNHEALTHY");
+    assert_eq!(world.claims(&call).await["azp"], "stargate");
+    news("HEALTHY");
+    assert_eq!(in_zone(&world, &zone, &call).await["azp"], "gateway");
+}
+
+#[tokio::test]
+async fn jumper_case_052_no_zone_is_left() {
+    let world = World::start_with(|settings| settings.zones_healthy_by_default = false);
+    let call = world.real().routing(json!([
+        {"remoteApiUrl": "http://a", "targetZoneName": "A"},
+        {"remoteApiUrl": "http://b", "targetZoneName": "B"},
+    ]));
+    let reply = world.call(&call).await.expect(503);
+    assert_eq!(reply.message(), "Non of defined failover zones available");
+}
+
+#[tokio::test]
+async fn an_entry_needs_a_target() {
+    let world = World::start();
+    let call = world.real().routing(json!([{"targetZoneName": ""}]));
+    let reply = world.call(&call).await.expect(500);
+    assert_eq!(
+        reply.message(),
+        "missing routing information jc.remoteApiUrl / jc.loadBalancing"
+    );
+}
