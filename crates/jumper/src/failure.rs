@@ -27,8 +27,6 @@ pub(crate) enum Failure {
     Refused(#[from] Refused),
     #[error("no route for this path")]
     NoRoute,
-    #[error("{0} is not supported")]
-    Unsupported(&'static str),
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -47,6 +45,8 @@ pub(crate) enum Failure {
         "Plaintext HTTP connection blocked by gateway security policy. Only HTTPS connections are allowed."
     )]
     Plaintext,
+    #[error("provider switched protocols without being asked")]
+    Unasked,
     #[error("{0}")]
     Event(&'static str),
     #[error(transparent)]
@@ -58,7 +58,6 @@ impl Failure {
         match self {
             Self::Refused(_) | Self::Event(_) => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Plan(error) => match error {
                 PlanError::Config(_) | PlanError::NoTarget | PlanError::NoFailoverTarget => {
                     StatusCode::INTERNAL_SERVER_ERROR
@@ -69,7 +68,7 @@ impl Failure {
             Self::Token(_) | Self::Audience(_) | Self::Basic(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::Url(_) | Self::Plaintext => StatusCode::BAD_GATEWAY,
+            Self::Url(_) | Self::Plaintext | Self::Unasked => StatusCode::BAD_GATEWAY,
             Self::Sign(error) => sign_status(*error),
             Self::External(error) => external_status(error),
             Self::Forward(error) => forward_status(error),

@@ -28,12 +28,16 @@ pub(crate) fn destination(
     query: Option<&str>,
     tls_verify: bool,
 ) -> Result<Destination, InvalidUrl> {
-    let (mut target, _) = parse_url(remote).ok_or(InvalidUrl)?;
-    target.tls.verify = tls_verify;
-    let (_, after_scheme) = remote.split_once("://").ok_or(InvalidUrl)?;
+    let (scheme, after_scheme) = remote.split_once("://").ok_or(InvalidUrl)?;
     let end = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
     let (authority, base) = after_scheme.split_at(end);
     let base = base.strip_suffix('/').unwrap_or(base);
+    if base.contains('#') {
+        return Err(InvalidUrl);
+    }
+    // The path may hold bytes that are escaped below; scheme and authority may not.
+    let (mut target, _) = parse_url(&format!("{scheme}://{authority}")).ok_or(InvalidUrl)?;
+    target.tls.verify = tls_verify;
 
     let mut text = String::with_capacity(base.len() + rest.len() + 16);
     if base.starts_with('?') || (base.is_empty() && !rest.starts_with('/')) {
@@ -135,6 +139,7 @@ mod tests {
                 "/%5Ba%5D?f=%7B%22a%22:[1]%7D",
             ),
             ("http://h/b?k=v", "/x", None, "/b?k=v/x"),
+            ("http://h/a b", "/x", None, "/a%20b/x"),
         ] {
             let found = destination(remote, rest, query, false).unwrap();
             assert_eq!(found.path_and_query.as_str(), path, "{remote} {rest}");

@@ -47,30 +47,9 @@ pub(crate) async fn forward(
         tokio::time::sleep(response).await;
     };
     tokio::select! {
-        sent = send(pool, target, request, &timeouts) => Ok(sent?),
+        sent = pool.send(target, request, &timeouts) => Ok(sent?),
         () = silence => Err(ForwardError::ResponseTimeout),
     }
-}
-
-/// Sends once; a connection that had died unnoticed before a byte was sent over it is no attempt.
-async fn send(
-    pool: &Arc<Pool>,
-    target: &Target,
-    mut request: Request<Body>,
-    timeouts: &Timeouts,
-) -> Result<Response<Body>, SendError> {
-    for _ in 0..2 {
-        match pool.send(target, request, timeouts).await {
-            Err(SendError::Closed {
-                reused: true,
-                unsent: true,
-                request: Some(given_back),
-                ..
-            }) => request = *given_back,
-            result => return result,
-        }
-    }
-    pool.send(target, request, timeouts).await
 }
 
 /// Lets the caller know when the body was sent.

@@ -5,7 +5,7 @@ mod events;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use o28m_core::{Ambient, Timestamp};
 use o28m_jose::slots::SharedKeys;
@@ -194,6 +194,7 @@ impl Pipeline {
         let (mut parts, body) = request.into_parts();
         let work = self.prepare(route, &parts)?;
         let headers = &mut parts.headers;
+        let websocket = asks_for_websocket(headers);
         headers::remove_hop_by_hop(headers);
         if work.plan.secondary {
             note_secondary(&work, headers);
@@ -232,6 +233,9 @@ impl Pipeline {
         }
         self.strip(headers, &work, connection);
         self.check_plaintext(&work.destination)?;
+        if websocket {
+            set_websocket(headers);
+        }
 
         let call = self.listened(&work, &parts, connection);
         let body = match &call {
@@ -263,9 +267,6 @@ impl Pipeline {
     fn prepare(&self, route: Route, parts: &http::request::Parts) -> Result<Work, Failure> {
         let headers = &parts.headers;
         let now = self.ambient.now();
-        if asks_for_websocket(headers) {
-            return Err(Failure::Unsupported("WebSocket"));
-        }
         let plan = plan::resolve(headers, &self.decoder, &self.zones, &self.ambient, now)?;
         let authorization = last(headers, AUTHORIZATION.as_str());
         let claims = incoming::parse(authorization.as_deref(), now)?;
@@ -410,6 +411,7 @@ impl Pipeline {
     ) -> Result<Response<Body>, Failure> {
         let started = Instant::now();
         let target = &destination.target;
+        let websocket = asks_for_websocket(request.headers());
         let (connect, response) = (
             self.settings.connect_timeout,
             self.settings.response_timeout,
@@ -418,6 +420,12 @@ impl Pipeline {
         let mut response = sent?;
         self.status.count_upstream(started.elapsed());
         headers::remove_hop_by_hop(response.headers_mut());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if !websocket {
+                return Err(Failure::Unasked);
+            }
+            set_websocket(response.headers_mut());
+        }
         Ok(response)
     }
 }
@@ -437,6 +445,12 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
         let protocols = headers::text(value).to_ascii_lowercase();
         protocols.split(',').any(|it| it.trim() == "websocket")
     })
+}
+
+/// Asks for, or agrees to, a WebSocket (RFC 6455 section 4); only these two lines belong to the connection.
+fn set_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// The last resort was taken: the provider sees the realm and environment of it, the operator one line.

@@ -141,12 +141,3 @@ async fn probes_answer_and_readiness_ends_with_the_drain() {
     assert_eq!(reply.json(), json!({"status": "OUT_OF_SERVICE"}));
     let _ = get("/actuator/health/liveness").await.expect(200);
 }
-
-#[tokio::test]
-async fn websockets_are_refused_by_name() {
-    let world = World::start();
-    let call = world.real().with("upgrade", "websocket");
-    let reply = world.call_in_process(&call).await.expect(501);
-    assert_eq!(reply.message(), "WebSocket is not supported");
-    assert!(world.provider.take().is_empty());
-}

@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use o28m_jumper::{CONTROL_HEADERS, PlaintextMode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Call, Peer, RawPeer, World, closed_url, header};
+use crate::harness::{Call, Peer, RawPeer, World, closed_url, header, target, timeouts};
 
 #[tokio::test]
 async fn jumper_case_002_the_provider_learns_where_the_consumer_entered() {
@@ -289,4 +292,89 @@ async fn jumper_case_064_security_headers_are_added_where_there_are_none() {
     }
     let error = world.call(&Call::get("/nope")).await.expect(404);
     assert_eq!(error.header("x-frame-options"), "DENY");
+}
+
+#[tokio::test]
+async fn websockets_are_joined() {
+    let world = World::start();
+    let provider = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", provider.local_addr().unwrap());
+    let serving = async {
+        let (mut socket, _) = provider.accept().await.unwrap();
+        let head = read_head(&mut socket).await;
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat\r\n\r\nhello";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        let mut echoed = [0; 4];
+        socket.read_exact(&mut echoed).await.unwrap();
+        (head, echoed)
+    };
+    let calling = async {
+        let call = world.real().with("remote_api_url", &url);
+        let mut head = "GET /proxy/ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Protocol: chat\r\n".to_owned();
+        for (name, value) in &call.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut socket = TcpStream::connect(world.address).await.unwrap();
+        socket
+            .write_all(format!("{head}\r\n").as_bytes())
+            .await
+            .unwrap();
+        let answer = read_head(&mut socket).await;
+        let mut hello = [0; 5];
+        socket.read_exact(&mut hello).await.unwrap();
+        socket.write_all(b"ping").await.unwrap();
+        (answer, hello, socket)
+    };
+    let ((asked, echoed), (answer, hello, _socket)) = tokio::join!(serving, calling);
+    assert!(asked.starts_with("GET /ws HTTP/1.1\r\n"));
+    for line in [
+        "connection: upgrade\r\n",
+        "upgrade: websocket\r\n",
+        "authorization: bearer ",
+    ] {
+        assert!(asked.to_ascii_lowercase().contains(line), "{asked}");
+    }
+    assert!(answer.starts_with("HTTP/1.1 101 "));
+    assert!(
+        answer
+            .to_ascii_lowercase()
+            .contains("sec-websocket-protocol: chat\r\n")
+    );
+    assert_eq!((&hello, &echoed), (b"hello", b"ping"));
+}
+
+/// Reads byte by byte, so that nothing behind the head is taken.
+async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn response_bodies_are_passed_as_they_arrive() {
+    let world = World::start();
+    let provider = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", provider.local_addr().unwrap());
+    let (more, go_on) = tokio::sync::oneshot::channel::<()>();
+    let serving = async {
+        let (mut socket, _) = provider.accept().await.unwrap();
+        let _ = read_head(&mut socket).await;
+        let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        go_on.await.unwrap();
+        socket.write_all(b"6\r\nsecond\r\n0\r\n\r\n").await.unwrap();
+    };
+    let calling = async {
+        let call = world.real().with("remote_api_url", &url);
+        let (target, timeouts) = (target(world.address), timeouts());
+        let sent = world.pool.send(&target, call.request(), &timeouts).await;
+        let mut body = sent.unwrap().into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, "first");
+        more.send(()).unwrap();
+        assert_eq!(body.collect(100).await.unwrap(), "second");
+    };
+    tokio::join!(serving, calling);
 }
