@@ -1,7 +1,6 @@
 //! The issuer behind a real listener, and through the gateway's in-process door.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "a failed assumption in a test is a failed test"
 )]
 

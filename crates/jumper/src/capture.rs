@@ -51,6 +51,10 @@ pub(crate) fn captured(
     if length.is_some_and(|length| length > BODY_BYTES_MAX) {
         return (body, bytes);
     }
+    if http_body::Body::is_end_stream(&body) {
+        // Nothing to copy; the receiver learns it from the sender that goes away.
+        return (body, bytes);
+    }
     let tee = Tee {
         body,
         copy: Some(BytesMut::new()),
@@ -58,15 +62,7 @@ pub(crate) fn captured(
         budget: Arc::clone(&budget.0),
         done: Some(done),
     };
-    let body = match tee.body {
-        Body::Empty => {
-            // Nothing to copy; dropping the sender says so.
-            drop(tee.done);
-            Body::Empty
-        }
-        Body::Full(_) | Body::Incoming(_) | Body::Stream(_) => Body::Stream(Box::pin(tee)),
-    };
-    (body, bytes)
+    (Body::Stream(Box::pin(tee)), bytes)
 }
 
 struct Tee {

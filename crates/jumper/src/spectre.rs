@@ -14,7 +14,7 @@ use o28m_net::Body;
 use o28m_net::client::{Pool, Timeouts};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::capture::{Budget, captured, payload};
@@ -27,6 +27,8 @@ use crate::trace::Trace;
 
 /// Events that wait for their body or for the event platform.
 const EVENTS_MAX: usize = 1024;
+/// Callbacks whose bodies are held at once.
+const CALLBACKS_MAX: usize = 16;
 /// Longest wait for the event platform.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 /// What stands for the environment in the event platform's URL.
@@ -60,6 +62,7 @@ pub(crate) struct Spectre {
     signer: Arc<Signer>,
     ambient: Ambient,
     places: Arc<Semaphore>,
+    callbacks: Semaphore,
     budget: Budget,
     tasks: TaskTracker,
 }
@@ -135,9 +138,15 @@ impl Spectre {
             signer,
             ambient,
             places: Arc::new(Semaphore::new(EVENTS_MAX)),
+            callbacks: Semaphore::new(CALLBACKS_MAX),
             budget: Budget::new(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// A place to hold a callback's body in; who finds none waits, with the body unread.
+    pub(crate) async fn callback_place(&self) -> Option<SemaphorePermit<'_>> {
+        self.callbacks.acquire().await.ok()
     }
 
     /// Waits until every event is out.

@@ -1,8 +1,8 @@
 //! Health and metrics of the token gateway itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -15,6 +15,8 @@ use o28m_telemetry::metrics::{Histogram, Registry};
 use crate::admission::Route;
 use crate::transport::status_name;
 
+/// Hosts that are told apart in the metric of plain targets.
+const PLAIN_HOSTS_MAX: usize = 256;
 const REQUEST_BOUNDS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
 const UPSTREAM_BOUNDS: &[f64] = &[
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
@@ -26,6 +28,7 @@ pub(crate) struct Status {
     draining: AtomicBool,
     requests: RwLock<HashMap<(Route, Method, StatusCode), Histogram>>,
     upstream: Histogram,
+    plain_hosts: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Status {
@@ -41,6 +44,7 @@ impl Status {
                 &[],
                 UPSTREAM_BOUNDS,
             ),
+            plain_hosts: Mutex::default(),
         }
     }
 
@@ -111,6 +115,32 @@ impl Status {
         self.upstream.observe(took.as_secs_f64());
     }
 
+    /// Counts a request to a target without TLS. Routes may take their target from the client, so only so many
+    /// hosts get a number of their own.
+    pub(crate) fn count_plaintext(&self, host: &Arc<str>, action: &str, mode: &str) {
+        let mut hosts = self
+            .plain_hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() < PLAIN_HOSTS_MAX {
+            hosts.insert(Arc::clone(host));
+        }
+        let known = hosts.contains(host);
+        drop(hosts);
+        let labels = [
+            ("hostname", if known { host.as_ref() } else { "other" }),
+            ("protocol", "http"),
+            ("action", action),
+            ("validation_mode", mode),
+        ];
+        let counter = self.registry.counter(
+            "jumper_ssl_plaintext_connection_total",
+            "Requests to providers without TLS.",
+            &labels,
+        );
+        counter.add(1);
+    }
+
     /// Every label is of a small closed set: admission lets seven methods pass, and statuses have three digits.
     fn histogram(&self, route: Route, method: &Method, status: StatusCode) -> Histogram {
         let route_id = match route {
@@ -173,7 +203,7 @@ fn key_gauges(registry: &Registry, keys: &SharedKeys, ambient: &Ambient) {
         move || {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             let current = keys.load_full();
-            if !std::sync::Arc::ptr_eq(&current, &seen.0) {
+            if !Arc::ptr_eq(&current, &seen.0) {
                 *seen = (current, ambient.now());
             }
             seen.1.seconds() as f64

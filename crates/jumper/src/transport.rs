@@ -56,6 +56,7 @@ pub(crate) async fn forward(
 fn watched(request: Request<Body>) -> (Request<Body>, oneshot::Receiver<()>) {
     let (done, uploaded) = oneshot::channel();
     let request = request.map(|body| match body {
+        body if http_body::Body::is_end_stream(&body) => Body::Empty,
         Body::Empty | Body::Full(_) => body,
         Body::Incoming(_) | Body::Stream(_) => Body::Stream(Box::pin(Watched {
             body,

@@ -63,6 +63,7 @@ impl Pipeline {
         let headers = &mut parts.headers;
         headers::remove_hop_by_hop(headers);
         if parts.method == Method::POST {
+            let _place = self.spectre.callback_place().await;
             let event = body.collect(BODY_BYTES_MAX).await;
             let event = event.map_err(|_| Failure::Event("body cannot be read"))?;
             let event = renamed(&event, &listener)?;

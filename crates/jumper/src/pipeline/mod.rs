@@ -45,7 +45,6 @@ const SPACEGATE_CREDENTIALS: [&str; 3] = [
 pub(crate) struct Pipeline {
     settings: Settings,
     ambient: Ambient,
-    registry: Registry,
     decoder: Decoder,
     signer: Arc<Signer>,
     spectre: Arc<Spectre>,
@@ -94,7 +93,6 @@ impl Pipeline {
             external: ExternalTokens::new(&settings, cpu, metrics),
             zones: ZoneHealth::new(settings.zones_healthy_by_default),
             faces_internet: is_internet_facing(&settings, &settings.zone),
-            registry: metrics.clone(),
             settings,
             ambient,
         }
@@ -384,18 +382,7 @@ impl Pipeline {
         if target.scheme == Scheme::Https {
             return Ok(());
         }
-        let labels = [
-            ("hostname", target.host.as_ref()),
-            ("protocol", "http"),
-            ("action", action),
-            ("validation_mode", mode),
-        ];
-        let counter = self.registry.counter(
-            "jumper_ssl_plaintext_connection_total",
-            "Requests to providers without TLS.",
-            &labels,
-        );
-        counter.add(1);
+        self.status.count_plaintext(&target.host, action, mode);
         tracing::warn!(upstream.host = %target.host, action, "target is plain HTTP");
         match self.settings.plaintext {
             PlaintextMode::Strict => Err(Failure::Plaintext),

@@ -141,3 +141,15 @@ async fn probes_answer_and_readiness_ends_with_the_drain() {
     assert_eq!(reply.json(), json!({"status": "OUT_OF_SERVICE"}));
     let _ = get("/actuator/health/liveness").await.expect(200);
 }
+
+#[tokio::test]
+async fn errors_for_head_have_no_body() {
+    let world = World::start();
+    let call = Call {
+        method: Method::HEAD,
+        ..Call::get("/nope")
+    };
+    for _ in 0..2 {
+        assert!(world.call(&call).await.expect(404).body.is_empty());
+    }
+}

@@ -1,9 +1,7 @@
 //! The token gateway behind a real listener, with scripted providers and identity providers.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "a failed assumption in a test is a failed test"
 )]
 
