@@ -1,9 +1,11 @@
 //! Choosing one of several upstreams, and one of several zones.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use o28m_core::Rng;
+use o28m_telemetry::metrics::Registry;
 use serde::Deserialize;
 
 use crate::config::{RouteConfig, Server};
@@ -37,10 +39,10 @@ pub(crate) fn pick(servers: &[Server], fraction: f64) -> Option<&Server> {
 }
 
 /// Which zones are up, as the last message about each of them said.
-#[derive(Debug)]
 pub struct ZoneHealth {
     healthy_by_default: bool,
-    zones: RwLock<HashMap<String, bool>>,
+    zones: RwLock<HashMap<String, Arc<AtomicBool>>>,
+    registry: Registry,
 }
 
 /// Zones that are remembered; messages about more are ignored.
@@ -62,10 +64,11 @@ pub enum MessageError {
 
 impl ZoneHealth {
     /// Nothing is known yet.
-    pub(crate) fn new(healthy_by_default: bool) -> Self {
+    pub(crate) fn new(healthy_by_default: bool, registry: &Registry) -> Self {
         Self {
             healthy_by_default,
             zones: RwLock::default(),
+            registry: registry.clone(),
         }
     }
 
@@ -88,17 +91,32 @@ impl ZoneHealth {
         let message: Message =
             serde_json::from_slice(message).map_err(|_| MessageError::Malformed)?;
         let zone = message.zone.ok_or(MessageError::NoZone)?;
+        let is_healthy = message.status == Some(Status::Healthy);
         let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
-        if zones.len() >= ZONES_MAX && !zones.contains_key(&zone) {
+        if let Some(known) = zones.get(&zone) {
+            known.store(is_healthy, Ordering::Relaxed);
+            return Ok(());
+        }
+        if zones.len() >= ZONES_MAX {
             return Err(MessageError::TooMany);
         }
-        zones.insert(zone, message.status == Some(Status::Healthy));
+        let health = Arc::new(AtomicBool::new(is_healthy));
+        let read = Arc::clone(&health);
+        self.registry.gauge(
+            "zone_health_status",
+            "1 while a zone is healthy.",
+            &[("zone", zone.as_str()), ("status", "HEALTHY")],
+            move || f64::from(u8::from(read.load(Ordering::Relaxed))),
+        );
+        zones.insert(zone, health);
         Ok(())
     }
 
     fn is_healthy(&self, zone: &str) -> bool {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
-        zones.get(zone).copied().unwrap_or(self.healthy_by_default)
+        zones
+            .get(zone)
+            .map_or(self.healthy_by_default, |it| it.load(Ordering::Relaxed))
     }
 }
 
@@ -163,7 +181,7 @@ mod tests {
 
     #[test]
     fn jumper_case_051_messages_about_nothing_change_nothing() {
-        let health = ZoneHealth::new(true);
+        let health = ZoneHealth::new(true, &Registry::default());
         for (message, result) in [
             (r#"{"zone":"A","status":"X"}"#, Err(MessageError::Malformed)),
             (r#"{"status":"UNHEALTHY"}"#, Err(MessageError::NoZone)),

@@ -18,6 +18,7 @@ mod incoming;
 mod outgoing;
 mod pipeline;
 mod plan;
+mod resp;
 mod signer;
 mod spectre;
 mod status;
@@ -25,6 +26,7 @@ mod target;
 mod time;
 mod trace;
 mod transport;
+mod zones;
 
 use std::time::Duration;
 
@@ -32,10 +34,12 @@ use o28m_core::{Ambient, limits};
 use o28m_jose::slots::SharedKeys;
 use o28m_net::{Body, BoxFuture, Connection, HttpService, Rejection};
 use o28m_telemetry::metrics::Registry;
+use tokio_util::sync::CancellationToken;
 
 pub use balance::{MessageError, ZoneHealth};
 pub use external::TokenCacheSettings;
 pub use headers::CONTROL_HEADERS;
+pub use zones::ZoneFeed;
 
 use crate::pipeline::Pipeline;
 
@@ -134,6 +138,12 @@ impl Jumper {
     /// Waits until events about traffic that is over have been published; part of a clean stop.
     pub async fn flushed(&self) {
         self.pipeline.spectre().flushed().await;
+    }
+
+    /// Follows the news about other zones until `stop` is cancelled. A server that is away is waited for.
+    pub async fn follow_zones(&self, feed: ZoneFeed, stop: CancellationToken) {
+        let connected = self.pipeline.status().zone_feed();
+        zones::follow(&feed, self.zones(), &connected, &stop).await;
     }
 
     /// What is known of other zones; whoever hears news about them puts it here.

@@ -110,6 +110,19 @@ impl Status {
         requests.insert(key, histogram);
     }
 
+    /// The gauge of the zone feed, which exists from now on.
+    pub(crate) fn zone_feed(&self) -> Arc<AtomicBool> {
+        let connected = Arc::new(AtomicBool::new(false));
+        let read = Arc::clone(&connected);
+        self.registry.gauge(
+            "zone_health_redis_connection",
+            "1 while the zone status feed is followed.",
+            &[("status", "CONNECTED")],
+            move || f64::from(u8::from(read.load(Ordering::Relaxed))),
+        );
+        connected
+    }
+
     /// Counts a provider's response.
     pub(crate) fn count_upstream(&self, took: Duration) {
         self.upstream.observe(took.as_secs_f64());

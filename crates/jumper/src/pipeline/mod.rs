@@ -91,7 +91,7 @@ impl Pipeline {
             signer,
             spectre: Arc::new(spectre),
             external: ExternalTokens::new(&settings, cpu, metrics),
-            zones: ZoneHealth::new(settings.zones_healthy_by_default),
+            zones: ZoneHealth::new(settings.zones_healthy_by_default, metrics),
             faces_internet: is_internet_facing(&settings, &settings.zone),
             settings,
             ambient,
