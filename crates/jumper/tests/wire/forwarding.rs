@@ -378,3 +378,23 @@ async fn response_bodies_are_passed_as_they_arrive() {
     };
     tokio::join!(serving, calling);
 }
+
+#[tokio::test]
+async fn unknown_certificates_are_taken_or_refused() {
+    for (verify, status) in [(false, 200), (true, 500)] {
+        let world = World::start_with(|settings| settings.tls_verify = verify);
+        let provider = Peer::tls();
+        let url = provider.url().replace("http:", "https:");
+        let call = world.real().with("remote_api_url", &url);
+        let reply = world.call(&call).await.expect(status);
+        assert_eq!(provider.take().len(), usize::from(!verify), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn callers_learn_no_causes_when_they_should_not() {
+    let world = World::start_with(|settings| settings.verbose_errors = false);
+    let call = world.real().with("remote_api_url", &closed_url());
+    let reply = world.call(&call).await.expect(504);
+    assert_eq!(reply.message(), "Gateway Timeout");
+}

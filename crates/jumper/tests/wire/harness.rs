@@ -108,7 +108,13 @@ impl HttpService for PeerService {
 }
 
 fn listen(service: Arc<dyn HttpService>) -> (SocketAddr, DropGuard) {
-    let listener = Listener::bind("test", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen_at(
+        Listener::bind("test", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(),
+        service,
+    )
+}
+
+fn listen_at(listener: Listener, service: Arc<dyn HttpService>) -> (SocketAddr, DropGuard) {
     let address = listener.address();
     let limits = HeadLimits {
         line_bytes_max: 256 * 1024,
@@ -137,6 +143,25 @@ impl Peer {
             received: Mutex::default(),
         });
         let (address, stop) = listen(service.clone());
+        Self {
+            address,
+            service,
+            _stop: stop,
+        }
+    }
+
+    /// Speaks TLS with a certificate that nobody knows.
+    pub(crate) fn tls() -> Self {
+        let service = Arc::new(PeerService {
+            script: Box::new(|_| Response::new(Bytes::new())),
+            received: Mutex::default(),
+        });
+        let slot = slot(0);
+        let (certificate, key) = (slot.certificate, slot.key.unwrap());
+        let config = o28m_net::tls::server_config(certificate.as_bytes(), key.as_bytes());
+        let mut listener = Listener::bind("test", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        listener.tls = Some(config.unwrap());
+        let (address, stop) = listen_at(listener, service.clone());
         Self {
             address,
             service,
