@@ -14,7 +14,8 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Serialises `ring`. A signing slot whose certificate cannot be read has no public key to show.
+    /// Serialises `ring`. A signing slot whose certificate cannot be read has no public key to
+    /// show.
     pub(crate) fn new(ring: Arc<KeyRing>) -> Self {
         for slot in [&ring.slots.next, &ring.slots.active, &ring.slots.previous] {
             if let Some(slot) = slot
@@ -35,7 +36,8 @@ impl Published {
         }
     }
 
-    /// Whether these are the bodies of exactly that ring. Holding the ring keeps its address its own.
+    /// Whether these are the bodies of exactly that ring. Holding the ring keeps its address its
+    /// own.
     pub(crate) fn is_of(&self, ring: &Arc<KeyRing>) -> bool {
         Arc::ptr_eq(&self.ring, ring)
     }
