@@ -237,3 +237,93 @@ fn compare(
         MigrationState::Current
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    const fn migration(number: i64, phase: Phase, sql: &'static str) -> Migration {
+        Migration { number, phase, sql }
+    }
+
+    const FIRST: Migration = migration(1, Phase::Expand, "CREATE TABLE @a (x BIGINT)");
+    const OLD: &[Migration] = &[FIRST];
+    const NEW: &[Migration] = &[
+        FIRST,
+        migration(2, Phase::Expand, "ALTER TABLE @a ADD COLUMN y BIGINT"),
+        migration(3, Phase::Contract, "ALTER TABLE @a DROP COLUMN x"),
+    ];
+
+    async fn memory() -> Database {
+        let settings = Settings {
+            url: "sqlite::memory:".to_owned(),
+            schema: "o28m".to_owned(),
+            pool_max: 1,
+            connect_timeout: Duration::from_secs(5),
+            poll_interval: Duration::from_secs(60),
+        };
+        Database::open(&settings).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_new_release_expands_first_and_contracts_when_told_to() {
+        let database = memory().await;
+        let step = async |migrations, step| apply(&database, migrations, step).await;
+        for nothing in [MigrationStep::Finish] {
+            assert_eq!(step(OLD, nothing).await.unwrap(), MigrationState::Empty);
+        }
+        let current = MigrationState::Current;
+        assert_eq!(step(OLD, MigrationStep::Bootstrap).await.unwrap(), current);
+        assert_eq!(
+            state(&database, NEW).await.unwrap(),
+            MigrationState::Outdated
+        );
+        for premature in [MigrationStep::Bootstrap, MigrationStep::Finish] {
+            let state = step(NEW, premature).await.unwrap();
+            assert_eq!(state, MigrationState::Outdated);
+        }
+        let state_after = step(NEW, MigrationStep::Up).await.unwrap();
+        assert_eq!(state_after, MigrationState::Pending);
+        // The old release goes on beside it until the new one contracts.
+        assert_eq!(state(&database, OLD).await.unwrap(), MigrationState::Newer);
+        assert_eq!(
+            step(OLD, MigrationStep::Up).await.unwrap(),
+            MigrationState::Newer
+        );
+        assert_eq!(step(NEW, MigrationStep::Finish).await.unwrap(), current);
+        for refused in [MigrationStep::Bootstrap, MigrationStep::Up] {
+            let error = step(OLD, refused).await.unwrap_err();
+            assert!(matches!(
+                error,
+                Error::Schema {
+                    found: 3,
+                    needed: 1
+                }
+            ));
+        }
+        assert!(state(&database, OLD).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_empty_database_gets_everything_at_once() {
+        let database = memory().await;
+        let state = apply(&database, NEW, MigrationStep::Up).await.unwrap();
+        assert_eq!(state, MigrationState::Current);
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_fails_leaves_nothing_behind() {
+        const BROKEN: &[Migration] = &[FIRST, migration(2, Phase::Expand, "NONSENSE")];
+        let database = memory().await;
+        assert!(apply(&database, BROKEN, MigrationStep::Up).await.is_err());
+        assert_eq!(state(&database, OLD).await.unwrap(), MigrationState::Empty);
+        let state = apply(&database, OLD, MigrationStep::Up).await.unwrap();
+        assert_eq!(state, MigrationState::Current);
+    }
+
+    #[test]
+    fn numbers_rise() {
+        assert!(MIGRATIONS.is_sorted_by(|one, other| one.number < other.number));
+    }
+}

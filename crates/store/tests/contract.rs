@@ -1,4 +1,5 @@
 //! What every database must do, run against SQLite in a file, SQLite in memory and PostgreSQL.
+#![cfg(test)]
 
 use std::time::Duration;
 
