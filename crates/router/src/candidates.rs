@@ -66,10 +66,10 @@ impl Candidates {
     pub(crate) fn descend<'a>(&'a self, mut visit: impl FnMut(&'a Arc<Entry>) -> bool) {
         match self {
             Self::Few(entries) => {
-                let _all = entries.iter().rev().all(|entry| visit(entry));
+                let _all = entries.iter().rev().all(&mut visit);
             }
             Self::Many(entries) => {
-                let _all = entries.values().rev().all(|entry| visit(entry));
+                let _all = entries.values().rev().all(visit);
             }
         }
     }

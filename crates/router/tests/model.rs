@@ -1,5 +1,10 @@
 //! The index gives what a scan over all routes in order of priority gives.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed assumption of a test is a failed test"
+)]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
