@@ -16,6 +16,8 @@ pub(crate) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwa
 pub(crate) const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 pub(crate) const KEEP_ALIVE: HeaderValue = HeaderValue::from_static("keep-alive");
+pub(crate) const KEEP_ALIVE_UPGRADE: HeaderValue = HeaderValue::from_static("keep-alive, Upgrade");
+pub(crate) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// Only plugins may say who the caller is.
 const IDENTITY: &[&str] = &[
@@ -45,7 +47,7 @@ pub(crate) struct Asked {
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
     let asked = Asked {
         trailers: lists(headers, &TE, "trailers"),
-        websocket: lists(headers, &UPGRADE, "websocket"),
+        websocket: lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade"),
     };
     let mut doomed = named_by_connection(headers);
     doomed.extend(headers.keys().filter(|it| goes(it.as_str())).cloned());

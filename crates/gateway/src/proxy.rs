@@ -69,7 +69,6 @@ fn find_route(flight: &mut Flight, snapshot: &Snapshot) -> Step<Arc<RouteEntry>>
     };
     check_scheme(flight, &route)?;
     check_grpc(flight, &route)?;
-    check_upgrade(flight)?;
     ControlFlow::Continue(route)
 }
 
@@ -179,15 +178,6 @@ fn check_grpc(flight: &Flight, route: &RouteEntry) -> Step<()> {
     ControlFlow::Break(response)
 }
 
-/// WebSockets cannot be carried yet; forwarding the request without its upgrade would only confuse.
-fn check_upgrade(flight: &Flight) -> Step<()> {
-    if flight.asked.websocket {
-        let message = "WebSocket connections are not supported";
-        return ControlFlow::Break(refuse(flight, StatusCode::NOT_IMPLEMENTED, message));
-    }
-    ControlFlow::Continue(())
-}
-
 /// Plugins that see the response to a request which was not routed.
 fn choose_global(flight: &mut Flight, snapshot: &Snapshot) {
     run_through(&snapshot.plugins().scopes(None, None), |instance| {
@@ -287,7 +277,7 @@ pub(crate) fn reject(
     let mut flight = Flight::begin(shared, request, connection);
     let snapshot = flight.exchange.snapshot.clone();
     choose_global(&mut flight, &snapshot);
-    let response = if rejection.reason == "request header or cookie too large" {
+    let response = if rejection.is_too_large() {
         let exchange = &flight.exchange;
         let message = "Request header or cookie too large";
         let headers = &exchange.request.headers;

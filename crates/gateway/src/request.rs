@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use http_body::Body as _;
@@ -49,7 +49,10 @@ impl Template {
         if flight.asked.trailers {
             headers.insert(TE, names::TRAILERS);
         }
-        if !in_process {
+        if flight.asked.websocket && !in_process {
+            headers.insert(CONNECTION, names::KEEP_ALIVE_UPGRADE);
+            headers.insert(UPGRADE, names::WEBSOCKET);
+        } else if !in_process {
             headers.insert(CONNECTION, names::KEEP_ALIVE);
         }
         forward(flight, &mut headers);

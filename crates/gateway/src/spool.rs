@@ -181,14 +181,8 @@ impl http_body::Body for FileBody {
                 self.offset += chunk.len() as u64;
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "failed to read a buffered request body back");
-                Poll::Ready(Some(Err(BodyError::Timeout)))
-            }
-            Err(error) => {
-                tracing::error!(%error, "failed to read a buffered request body back");
-                Poll::Ready(Some(Err(BodyError::Timeout)))
-            }
+            Ok(Err(error)) => broken(&error),
+            Err(error) => broken(&error),
         }
     }
 
@@ -199,6 +193,12 @@ impl http_body::Body for FileBody {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.length.saturating_sub(self.offset))
     }
+}
+
+/// Ends the body before its length, which fails the attempt: what is missing cannot be made up.
+fn broken(error: &dyn std::error::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    tracing::error!(%error, "failed to read a buffered request body back");
+    Poll::Ready(None)
 }
 
 /// One attempt's view of a body that is passed through. The lock is never contended: attempts follow

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::{Method, Response, StatusCode};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Response, StatusCode};
 use o28m_net::client::{SendError, Target};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
 use crate::Source;
 use crate::flight::{Attempt, Flight};
-use crate::headers::strip_response;
+use crate::headers::{WEBSOCKET, strip_response};
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
 use crate::snapshot::{Destination, ServiceEntry};
@@ -32,6 +33,10 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         );
         return refuse(flight, StatusCode::NOT_IMPLEMENTED, &message);
     }
+    if flight.asked.websocket && matches!(service.destination, Destination::Engine(_)) {
+        let message = "WebSocket connections are not supported";
+        return refuse(flight, StatusCode::NOT_IMPLEMENTED, message);
+    }
     let body = std::mem::take(&mut flight.exchange.body);
     let buffers = flight
         .exchange
@@ -41,7 +46,8 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
     let body = if buffers {
         match Outgoing::buffer(body).await {
             Ok(body) => body,
-            Err(error) => return unreadable(flight, &error),
+            Err(SpoolError::Read(error)) => return unreadable(flight, &error),
+            Err(error) => return unkept(flight, &error),
         }
     } else {
         Outgoing::live(body)
@@ -63,21 +69,25 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
     }
 }
 
-/// The client's body cannot be read or kept.
-fn unreadable(flight: &Flight, error: &SpoolError) -> Response<Body> {
+/// The client's body cannot be read.
+fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
     match error {
-        SpoolError::Read(BodyError::TooLarge { .. }) => {
-            refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE)
-        }
-        SpoolError::Read(BodyError::Timeout) => {
-            refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT)
-        }
-        SpoolError::Read(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
-        SpoolError::Disk(cause) => {
-            tracing::error!(request.id = %flight.exchange.request_id, %cause, "{error}");
-            refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR)
-        }
+        BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
+        BodyError::Timeout => refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT),
+        BodyError::Read(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
     }
+}
+
+/// The client's body cannot be kept.
+fn unkept(flight: &Flight, error: &SpoolError) -> Response<Body> {
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(
+        request.id = %flight.exchange.request_id,
+        %error,
+        cause = cause.unwrap_or_default(),
+        "request cannot be sent"
+    );
+    refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// TLS names the host that the request names.
@@ -159,8 +169,8 @@ async fn over_network(
             Err(error) => error,
         };
         report(flight, &error);
-        if body_too_large(&error) {
-            return refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE);
+        if let Some(error) = error.request_body_error() {
+            return unreadable(flight, error);
         }
         if let SendError::Resolve { host, source } = &error {
             flight.proxied = None;
@@ -238,18 +248,6 @@ fn status_of(error: &SendError) -> StatusCode {
     }
 }
 
-/// Whether sending failed because the client's body crossed a plugin's limit.
-fn body_too_large(error: &SendError) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(BodyError::TooLarge { .. }) = error.downcast_ref() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 fn report(flight: &Flight, error: &SendError) {
     let cause = error.source().map(ToString::to_string);
     tracing::debug!(
@@ -260,26 +258,30 @@ fn report(flight: &Flight, error: &SendError) {
     );
 }
 
-/// Kong tells a name that does not exist from a resolver that does not answer.
+/// A name that does not exist, or a resolver that does not answer.
 fn unresolved(flight: &Flight, host: &str, source: Option<&std::io::Error>) -> Response<Body> {
-    let reason = source.map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(upstream.host = host, %reason, "name resolution failed");
-    if source.is_some() && reason.contains("Temporary failure") {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        let message =
-            format!("failed the initial dns/balancer resolve for '{host}' with: {reason}");
-        return refuse(flight, status, &message);
-    }
-    refuse(
-        flight,
-        StatusCode::SERVICE_UNAVAILABLE,
-        "name resolution failed",
-    )
+    let Some(reason) = source else {
+        return refuse(
+            flight,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "name resolution failed",
+        );
+    };
+    let message = format!("failed the initial dns/balancer resolve for '{host}' with: {reason}");
+    refuse(flight, StatusCode::INTERNAL_SERVER_ERROR, &message)
 }
 
 /// The upstream's answer, without what concerned only its connection.
 fn answered(flight: &mut Flight, mut response: Response<Body>) -> Response<Body> {
     strip_response(response.headers_mut(), flight.asked);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if !flight.asked.websocket {
+            return failed(flight, StatusCode::BAD_GATEWAY);
+        }
+        let upgrade = HeaderValue::from_static("upgrade");
+        response.headers_mut().insert(CONNECTION, upgrade);
+        response.headers_mut().insert(UPGRADE, WEBSOCKET);
+    }
     flight.exchange.upstream_statuses.push(response.status());
     flight.exchange.source = Source::Service;
     response

@@ -4,6 +4,8 @@
 mod consumers;
 mod plugins;
 mod services;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub(crate) use plugins::{Instance, Kinds, Scopes};
