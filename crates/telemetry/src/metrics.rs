@@ -1,7 +1,6 @@
 //! A small metric registry with the Prometheus text format.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -78,9 +77,14 @@ impl Gauge {
 
 /// Adds to a float kept as bits.
 fn add(cell: &AtomicU64, amount: f64) {
-    let sum = |bits| Some((f64::from_bits(bits) + amount).to_bits());
-    // The closure always gives a value, so the update cannot fail.
-    let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+    let mut seen = cell.load(Ordering::Relaxed);
+    loop {
+        let sum = (f64::from_bits(seen) + amount).to_bits();
+        match cell.compare_exchange_weak(seen, sum, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => seen = now,
+        }
+    }
 }
 
 /// Counts of observed values by upper bound.
@@ -235,8 +239,7 @@ impl Registry {
                 Kind::Gauge => "gauge",
                 Kind::Histogram => "histogram",
             };
-            // Writing to a string cannot fail.
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
             for (labels, series) in &family.series {
                 match series {
                     Series::Counter(counter) => {
@@ -341,12 +344,15 @@ fn rendered(labels: &[(&str, &str)]) -> String {
 }
 
 fn line(out: &mut String, name: &str, labels: &str, value: &str) {
-    // Writing to a string cannot fail.
-    let _ = if labels.is_empty() {
-        writeln!(out, "{name} {value}")
-    } else {
-        writeln!(out, "{name}{{{labels}}} {value}")
-    };
+    out.push_str(name);
+    if !labels.is_empty() {
+        out.push('{');
+        out.push_str(labels);
+        out.push('}');
+    }
+    out.push(' ');
+    out.push_str(value);
+    out.push('\n');
 }
 
 /// A float as Prometheus reads it.

@@ -14,10 +14,9 @@ const UPGRADE: &str =
 
 /// A gateway that passes everything to one upstream.
 fn gateway(target: Target, read_ms: u64) -> Server {
-    Server::start(move |mut request, connection| {
+    Server::start(move |request, connection| {
         let target = target.clone();
         async move {
-            let _ = request.headers_mut();
             let sent = connection
                 .pool
                 .send(&target, request, &timeouts(read_ms))
@@ -36,8 +35,8 @@ async fn websocket(mut stream: TcpStream, _: usize) {
     let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello";
     stream.write_all(answer).await.unwrap();
     let (mut reader, mut writer) = stream.split();
-    let _ = tokio::io::copy(&mut reader, &mut writer).await;
-    let _ = writer.write_all(b"bye").await;
+    drop(tokio::io::copy(&mut reader, &mut writer).await);
+    writer.write_all(b"bye").await.unwrap_or_default();
 }
 
 #[tokio::test]
