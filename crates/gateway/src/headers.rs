@@ -45,13 +45,20 @@ pub(crate) struct Asked {
 /// Removes what concerns only the connection to the client, and what only plugins may set. `Expect`
 /// stays for plugins to see; the upstream request goes without.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
+    let doomed: Vec<_> = headers
+        .keys()
+        .filter(|it| goes(it.as_str()))
+        .cloned()
+        .collect();
+    // Most requests have nothing of all that.
+    if doomed.is_empty() {
+        return Asked::default();
+    }
     let asked = Asked {
         trailers: lists(headers, &TE, "trailers"),
         websocket: lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade"),
     };
-    let mut doomed = named_by_connection(headers);
-    doomed.extend(headers.keys().filter(|it| goes(it.as_str())).cloned());
-    for name in doomed {
+    for name in named_by_connection(headers).into_iter().chain(doomed) {
         headers.remove(name);
     }
     asked
