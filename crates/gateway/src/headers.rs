@@ -68,8 +68,14 @@ fn goes(name: &str) -> bool {
     match name {
         "connection" | "keep-alive" | "proxy" | "proxy-connection" | "transfer-encoding" | "te"
         | "upgrade" | "trailer" => true,
-        _ => name.starts_with('x') && is_identity(name),
+        _ if name.starts_with('x') && is_identity(name) => true,
+        _ => !name.bytes().all(is_name_byte),
     }
+}
+
+/// nginx drops lines whose name has other characters, so nothing behind a gateway expects them.
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
 /// Many servers cannot tell `_` from `-`, so neither may a client choose.
@@ -217,6 +223,7 @@ mod tests {
             ("x-credential-identifier", "1"),
             ("x-anonymous-consumer", "1"),
             ("x-authenticated-groups", "1"),
+            ("x.consumer.id", "1"),
             ("x-consumer", "kept"),
             ("remote_api_url", "kept"),
         ]);

@@ -275,6 +275,9 @@ pub(crate) fn reject(
         None => Request::new(Body::Empty),
     };
     let mut flight = Flight::begin(shared, request, connection);
+    if let Ok(path) = normalise_path(raw_path(&flight.exchange.request.uri)) {
+        flight.exchange.path = path.into_owned();
+    }
     let snapshot = flight.exchange.snapshot.clone();
     choose_global(&mut flight, &snapshot);
     let response = if rejection.is_too_large() {

@@ -118,13 +118,14 @@ fn forward(flight: &Flight, headers: &mut HeaderMap) {
         Some(HeaderValue::from(connection.local.port()))
     });
     set(names::FORWARDED_PATH, &|| {
-        HeaderValue::from_str(raw_path(&exchange.request.uri)).ok()
+        HeaderValue::from_bytes(raw_path(&exchange.request.uri).as_bytes()).ok()
     });
     set(names::FORWARDED_PREFIX, &|| {
         let prefix = flight.matched();
         let strips = exchange.route.as_ref().is_some_and(|it| it.strip_path);
         let told = strips && !matches!(prefix, "" | "/");
-        told.then(|| HeaderValue::from_str(prefix).ok()).flatten()
+        told.then(|| HeaderValue::from_bytes(prefix.as_bytes()).ok())
+            .flatten()
     });
 }
 

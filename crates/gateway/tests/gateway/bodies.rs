@@ -163,3 +163,51 @@ async fn an_upstream_cannot_switch_protocols_unasked() {
         .await;
     assert_eq!(running.get("/").await.status, 502);
 }
+
+#[tokio::test]
+async fn trailers_pass_to_clients_that_want_them() {
+    let (address, _) = misbehaving(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let answer = b"HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n\
+            2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        read_until(&mut stream, "never sent").await;
+    })
+    .await;
+    let running = start(Setup::default()).await;
+    let service = service("s", address.port(), json!({}));
+    let route = route("r", "s", json!({"paths": ["/"]}));
+    running
+        .put(&[("services", service), ("routes", route)])
+        .await;
+    for (wants, end) in [
+        ("TE: trailers\r\n", "0\r\nx-sum: 7\r\n\r\n"),
+        ("", "0\r\n\r\n"),
+    ] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{wants}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, end).await.to_ascii_lowercase();
+        assert_eq!(
+            answer.contains("trailer: x-sum"),
+            !wants.is_empty(),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_its_upload_never_reaches_a_buffered_upstream() {
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, Setup::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf";
+    stream.write_all(head).await.unwrap();
+    drop(stream);
+    let counted = || {
+        let text = running.metrics.render();
+        text.contains("code=\"400\"") || text.contains("o28m_gateway_aborted_requests_total 1")
+    };
+    eventually("the end of the request", counted).await;
+    assert!(upstream.take().is_empty());
+}

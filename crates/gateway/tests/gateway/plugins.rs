@@ -391,6 +391,32 @@ async fn unrouted_requests_meet_global_plugins_without_access() {
 }
 
 #[tokio::test]
+async fn proxy_case_018_plugins_run_before_a_missing_service_is_noticed() {
+    let (setup, journal) = setup();
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, setup).await;
+    running
+        .put(&[("routes", route("r", "", json!({"paths": ["/"]})))])
+        .await;
+    running
+        .put(&[global("auth", json!({"do": "answer"}))])
+        .await;
+    assert_eq!(running.get("/").await.status, 403);
+    running.put(&[global("auth", json!({}))]).await;
+    take(&journal);
+    let reply = running.get("/").await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(
+        reply.json()["message"],
+        "no Service found with those values"
+    );
+    assert_eq!(
+        take(&journal),
+        ["access auth", "header_filter auth", "log 503 Error auth"]
+    );
+}
+
+#[tokio::test]
 async fn what_plugins_change_is_what_is_sent() {
     let (setup, _) = setup();
     let upstream = Upstream::ok();
