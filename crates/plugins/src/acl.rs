@@ -141,9 +141,7 @@ impl Plugin for Acl {
                 return Access::CONTINUE;
             }
             Err(Refusal::Unauthorized) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Err(Refusal::Forbidden) => {
-                (StatusCode::FORBIDDEN, "You cannot consume this service")
-            }
+            Err(Refusal::Forbidden) => (StatusCode::FORBIDDEN, "You cannot consume this service"),
         };
         Access::Now(Verdict::Respond(identity::error(exchange, status, message)))
     }

@@ -51,11 +51,7 @@ pub(crate) fn fall_back(exchange: &mut Exchange, anonymous: &str) -> Verdict {
     let consumer = by_id_or_username(&exchange.snapshot, anonymous).cloned();
     let Some(consumer) = consumer else {
         let message = format!("anonymous consumer {anonymous} is configured but doesn't exist");
-        return Verdict::Respond(error(
-            exchange,
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &message,
-        ));
+        return Verdict::Respond(error(exchange, StatusCode::INTERNAL_SERVER_ERROR, &message));
     };
     authenticate(exchange, consumer, None);
     Verdict::Continue

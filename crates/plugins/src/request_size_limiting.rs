@@ -188,3 +188,101 @@ impl http_body::Body for Counted {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use o28m_net::TooLarge;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{exchange, outcome};
+
+    /// A body of unknown length, such as a chunked one.
+    struct Chunks(Vec<&'static [u8]>);
+
+    impl http_body::Body for Chunks {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let chunk = self.0.pop();
+            Poll::Ready(chunk.map(|chunk| Ok(Frame::data(Bytes::from_static(chunk)))))
+        }
+    }
+
+    fn chunked(chunks: &[&'static [u8]]) -> Exchange {
+        let body = Body::Stream(Box::pin(Chunks(chunks.iter().rev().copied().collect())));
+        exchange(Request::post("/").body(body).unwrap())
+    }
+
+    fn plugin(config: &Value) -> Arc<dyn Plugin> {
+        Kind.configure(config).unwrap()
+    }
+
+    async fn status(config: Value, mut exchange: Exchange) -> u16 {
+        outcome(plugin(&config).as_ref(), &mut exchange).await.0
+    }
+
+    fn announced(length: u64) -> http::request::Builder {
+        Request::post("/").header("content-length", length)
+    }
+
+    #[tokio::test]
+    async fn plugins_case_053_announced_lengths() {
+        const MEGABYTE: u64 = 1 << 20;
+        let config = json!({"allowed_payload_size": 1, "size_unit": "megabytes"});
+        let plain = |length| exchange(announced(length).body(Body::Empty).unwrap());
+        assert_eq!(status(config.clone(), plain(MEGABYTE)).await, 0);
+        let mut over = plain(MEGABYTE + 1);
+        let (code, body) = outcome(plugin(&config).as_ref(), &mut over).await;
+        assert_eq!(code, 413);
+        assert!(
+            body.contains("\"message\":\"Request size limit exceeded\""),
+            "{body}"
+        );
+        let waiting = announced(MEGABYTE + 1).header("expect", "100-Continue");
+        let waiting = exchange(waiting.body(Body::Empty).unwrap());
+        assert_eq!(status(config, waiting).await, 417);
+    }
+
+    #[tokio::test]
+    async fn plugins_case_053_chunked_bodies_are_counted_while_they_stream() {
+        let config = json!({"allowed_payload_size": 4, "size_unit": "bytes"});
+        let mut fits = chunked(&[b"ab", b"cd"]);
+        assert_eq!(outcome(plugin(&config).as_ref(), &mut fits).await.0, 0);
+        assert_eq!(fits.body.collect(100).await.unwrap(), "abcd");
+        let mut over = chunked(&[b"ab", b"cd", b"e"]);
+        assert_eq!(outcome(plugin(&config).as_ref(), &mut over).await.0, 0);
+        let error = over.body.collect(100).await.unwrap_err();
+        let limit = matches!(
+            error,
+            TooLarge::Read(BodyError::TooLarge { limit_bytes: 4 })
+        );
+        assert!(limit, "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn plugins_case_053_a_length_can_be_required() {
+        let config = json!({"require_content_length": true});
+        let empty = exchange(Request::get("/").body(Body::Empty).unwrap());
+        assert_eq!(status(config.clone(), empty).await, 411);
+        assert_eq!(status(config, chunked(&[b"ab"])).await, 0);
+    }
+
+    #[tokio::test]
+    async fn units_and_odd_sizes() {
+        let plain = |length| exchange(announced(length).body(Body::Empty).unwrap());
+        let kilobytes = json!({"allowed_payload_size": 1, "size_unit": "kilobytes"});
+        assert_eq!(status(kilobytes.clone(), plain(1024)).await, 0);
+        assert_eq!(status(kilobytes, plain(1025)).await, 413);
+        let negative = json!({"allowed_payload_size": -1, "size_unit": "bytes"});
+        assert_eq!(status(negative, plain(0)).await, 413);
+        let huge = json!({"allowed_payload_size": i64::MAX});
+        assert_eq!(status(huge, plain(u64::MAX / 4)).await, 0);
+        assert!(Kind.configure(&json!({"size_unit": "gigabytes"})).is_err());
+    }
+}

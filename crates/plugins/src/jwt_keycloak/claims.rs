@@ -112,7 +112,8 @@ impl Claims {
             scope_list: payload.get("scope").and_then(names),
             realm_roles: realm_roles.and_then(names),
             clients: clients.map(|clients| {
-                let client = |(name, access): (&String, &Value)| (name.as_str().into(), every(access));
+                let client =
+                    |(name, access): (&String, &Value)| (name.as_str().into(), every(access));
                 clients.iter().map(client).collect()
             }),
             expires: date(payload.get("exp")),
@@ -123,7 +124,9 @@ impl Claims {
     /// A claim that is a string.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let mut claims = self.strings.iter();
-        claims.find(|(it, _)| **it == *name).map(|(_, value)| &**value)
+        claims
+            .find(|(it, _)| **it == *name)
+            .map(|(_, value)| &**value)
     }
 
     /// Whether the scope holds `wanted`; `None` without a scope.
@@ -198,7 +201,11 @@ mod tests {
             "e30=.e30.AQ",
             "\0.\0.\0",
         ] {
-            assert_eq!(Decoded::parse(token).err(), Some(Failure::NotJson), "{token}");
+            assert_eq!(
+                Decoded::parse(token).err(),
+                Some(Failure::NotJson),
+                "{token}"
+            );
         }
     }
 
@@ -243,7 +250,10 @@ mod tests {
             "resource_access": {"account": {"roles": ["view"], "more": ["edit"], "odd": 1}, "x": 2},
         });
         let claims = parse(&json!({"alg": "ES256"}), &payload).unwrap();
-        assert_eq!((claims.text("azp"), claims.text("exp")), (Some("app"), None));
+        assert_eq!(
+            (claims.text("azp"), claims.text("exp")),
+            (Some("app"), None)
+        );
         assert_eq!(claims.expires, Date::At(5.0));
         assert_eq!(claims.not_before, Date::NotANumber);
         assert_eq!(claims.has_scope("b"), Some(true));

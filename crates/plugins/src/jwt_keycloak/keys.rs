@@ -84,9 +84,7 @@ impl Key {
         let verifiers: Vec<_> = ALGORITHMS
             .into_iter()
             .filter(|algorithm| jwk.alg.as_deref().is_none_or(|alg| alg == algorithm.name()))
-            .filter_map(|algorithm| {
-                Some((algorithm, VerifyingKey::from_jwk(jwk, algorithm).ok()?))
-            })
+            .filter_map(|algorithm| Some((algorithm, VerifyingKey::from_jwk(jwk, algorithm).ok()?)))
             .collect();
         (!verifiers.is_empty()).then(|| Self {
             kid: jwk.kid.clone(),

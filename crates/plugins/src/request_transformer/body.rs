@@ -66,7 +66,9 @@ impl Changes {
         }
         // In Lua everything but nil and false is true.
         let has = |members: &Map<String, Value>, name: &str| {
-            members.get(name).is_some_and(|it| *it != Value::Bool(false))
+            members
+                .get(name)
+                .is_some_and(|it| *it != Value::Bool(false))
         };
         for (name, value) in self.replace {
             if has(&members, &name) {
@@ -161,9 +163,18 @@ mod tests {
 
     #[test]
     fn knows_a_format_by_part_of_the_content_type() {
-        assert_eq!(Format::of("Application/JSON; charset=utf-8"), Some(Format::Json));
-        assert_eq!(Format::of("multipart/form-data; boundary=x"), Some(Format::Multipart));
-        assert_eq!(Format::of("application/x-www-form-urlencoded"), Some(Format::Form));
+        assert_eq!(
+            Format::of("Application/JSON; charset=utf-8"),
+            Some(Format::Json)
+        );
+        assert_eq!(
+            Format::of("multipart/form-data; boundary=x"),
+            Some(Format::Multipart)
+        );
+        assert_eq!(
+            Format::of("application/x-www-form-urlencoded"),
+            Some(Format::Form)
+        );
         assert_eq!(Format::of("text/plain"), None);
     }
 
@@ -176,7 +187,10 @@ mod tests {
         assert_eq!(json(add(), "{\"a\":"), None);
         assert_eq!(json(add(), "[1]"), None);
         assert_eq!(json(add(), "").unwrap(), r#"{"k":"v"}"#);
-        assert_eq!(json(add(), r#"{"a":[],"b":{}}"#).unwrap(), r#"{"a":[],"b":{},"k":"v"}"#);
+        assert_eq!(
+            json(add(), r#"{"a":[],"b":{}}"#).unwrap(),
+            r#"{"a":[],"b":{},"k":"v"}"#
+        );
         let rename = Changes {
             rename: vec![("a".into(), "a".into())],
             ..Changes::default()
@@ -188,13 +202,17 @@ mod tests {
     fn every_operation_on_json_in_its_order() {
         let changes = Changes {
             remove: vec!["gone".into()],
-            rename: vec![("old".into(), "new".into()), ("missing".into(), "kept".into())],
+            rename: vec![
+                ("old".into(), "new".into()),
+                ("missing".into(), "kept".into()),
+            ],
             replace: [pair("new", "r"), pair("off", "r"), pair("none", "r")].concat(),
             add: [pair("off", "on"), pair("kept", "no")].concat(),
             append: [pair("list", "x"), pair("text", "x"), pair("fresh", "x")].concat(),
         };
         let body = r#"{"gone":1,"old":2,"off":false,"kept":3,"list":[1],"text":"t"}"#;
-        let expected = r#"{"off":"on","kept":3,"list":[1,"x"],"text":["t","x"],"new":"r","fresh":["x"]}"#;
+        let expected =
+            r#"{"off":"on","kept":3,"list":[1,"x"],"text":["t","x"],"new":"r","fresh":["x"]}"#;
         assert_eq!(json(changes, body).unwrap(), expected);
     }
 
@@ -209,6 +227,10 @@ mod tests {
         assert_eq!(form, b"a=1&a=2&k=v%20w");
         let kind = "multipart/form-data; boundary=b";
         let body = changes.apply(Format::Multipart, kind, b"").unwrap();
-        assert!(String::from_utf8(body).unwrap().contains("name=\"k\"\r\n\r\nv w\r\n--b--"));
+        assert!(
+            String::from_utf8(body)
+                .unwrap()
+                .contains("name=\"k\"\r\n\r\nv w\r\n--b--")
+        );
     }
 }

@@ -171,7 +171,9 @@ fn headers(field: &str, entries: &[String]) -> Result<Vec<(HeaderName, HeaderTex
     let mut headers = Vec::new();
     for entry in entries {
         if !entry.contains(':') {
-            return Err(BadConfig(format!("{field}.headers: invalid value: {entry}")));
+            return Err(BadConfig(format!(
+                "{field}.headers: invalid value: {entry}"
+            )));
         }
         let (name, value) = split(entry);
         let name = header_name(field, name)?;
@@ -196,7 +198,9 @@ fn header_text(field: &str, value: &str) -> Result<HeaderText, BadConfig> {
     Ok(match template.literal() {
         None => HeaderText::Template(template),
         Some(text) => HeaderText::Literal(HeaderValue::from_str(text).map_err(|_| {
-            BadConfig(format!("{field}.headers: value '{text}' cannot be a header"))
+            BadConfig(format!(
+                "{field}.headers: value '{text}' cannot be a header"
+            ))
         })?),
     })
 }
@@ -241,15 +245,27 @@ mod tests {
     #[test]
     fn plugins_case_058_entries_that_cannot_be_used_are_named() {
         for (config, reason) in [
-            (json!({"add": {"headers": ["just_a_key"]}}), "invalid value: just_a_key"),
-            (json!({"add": {"querystring": ["p:"]}}), "key 'p' has no value"),
+            (
+                json!({"add": {"headers": ["just_a_key"]}}),
+                "invalid value: just_a_key",
+            ),
+            (
+                json!({"add": {"querystring": ["p:"]}}),
+                "key 'p' has no value",
+            ),
             (
                 json!({"add": {"querystring": ["p:$(uri_captures user2)"]}}),
                 "not in supported format",
             ),
             (json!({"append": {"headers": ["a:$(foo())"]}}), "foo"),
-            (json!({"remove": {"headers": ["a b"]}}), "'a b' is not a valid header"),
-            (json!({"rename": {"headers": ["a:b c"]}}), "'b c' is not a valid header"),
+            (
+                json!({"remove": {"headers": ["a b"]}}),
+                "'a b' is not a valid header",
+            ),
+            (
+                json!({"rename": {"headers": ["a:b c"]}}),
+                "'b c' is not a valid header",
+            ),
             (json!({"rename": {"body": ["a"]}}), "key 'a' has no value"),
             (json!({"http_method": "get"}), "http_method"),
             (json!({"replace": {"uri": "/a?b=c"}}), "replace.uri"),
@@ -267,6 +283,9 @@ mod tests {
         let [(name, HeaderText::Literal(value))] = plan.headers.add.as_slice() else {
             panic!("one literal header expected");
         };
-        assert_eq!((name.as_str(), value.as_bytes()), ("u", &b"https://h:443/p"[..]));
+        assert_eq!(
+            (name.as_str(), value.as_bytes()),
+            ("u", &b"https://h:443/p"[..])
+        );
     }
 }

@@ -14,7 +14,9 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 use o28m_core::limits;
@@ -121,9 +123,10 @@ impl Failure {
                 "Request header fields too large",
             ),
             Self::Body(TooLarge::Limit) => (StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
-            Self::Body(TooLarge::Read(BodyError::TooLarge { .. })) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, request_size_limiting::TOO_LARGE)
-            }
+            Self::Body(TooLarge::Read(BodyError::TooLarge { .. })) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                request_size_limiting::TOO_LARGE,
+            ),
             Self::Body(TooLarge::Read(BodyError::Timeout)) => {
                 (StatusCode::REQUEST_TIMEOUT, "Request timeout")
             }
@@ -282,9 +285,8 @@ fn fields(
     entries: &[(String, Template)],
     scope: &Scope<'_>,
 ) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let render = |(name, value): &(String, Template)| {
-        Ok((name.clone(), value.render(scope)?.into_owned()))
-    };
+    let render =
+        |(name, value): &(String, Template)| Ok((name.clone(), value.render(scope)?.into_owned()));
     entries.iter().map(render).collect()
 }
 

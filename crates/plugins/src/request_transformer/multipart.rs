@@ -196,10 +196,21 @@ mod tests {
         let plain = |name: &str, value: &str| {
             format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
         };
-        let file = BODY.split_at(BODY.find("--XX\r\nContent-Disposition: form-data; name=\"f\"").unwrap()).1;
+        let file = BODY
+            .split_at(
+                BODY.find("--XX\r\nContent-Disposition: form-data; name=\"f\"")
+                    .unwrap(),
+            )
+            .1;
         assert_eq!(changed(BODY, |it| it.remove(b"a")), file);
-        assert_eq!(changed(BODY, |it| it.rename(b"a", b"b")), plain("b", "1") + file);
-        assert_eq!(changed(BODY, |it| it.replace(b"a", b"2")), plain("a", "2") + file);
+        assert_eq!(
+            changed(BODY, |it| it.rename(b"a", b"b")),
+            plain("b", "1") + file
+        );
+        assert_eq!(
+            changed(BODY, |it| it.replace(b"a", b"2")),
+            plain("a", "2") + file
+        );
         assert_eq!(changed(BODY, |it| it.replace(b"z", b"2")), BODY);
         assert_eq!(changed(BODY, |it| it.add(b"a", b"2")), BODY);
         let added = BODY.replace("--XX--\r\n", &(plain("q%22", "2") + "--XX--\r\n"));
@@ -208,7 +219,12 @@ mod tests {
 
     #[test]
     fn broken_bodies_are_not_understood() {
-        for body in ["--YY\r\n\r\n--YY--", "--XX", "--XX\r\nno end", "--XXjunk\r\n\r\n--XX--"] {
+        for body in [
+            "--YY\r\n\r\n--YY--",
+            "--XX",
+            "--XX\r\nno end",
+            "--XXjunk\r\n\r\n--XX--",
+        ] {
             assert!(Multipart::parse(TYPE, body.as_bytes()).is_none(), "{body}");
         }
         assert!(Multipart::parse("multipart/form-data", BODY.as_bytes()).is_none());

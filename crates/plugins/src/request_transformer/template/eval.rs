@@ -159,7 +159,9 @@ fn index<'a>(
         Variable::Shared if *key == *b"gateway_consumer" => scope.gateway_consumer,
         Variable::Shared => None,
     };
-    Ok(text.map_or(Value::Nil, |text| Value::Text(Cow::Borrowed(text.as_bytes()))))
+    Ok(text.map_or(Value::Nil, |text| {
+        Value::Text(Cow::Borrowed(text.as_bytes()))
+    }))
 }
 
 /// The first value of a header. A name that is not there is tried again with hyphens for underscores,
@@ -173,7 +175,9 @@ fn header<'a>(headers: &'a HeaderMap, name: &[u8]) -> Value<'a> {
             .collect();
         find(&hyphenated)
     });
-    value.map_or(Value::Nil, |value| Value::Text(Cow::Borrowed(value.as_bytes())))
+    value.map_or(Value::Nil, |value| {
+        Value::Text(Cow::Borrowed(value.as_bytes()))
+    })
 }
 
 fn arithmetic(value: &Value<'_>) -> Result<f64, EvalError> {
@@ -200,7 +204,9 @@ fn binary<'a>(
         Operator::Equal => Value::Boolean(equal(&left, &right)),
         Operator::NotEqual => Value::Boolean(!equal(&left, &right)),
         Operator::Less => Value::Boolean(compare(&left, &right)?.is_some_and(|it| it.is_lt())),
-        Operator::LessOrEqual => Value::Boolean(compare(&left, &right)?.is_some_and(|it| it.is_le())),
+        Operator::LessOrEqual => {
+            Value::Boolean(compare(&left, &right)?.is_some_and(|it| it.is_le()))
+        }
         Operator::Greater => Value::Boolean(compare(&left, &right)?.is_some_and(|it| it.is_gt())),
         Operator::GreaterOrEqual => {
             Value::Boolean(compare(&left, &right)?.is_some_and(|it| it.is_ge()))
@@ -227,10 +233,7 @@ fn equal(left: &Value<'_>, right: &Value<'_>) -> bool {
     }
 }
 
-fn compare(
-    left: &Value<'_>,
-    right: &Value<'_>,
-) -> Result<Option<std::cmp::Ordering>, EvalError> {
+fn compare(left: &Value<'_>, right: &Value<'_>) -> Result<Option<std::cmp::Ordering>, EvalError> {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => Ok(left.partial_cmp(right)),
         (Value::Text(left), Value::Text(right)) => Ok(Some(left.cmp(right))),

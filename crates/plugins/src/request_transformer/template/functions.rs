@@ -111,7 +111,13 @@ fn to_number<'a>(value: &Value<'a>) -> Value<'a> {
 /// `string.sub`: positions from 1, negative ones from the end.
 fn sub(text: &[u8], from: i64, to: i64) -> &[u8] {
     let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let absolute = |at: i64| if at < 0 { length.saturating_add(at).saturating_add(1) } else { at };
+    let absolute = |at: i64| {
+        if at < 0 {
+            length.saturating_add(at).saturating_add(1)
+        } else {
+            at
+        }
+    };
     let from = absolute(from).max(1);
     let to = absolute(to).min(length);
     let bounds = (usize::try_from(from - 1), usize::try_from(to));

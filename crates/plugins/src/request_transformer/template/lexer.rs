@@ -61,16 +61,12 @@ fn number(text: &str) -> Result<(Word, &str), SyntaxError> {
         let (_, after) = take(rest.get(1..).unwrap_or_default(), |it| {
             it.is_ascii_alphanumeric()
         });
-        digits = text
-            .get(..text.len() - after.len())
-            .unwrap_or_default();
+        digits = text.get(..text.len() - after.len()).unwrap_or_default();
         rest = after;
     }
     if digits.ends_with(['e', 'E']) && rest.starts_with(['+', '-']) {
         let (_, after) = take(rest.get(1..).unwrap_or_default(), |it| it.is_ascii_digit());
-        digits = text
-            .get(..text.len() - after.len())
-            .unwrap_or_default();
+        digits = text.get(..text.len() - after.len()).unwrap_or_default();
         rest = after;
     }
     let number = parse_number(digits).ok_or_else(|| SyntaxError::Number(digits.to_owned()))?;

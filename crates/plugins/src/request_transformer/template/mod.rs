@@ -78,7 +78,9 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => rendered.extend_from_slice(text.as_bytes()),
-                Piece::Expression(expression) => rendered.extend_from_slice(&expression.text(scope)?),
+                Piece::Expression(expression) => {
+                    rendered.extend_from_slice(&expression.text(scope)?)
+                }
             }
         }
         Ok(Cow::Owned(rendered))
@@ -90,7 +92,11 @@ fn split(text: &str) -> Option<(&str, &str, &str)> {
     text.match_indices("$(").find_map(|(start, _)| {
         let inner = start + 2;
         let end = inner + closing(text.get(inner..)?)?;
-        Some((text.get(..start)?, text.get(inner..end)?, text.get(end + 1..)?))
+        Some((
+            text.get(..start)?,
+            text.get(inner..end)?,
+            text.get(end + 1..)?,
+        ))
     })
 }
 
@@ -138,7 +144,10 @@ mod tests {
     #[test]
     fn renders_what_the_platform_configures() {
         for (text, rendered) in [
-            ("$(headers['consumer-token'] or headers['Authorization'])", "Bearer a"),
+            (
+                "$(headers['consumer-token'] or headers['Authorization'])",
+                "Bearer a",
+            ),
             ("$(query_params.target-url)", "http://h"),
             ("$(query_params.a)", "1"),
             ("$(uri_captures.user)", "Ada"),
@@ -162,10 +171,16 @@ mod tests {
             render("$('$(uri_captures.user1)')").unwrap(),
             "$(uri_captures.user1)"
         );
-        assert_eq!(render("$(uri_captures.user1 or 'default1')").unwrap(), "default1");
+        assert_eq!(
+            render("$(uri_captures.user1 or 'default1')").unwrap(),
+            "default1"
+        );
         assert!(render("$(foo())").unwrap_err().contains("foo"));
         assert_eq!(render("$(query_params.a").unwrap(), "$(query_params.a");
-        assert_eq!(render("$( $(uri_captures.user").unwrap(), "$( $(uri_captures.user");
+        assert_eq!(
+            render("$( $(uri_captures.user").unwrap(),
+            "$( $(uri_captures.user"
+        );
     }
 
     #[test]
@@ -192,7 +207,10 @@ mod tests {
             ("2 >= 3 and 'y' or 'n'", "n"),
             ("type(headers)", "table"),
             ("type(query_params.zzz)", "nil"),
-            ("tostring(12) .. tostring(true) .. tostring(nil)", "12truenil"),
+            (
+                "tostring(12) .. tostring(true) .. tostring(nil)",
+                "12truenil",
+            ),
             ("tonumber('0x10') + tonumber(' 5 ')", "21"),
             ("type(tonumber('x'))", "nil"),
             ("string.sub('kong', 2, -2)", "on"),
