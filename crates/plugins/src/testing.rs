@@ -1,12 +1,12 @@
 //! Exchanges, tokens and clocks for tests.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use http::Request;
 use o28m_core::{Ambient, Clock, Rng, Timestamp};
-use o28m_gateway::{Access, Exchange, Plugin, Snapshot, Source, Verdict};
+use o28m_gateway::{Access, Exchange, Plugin, Snapshot, Verdict};
 use o28m_jose::{Algorithm, SigningKey, sign};
 use o28m_net::client::Pool;
 use o28m_net::{Body, Connection, Scheme};
@@ -52,36 +52,42 @@ pub(crate) fn ambient() -> (Ambient, Arc<TestClock>) {
 
 /// An exchange as the gateway hands it to plugins.
 pub(crate) fn exchange(request: Request<Body>) -> Exchange {
-    let (request, body) = request.into_parts();
     let address = SocketAddr::from(([127, 0, 0, 1], 8000));
-    Exchange {
-        request_id: "0123456789abcdef0123456789abcdef".to_owned(),
-        started: Timestamp::from_seconds(NOW_S),
-        snapshot: Arc::new(Snapshot {}),
-        connection: Connection {
-            peer: address,
-            local: address,
-            scheme: Scheme::Http,
-            server_name: None,
-            pool: Pool::new(),
-            in_process: false,
-        },
-        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        path: request.uri.path().to_owned(),
-        request,
-        body,
-        upstream_path: None,
-        uri_captures: Vec::new(),
-        route: None,
-        service: None,
-        consumer: None,
-        credential: None,
-        authenticated_groups: None,
-        gateway_consumer: None,
-        status: None,
-        upstream_statuses: Vec::new(),
-        source: Source::default(),
-    }
+    let connection = Connection {
+        peer: address,
+        local: address,
+        scheme: Scheme::Http,
+        server_name: None,
+        pool: Pool::new(),
+        in_process: false,
+    };
+    let id = "0123456789abcdef0123456789abcdef".to_owned();
+    let started = Timestamp::from_seconds(NOW_S);
+    Exchange::new(request, connection, consumers(), id, started)
+}
+
+/// Consumers `rover` (groups `a` and `b`), `gateway` and `lonely` (no groups), whose custom ids are
+/// their names with `-id` (`gateway` has none but its name).
+fn consumers() -> Arc<Snapshot> {
+    let id = |last: u8| format!("00000000-0000-4000-8000-0000000000{last:02}");
+    let consumer = |last, name: &str, custom_id: &str| {
+        let body = json!({"id": id(last), "username": name, "custom_id": custom_id});
+        ("consumers", body)
+    };
+    let acl = |last: u8, group: &str| {
+        let consumer = json!({"id": id(1)});
+        let body = json!({
+            "id": id(last), "group": group, "consumer": consumer, "created_at": last,
+        });
+        ("acls", body)
+    };
+    Arc::new(Snapshot::of_documents(vec![
+        consumer(1, "rover", "rover-id"),
+        consumer(2, "gateway", "gateway"),
+        consumer(3, "lonely", "lonely-id"),
+        acl(11, "a"),
+        acl(12, "b"),
+    ]))
 }
 
 /// Runs the access phase to its end.

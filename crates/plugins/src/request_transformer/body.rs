@@ -224,7 +224,7 @@ mod tests {
             ..Changes::default()
         };
         let form = changes.clone().apply(Format::Form, "", b"a=1").unwrap();
-        assert_eq!(form, b"a=1&a=2&k=v%20w");
+        assert_eq!(form, b"a=1&k=v%20w&a=2");
         let kind = "multipart/form-data; boundary=b";
         let body = changes.apply(Format::Multipart, kind, b"").unwrap();
         assert!(
