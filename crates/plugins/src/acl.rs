@@ -250,9 +250,7 @@ mod tests {
             exchange.authenticated_groups = Some(vec!["z".into(), "y".into()]);
             exchange
         };
-        let config = |always| {
-            json!({"allow": ["z"], "always_use_authenticated_groups": always})
-        };
+        let config = |always| json!({"allow": ["z"], "always_use_authenticated_groups": always});
         let (status, _, headers) = run(config(false), asserted(false)).await;
         assert_eq!((status, headers), (0, [None, Some("z, y".into())]));
         assert_eq!(run(config(false), asserted(true)).await.0, 403);

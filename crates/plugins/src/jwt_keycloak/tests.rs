@@ -427,7 +427,11 @@ async fn stale_keys_are_used_while_the_issuer_is_away_for_an_hour() {
     }
     bench.clock.advance_s(300);
     let expected = refusal(403, "Unable to get public key for issuer");
-    assert_eq!(answer(&plugin, &token(0)).await, expected, "verified before");
+    assert_eq!(
+        answer(&plugin, &token(0)).await,
+        expected,
+        "verified before"
+    );
     assert_eq!(answer(&plugin, &token(4)).await, expected);
 }
 
@@ -475,9 +479,15 @@ async fn plugins_case_025_registered_claims() {
     for (token, claims) in [
         (token().claim("exp", NOW_S), r#"["exp"]="token expired""#),
         (token().claim("exp", -1), r#"["exp"]="token expired""#),
-        (token().claim("exp", "soon"), r#"["exp"]="must be a number""#),
+        (
+            token().claim("exp", "soon"),
+            r#"["exp"]="must be a number""#,
+        ),
         (token().without("exp"), r#"["exp"]="must be a number""#),
-        (token().claim("nbf", NOW_S + 1), r#"["nbf"]="token not valid yet""#),
+        (
+            token().claim("nbf", NOW_S + 1),
+            r#"["nbf"]="token not valid yet""#,
+        ),
         (
             token().without("exp").claim("nbf", NOW_S + 1),
             r#"["exp"]="must be a number",["nbf"]="token not valid yet""#,
@@ -512,7 +522,14 @@ async fn a_remembered_token_goes_with_the_key_that_verified_it() {
         let plugin = bench.local(json!({}));
         let token = Token::new("a").sign();
         assert_eq!(answer(&plugin, &token).await, passed());
-        assert!(bench.kind.shared.verified.get(&fingerprint(&token)).is_some());
+        assert!(
+            bench
+                .kind
+                .shared
+                .verified
+                .get(&fingerprint(&token))
+                .is_some()
+        );
         assert_eq!(answer(&plugin, &token).await, passed());
         bench.memory.publish(vec![key("b").public_jwk()]);
         let expected = refusal(401, "Unable to find public key for token kid");
@@ -531,12 +548,18 @@ async fn a_remembered_token_is_decided_at_once() {
     let token = Token::new("a").sign();
     assert_eq!(answer(&plugin, &token).await, passed());
     let mut exchange = bearer(&token);
-    assert!(matches!(plugin.access(&mut exchange), Access::Now(Verdict::Continue)));
+    assert!(matches!(
+        plugin.access(&mut exchange),
+        Access::Now(Verdict::Continue)
+    ));
 }
 
 #[tokio::test]
 async fn a_token_of_another_realm_is_not_verified_by_its_neighbours_keys() {
-    let (ours, theirs) = (WireIssuer::publishing(&["a"]), WireIssuer::publishing(&["b"]));
+    let (ours, theirs) = (
+        WireIssuer::publishing(&["a"]),
+        WireIssuer::publishing(&["b"]),
+    );
     let bench = Bench::new();
     let plugin = bench.plugin(json!({"allowed_iss": [ours.iss(), theirs.iss()]}));
     assert_eq!(answer(&plugin, &ours.token("a").sign()).await, passed());
@@ -595,19 +618,43 @@ async fn plugins_case_027_to_029_scopes_and_roles() {
     for (config, token, reason) in [
         (json!({"scope": ["profile"]}), token(), ""),
         (json!({"scope": ["nope", "profile"]}), token(), ""),
-        (json!({"scope": ["admin"]}), token(), "Missing required scope"),
-        (json!({"scope": ["prof"]}), token(), "Missing required scope"),
-        (json!({"scope": ["profile"]}), bare(), "Missing required scope claim"),
+        (
+            json!({"scope": ["admin"]}),
+            token(),
+            "Missing required scope",
+        ),
+        (
+            json!({"scope": ["prof"]}),
+            token(),
+            "Missing required scope",
+        ),
+        (
+            json!({"scope": ["profile"]}),
+            bare(),
+            "Missing required scope claim",
+        ),
         (json!({"scope": [], "roles": null}), bare(), ""),
         (json!({"realm_roles": ["offline_access"]}), token(), ""),
-        (json!({"realm_roles": ["super-admin"]}), token(), "Missing required realm role"),
+        (
+            json!({"realm_roles": ["super-admin"]}),
+            token(),
+            "Missing required realm role",
+        ),
         (
             json!({"realm_roles": ["super-admin"]}),
             bare(),
             "Missing required realm_access.roles claim",
         ),
-        (json!({"client_roles": ["account:manage-account"]}), token(), ""),
-        (json!({"client_roles": ["account:super-admin"]}), token(), "Missing required role"),
+        (
+            json!({"client_roles": ["account:manage-account"]}),
+            token(),
+            "",
+        ),
+        (
+            json!({"client_roles": ["account:super-admin"]}),
+            token(),
+            "Missing required role",
+        ),
         (
             json!({"client_roles": ["account:x"]}),
             bare(),
@@ -615,7 +662,11 @@ async fn plugins_case_027_to_029_scopes_and_roles() {
         ),
         (json!({"roles": ["x"]}), token(), ""),
         (json!({"roles": ["y"]}), token(), "Missing required role"),
-        (json!({"roles": ["x"]}), bare(), "Missing required azp claim"),
+        (
+            json!({"roles": ["x"]}),
+            bare(),
+            "Missing required azp claim",
+        ),
         (
             json!({"scope": ["profile"], "realm_roles": ["super-admin"]}),
             token(),
@@ -706,7 +757,11 @@ async fn only_the_mesh_consumer_may_bring_a_consumer_token() {
         let forwarded = http::HeaderValue::from_static("Bearer c");
         exchange.request.headers.insert(CONSUMER_TOKEN, forwarded);
         assert_eq!(answered(&plugin, &mut exchange).await, passed());
-        assert_eq!(exchange.header("consumer-token").is_some(), is_kept, "{azp}");
+        assert_eq!(
+            exchange.header("consumer-token").is_some(),
+            is_kept,
+            "{azp}"
+        );
     }
 }
 
@@ -716,7 +771,10 @@ async fn plugins_case_033_preflight_requests_can_be_let_through() {
     let preflight = || exchange(Request::options("/").body(Body::Empty).unwrap());
     let lets_through = bench.local(json!({"run_on_preflight": false}));
     assert_eq!(answered(&lets_through, &mut preflight()).await, passed());
-    assert_eq!(answered(&bench.local(json!({})), &mut preflight()).await.0, 401);
+    assert_eq!(
+        answered(&bench.local(json!({})), &mut preflight()).await.0,
+        401
+    );
     let mut get = exchange(Request::get("/").body(Body::Empty).unwrap());
     assert_eq!(answered(&lets_through, &mut get).await.0, 401);
 }
@@ -737,7 +795,10 @@ fn plugins_case_036_security_events_name_the_check_that_failed() {
         (Failure::Scope("x"), ("ua222", "ua, validate_scope failed")),
         (Failure::Roles("x"), ("ua222", "ua, validate_roles failed")),
         (Failure::LivesTooLong, ("ua202", "ua, token timed out")),
-        (Failure::UnknownKid, ("ua221", "ua, public key for kid not available")),
+        (
+            Failure::UnknownKid,
+            ("ua221", "ua, public key for kid not available"),
+        ),
     ] {
         assert_eq!(failure.event(), event);
     }
