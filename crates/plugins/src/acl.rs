@@ -164,7 +164,7 @@ mod tests {
             let consumer = exchange.snapshot.consumer_by_username(name).cloned();
             exchange.consumer = Some(consumer.unwrap());
         }
-        exchange.credential = with_credential.then(|| Credential {
+        exchange.credential = with_credential.then_some(Credential {
             id: None,
             identifier: None,
         });

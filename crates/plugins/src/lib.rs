@@ -6,6 +6,8 @@
 
 mod acl;
 mod config;
+#[cfg(test)]
+mod hostile;
 mod identity;
 mod jwt_keycloak;
 mod request_size_limiting;

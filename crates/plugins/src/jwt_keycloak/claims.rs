@@ -87,6 +87,8 @@ pub(super) enum Date {
 }
 
 type Names = Box<[Box<str>]>;
+/// Clients, and the roles in each.
+type Clients = Box<[(Box<str>, Names)]>;
 
 /// What a request can be asked for, in a form that is quick to check and small to keep.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ pub(super) struct Claims {
     strings: Box<[(Box<str>, Box<str>)]>,
     scope_list: Option<Names>,
     realm_roles: Option<Names>,
-    clients: Option<Box<[(Box<str>, Names)]>>,
+    clients: Option<Clients>,
     pub(super) expires: Date,
     pub(super) not_before: Date,
 }

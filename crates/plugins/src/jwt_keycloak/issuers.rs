@@ -67,12 +67,15 @@ impl Known {
     }
 }
 
+/// What tells sources apart: the discovery URL and the certificates to trust.
+type SourceKey = (String, Option<Arc<str>>);
+
 /// Every source of this process and the fetches under way.
 pub(super) struct Issuers {
     local: Arc<dyn LocalIssuers>,
     ambient: Ambient,
     deadlines: Deadlines,
-    sources: Mutex<HashMap<(String, Option<Arc<str>>), Weak<Source>>>,
+    sources: Mutex<HashMap<SourceKey, Weak<Source>>>,
     fetches: Mutex<JoinSet<()>>,
 }
 

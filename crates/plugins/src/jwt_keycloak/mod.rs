@@ -476,3 +476,11 @@ impl Needed {
         }
     }
 }
+
+/// Takes apart whatever `token` is, for tests with random input.
+#[cfg(test)]
+pub(crate) fn decodes(token: &str) {
+    if let Ok(decoded) = Decoded::parse(token) {
+        assert!(token.starts_with(decoded.signing_input));
+    }
+}

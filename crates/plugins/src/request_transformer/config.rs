@@ -179,11 +179,8 @@ fn headers(field: &str, entries: &[String]) -> Result<Vec<(HeaderName, HeaderTex
         let name = header_name(field, name)?;
         // White space around a value does not travel over HTTP.
         let value = value.trim_matches([' ', '\t']);
-        if name == HOST {
-            if field == "replace" {
-                let reason = "replace.headers: the upstream's Host cannot be replaced";
-                return Err(BadConfig(reason.to_owned()));
-            }
+        // The upstream's host can be replaced, nothing else.
+        if name == HOST && field != "replace" {
             continue;
         }
         if !value.is_empty() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
@@ -220,7 +220,7 @@ impl RequestTransformer {
             rename(headers, old, new)?;
         }
         for (name, value) in &rendered.replace {
-            if headers.contains_key(name) {
+            if headers.contains_key(name) || *name == HOST {
                 headers.insert(name.clone(), value.clone());
             }
         }
@@ -389,6 +389,10 @@ impl Work {
         let before = Arguments::decode(query.as_bytes());
         let mut arguments = Arguments::decode(query.as_bytes());
         if let Some(form) = form {
+            // It could not be part of a request target anyway.
+            if form.len() > INLINE_BYTES_MAX {
+                return Err(Failure::Unsendable);
+            }
             arguments.extend(Arguments::decode(form));
         }
         changes.apply_to_arguments(&mut arguments);
@@ -412,4 +416,36 @@ fn with_query(uri: &Uri, query: &str) -> Result<Uri, Failure> {
     let target = PathAndQuery::try_from(target).map_err(|_| Failure::Unsendable)?;
     parts.path_and_query = Some(target);
     Uri::from_parts(parts).map_err(|_| Failure::Unsendable)
+}
+
+/// Compiles and renders whatever `text` is, for tests with random input.
+#[cfg(test)]
+pub(crate) fn renders(text: &str) {
+    let Ok(template) = Template::compile(text) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("x", HeaderValue::from_static("12"));
+    let query = Arguments::decode(b"a=1&b");
+    let scope = Scope {
+        headers: &headers,
+        query: &query,
+        captures: &[],
+        gateway_consumer: None,
+    };
+    if let Ok(rendered) = template.render(&scope) {
+        assert!(rendered.len() < 1 << 20);
+    }
+}
+
+/// Reads and writes whatever `body` is; what was written reads the same again.
+#[cfg(test)]
+pub(crate) fn round_trip(body: &[u8]) {
+    const TYPE: &str = "multipart/form-data; boundary=b";
+    let Some(multipart) = multipart::Multipart::parse(TYPE, body) else {
+        return;
+    };
+    let written = multipart.encode();
+    let again = multipart::Multipart::parse(TYPE, &written);
+    assert_eq!(again.map(|it| it.encode()), Some(written));
 }

@@ -87,7 +87,7 @@ impl<'a> Value<'a> {
     }
 
     /// What `tostring` gives.
-    pub(super) fn to_text(self) -> Result<Cow<'a, [u8]>, EvalError> {
+    pub(super) fn into_text(self) -> Result<Cow<'a, [u8]>, EvalError> {
         match self {
             Self::Nil => Ok(Cow::Borrowed(b"nil")),
             Self::Boolean(true) => Ok(Cow::Borrowed(b"true")),
@@ -103,7 +103,7 @@ impl Expression {
     pub(super) fn text<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Cow<'a, [u8]>, EvalError> {
         match self.evaluate(scope)? {
             Value::Nil | Value::Boolean(false) => Ok(Cow::Borrowed(b"")),
-            value => value.to_text(),
+            value => value.into_text(),
         }
     }
 

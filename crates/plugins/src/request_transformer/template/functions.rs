@@ -73,7 +73,7 @@ impl Function {
         };
         match self {
             Self::Type => return Ok(Value::Text(Cow::Borrowed(first.type_name().as_bytes()))),
-            Self::ToString => return first.to_text().map(Value::Text),
+            Self::ToString => return first.into_text().map(Value::Text),
             Self::ToNumber => return Ok(to_number(&first)),
             Self::Sub | Self::Lower | Self::Upper | Self::Len | Self::Rep | Self::Reverse => {}
         }
