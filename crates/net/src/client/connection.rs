@@ -219,6 +219,7 @@ impl Upstream {
         };
         let (sender, connection) = Builder::new()
             .max_buf_size(limits::RESPONSE_HEAD_BYTES_MAX)
+            .max_header_size(limits::RESPONSE_HEAD_BYTES_MAX)
             .handshake(stream)
             .await
             .map_err(|source| SendError::Closed {
@@ -442,7 +443,11 @@ fn frame(request: &mut Request<Body>) {
         Some(_) => {
             headers.remove(CONTENT_LENGTH);
         }
-        None => {}
+        None if headers.contains_key(CONTENT_LENGTH) => {}
+        // Said explicitly: hyper would take a GET without it for one without a body.
+        None => {
+            headers.insert(TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
+        }
     }
 }
 

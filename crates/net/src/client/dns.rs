@@ -95,10 +95,10 @@ impl Resolver {
 
     fn entry(&self, host: &Arc<str>) -> Arc<OnceCell<Answer>> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = names.get(host) {
-            if entry.since.elapsed() < TTL {
-                return entry.answer.clone();
-            }
+        if let Some(entry) = names.get(host)
+            && entry.since.elapsed() < TTL
+        {
+            return entry.answer.clone();
         }
         if names.len() >= NAMES_MAX {
             names.retain(|_, entry| entry.since.elapsed() < TTL);

@@ -28,6 +28,10 @@ pub struct Pool {
 }
 
 #[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a connection moves between pool, request and body: as a pointer, not as a large value"
+)]
 struct Idle {
     by_target: HashMap<Arc<Target>, Vec<Box<Upstream>>>,
     count: usize,

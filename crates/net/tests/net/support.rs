@@ -193,7 +193,7 @@ pub(crate) async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> String
 pub(crate) async fn read_until(stream: &mut (impl AsyncReadExt + Unpin), wanted: &str) -> String {
     patiently(wanted, async {
         let mut text = String::new();
-        let mut buffer = [0; 4096];
+        let mut buffer = vec![0; 4096];
         while !text.contains(wanted) {
             let read = stream.read(&mut buffer).await.unwrap();
             assert_ne!(read, 0, "stream ended before {wanted:?}: {text}");
