@@ -84,14 +84,15 @@ async fn plugins_case_021_a_storm_of_unknown_kids_causes_one_fetch_per_grace_per
 
 #[tokio::test]
 async fn plugins_case_022_keys_that_cannot_be_read() {
-    let oversize = vec![b' '; limits::JWKS_BYTES_MAX + 1];
+    let padding = " ".repeat(limits::JWKS_BYTES_MAX);
+    let oversize = json!({"keys": [key("a").public_jwk()], "padding": padding}).to_string();
     for script in [
         Script::Fails(500),
         Script::Fails(404),
         Script::Fails(302),
         Script::AnswersJwks(b"<html>".to_vec()),
         Script::AnswersJwks(b"{}".to_vec()),
-        Script::AnswersJwks(oversize),
+        Script::AnswersJwks(oversize.into_bytes()),
         Script::Hangs,
     ] {
         let issuer = WireIssuer::start(script);
