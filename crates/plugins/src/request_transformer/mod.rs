@@ -15,10 +15,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
+use http_body::Body as _;
 use o28m_core::limits;
 use o28m_gateway::{Access, BadConfig, Exchange, Plugin, PluginKind, Verdict, errors};
 use o28m_net::{Body, BodyError, TooLarge};
@@ -142,9 +144,9 @@ impl Failure {
 /// Every value of one request, rendered before anything is changed.
 struct Rendered {
     path: Option<String>,
-    replace: Vec<(HeaderName, HeaderValue)>,
-    add: Vec<(HeaderName, HeaderValue)>,
-    append: Vec<(HeaderName, HeaderValue)>,
+    replace: Vec<HeaderValue>,
+    add: Vec<HeaderValue>,
+    append: Vec<HeaderValue>,
     body: Changes,
     querystring: Changes,
 }
@@ -219,17 +221,17 @@ impl RequestTransformer {
         for (old, new) in &plan.rename {
             rename(headers, old, new)?;
         }
-        for (name, value) in &rendered.replace {
+        for ((name, _), value) in plan.replace.iter().zip(&rendered.replace) {
             if headers.contains_key(name) || *name == HOST {
-                headers.insert(name.clone(), value.clone());
+                headers.insert(name, value.clone());
             }
         }
-        for (name, value) in &rendered.add {
+        for ((name, _), value) in plan.add.iter().zip(&rendered.add) {
             if !headers.contains_key(name) {
                 put(headers, name, value)?;
             }
         }
-        for (name, value) in &rendered.append {
+        for ((name, _), value) in plan.append.iter().zip(&rendered.append) {
             put(headers, name, value)?;
         }
         Ok(())
@@ -266,17 +268,13 @@ fn rename(headers: &mut HeaderMap, old: &HeaderName, new: &HeaderName) -> Result
 fn headers(
     entries: &[(HeaderName, HeaderText)],
     scope: &Scope<'_>,
-) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
-    let render = |(name, text): &(HeaderName, HeaderText)| {
-        let value = match text {
-            HeaderText::Literal(value) => value.clone(),
-            HeaderText::Template(template) => {
-                let text = template.render(scope)?;
-                let value = HeaderValue::from_bytes(text.trim_ascii());
-                value.map_err(|_| Failure::Unsendable)?
-            }
-        };
-        Ok((name.clone(), value))
+) -> Result<Vec<HeaderValue>, Failure> {
+    let render = |(_, text): &(HeaderName, HeaderText)| match text {
+        HeaderText::Literal(value) => Ok(value.clone()),
+        HeaderText::Template(template) => {
+            let text = template.render(scope)?;
+            HeaderValue::from_bytes(text.trim_ascii()).map_err(|_| Failure::Unsendable)
+        }
     };
     entries.iter().map(render).collect()
 }
@@ -323,6 +321,10 @@ impl Work {
             return None;
         }
         let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        // A compressed body is not what its content type says.
+        if headers.contains_key(CONTENT_ENCODING) {
+            return None;
+        }
         let format = Format::of(content_type)?;
         let is_needed = self.changes_body || format == Format::Form;
         is_needed.then(|| (format, content_type.to_owned()))
@@ -336,6 +338,9 @@ impl Work {
         content_type: String,
     ) -> Result<(), Failure> {
         let body = std::mem::take(&mut exchange.body);
+        if body.size_hint().lower() > limits::BODY_BUFFER_BYTES_MAX as u64 {
+            return Err(Failure::Body(TooLarge::Limit));
+        }
         let body = body.collect(limits::BODY_BUFFER_BYTES_MAX).await?;
         let form = (self.copies_form && format == Format::Form).then(|| body.clone());
         let changed = if self.changes_body {

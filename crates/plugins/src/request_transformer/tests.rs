@@ -171,6 +171,15 @@ async fn changes_a_body_and_its_length() {
 }
 
 #[tokio::test]
+async fn a_compressed_body_is_left_alone() {
+    let config = json!({"add": {"body": ["k:v"]}});
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let exchange = request("/", &[form, ("content-encoding", "gzip")], "\x1f+%8b");
+    let sent = transformed(config, exchange).await;
+    assert_eq!(text(sent).await, "\x1f+%8b");
+}
+
+#[tokio::test]
 async fn a_large_body_is_changed_off_thread() {
     let config = json!({"add": {"body": ["k:v"]}});
     let list = format!("{{\"a\":\"{}\"}}", "x".repeat(2 * INLINE_BYTES_MAX));
