@@ -1,5 +1,11 @@
 //! The plugins in a gateway, over real connections: client, gateway, upstream.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the test harness stops where something is not as it should be"
+)]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
