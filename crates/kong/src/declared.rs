@@ -6,7 +6,9 @@ use crate::entity::{
     Document, Entity, Foreign, OnDelete, Overlay, Shorthand, Unique, Violations, plugin_overlay,
 };
 use crate::formats;
-use crate::schema::{Arm, Auto, Check, EntityCheck, Field, Kind, Literal, Unsupported, When};
+use crate::schema::{
+    Arm, Auto, Check, EntityCheck, Field, KEY_BYTES_MAX, Kind, Literal, Unsupported, When,
+};
 
 /// Protocols of services and routes, in the order of Kong's message.
 const PROTOCOLS: &[&str] = &[
@@ -30,9 +32,12 @@ const UPDATED_AT: Field = Field::new("updated_at", Kind::Integer)
     .checks(&[Check::Timestamp])
     .auto(Auto::Updated);
 const NAME: Field = Field::new("name", Kind::String)
-    .checks(&[Check::Text(formats::name)])
+    .checks(&[Check::LengthMax(KEY_BYTES_MAX), Check::Text(formats::name)])
     .unique();
-const TAG: Field = Field::element(Kind::String, &[Check::Text(formats::tag)]);
+const TAG: Field = Field::element(
+    Kind::String,
+    &[Check::LengthMax(KEY_BYTES_MAX), Check::Text(formats::tag)],
+);
 const TAGS: Field = Field::new("tags", Kind::Set(&TAG));
 /// A plain text as an element.
 pub(crate) const TEXT: Field = Field::element(Kind::String, &[]);
@@ -568,8 +573,12 @@ const CONSUMER_FIELDS: &[Field] = &[
     ID,
     CREATED_AT,
     UPDATED_AT,
-    Field::new("username", Kind::String).unique(),
-    Field::new("custom_id", Kind::String).unique(),
+    Field::new("username", Kind::String)
+        .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+        .unique(),
+    Field::new("custom_id", Kind::String)
+        .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+        .unique(),
     TAGS,
 ];
 
@@ -607,7 +616,7 @@ const PLUGIN_FIELDS: &[Field] = &[
     ID,
     Field::new("name", Kind::String).required(),
     Field::new("instance_name", Kind::String)
-        .checks(&[Check::Text(formats::name)])
+        .checks(&[Check::LengthMax(KEY_BYTES_MAX), Check::Text(formats::name)])
         .unique(),
     CREATED_AT,
     UPDATED_AT,
@@ -633,6 +642,8 @@ const ACL_FIELDS: &[Field] = &[
     ID,
     CREATED_AT,
     Field::new("consumer", Kind::Foreign(&ACL_CONSUMER)).required(),
-    Field::new("group", Kind::String).required(),
+    Field::new("group", Kind::String)
+        .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+        .required(),
     TAGS,
 ];

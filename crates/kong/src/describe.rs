@@ -67,6 +67,7 @@ fn check(check: &Check) -> Option<(&'static str, Value)> {
         Check::Timestamp => Some(("timestamp", json!(true))),
         Check::LengthMin(least) => Some(("len_min", json!(least))),
         Check::LengthIs(exact) => Some(("len_eq", json!(exact))),
+        Check::LengthMax(most) => Some(("len_max", json!(most))),
         Check::StartsWith(prefix) => Some(("starts_with", json!(prefix))),
         Check::Exclusive(subsets) => Some(("mutually_exclusive_subsets", json!(subsets))),
         Check::Match(pattern, _) => Some(("match", json!(pattern))),

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::entity::{Document, Foreign};
 
+/// Bytes of a value that is looked up in an index of the database (a page of PostgreSQL holds three).
+pub(crate) const KEY_BYTES_MAX: usize = 1024;
+
 /// A message of a failed check; `None` when it passed.
 pub(crate) type Complaint = Option<Cow<'static, str>>;
 
@@ -181,6 +184,7 @@ pub(crate) enum Check {
     Timestamp,
     LengthMin(usize),
     LengthIs(usize),
+    LengthMax(usize),
     StartsWith(&'static str),
     /// A set or array that holds none, or members of only one, of these.
     Exclusive(&'static [&'static [&'static str]]),
@@ -225,6 +229,9 @@ impl Check {
             }),
             Self::LengthIs(exact) => length(value).and_then(|length| {
                 (length != exact).then(|| format!("length must be {exact}").into())
+            }),
+            Self::LengthMax(most) => length(value).and_then(|length| {
+                (length > most).then(|| format!("length must be at most {most}").into())
             }),
             Self::StartsWith(prefix) => value.as_str().and_then(|text| {
                 (!text.starts_with(prefix)).then(|| format!("should start with: {prefix}").into())
