@@ -231,7 +231,8 @@ pub(super) fn tls(config: &Config) -> Result<Arc<rustls::ServerConfig>> {
         (None, None) => self_signed()?,
         _ => bail!("proxy.tls.cert and proxy.tls.key belong together: set both or neither"),
     };
-    o28m_net::server::tls_config(&certificate, &key).context("cannot use the proxy's certificate")
+    o28m_net::tls::server_config(certificate.as_bytes(), key.as_bytes())
+        .context("cannot use the proxy's certificate")
 }
 
 fn read(path: &Path) -> Result<String> {
