@@ -273,6 +273,12 @@ impl Realm {
         &self.keys
     }
 
+    /// What it publishes of them.
+    #[must_use]
+    pub fn jwk_set(&self) -> &o28m_jose::JwkSet {
+        &self.keys.jwk_set
+    }
+
     /// Names of its client scopes that a token may name, sorted.
     #[must_use]
     pub fn scope_names(&self) -> Vec<&str> {
