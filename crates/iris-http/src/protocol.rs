@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use o28m_core::Secret;
 use o28m_iris::{Client, Grant, GrantError, Origin, Realm, Revocation, Tokens};
 use o28m_jose::Algorithm;
+use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
@@ -67,21 +68,25 @@ impl Endpoint {
 }
 
 /// Serves a path below `/realms`; gives the endpoint's name for metrics with it.
-pub(crate) async fn answer(call: Call<'_>, segments: &[String]) -> (&'static str, Reply) {
+pub(crate) async fn answer(
+    call: Call<'_>,
+    body: Body,
+    segments: &[String],
+) -> (&'static str, Reply) {
     let (endpoint, captured) = match router::find(ROUTES, &call.method, segments) {
         Found::Route(endpoint, captured) => (*endpoint, captured),
         Found::OtherMethod(allowed) => return ("other", reply::wrong_method(&allowed)),
         Found::Nothing => return ("other", reply::unknown_path()),
     };
     let name = captured.first().map_or("", String::as_str).to_owned();
-    let reply = serve(call, endpoint, &name).await;
+    let reply = serve(call, body, endpoint, &name).await;
     let protects = matches!(endpoint, Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke);
     (endpoint.name(), if protects { reply::never_stored(reply) } else { reply })
 }
 
-async fn serve(mut call: Call<'_>, endpoint: Endpoint, name: &str) -> Reply {
+async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Reply {
     // The body is read first: a peer that sends too much is refused whatever it asks for.
-    let bytes = match read_form(std::mem::take(&mut call.body)).await {
+    let bytes = match read_form(body).await {
         Ok(bytes) => bytes,
         Err(reply) => return reply,
     };

@@ -24,14 +24,13 @@ pub(crate) struct Public {
     metrics: Option<Registry>,
 }
 
-/// A request with everything its handler may need.
+/// A request without its body, which is handed on apart: it cannot be shared between threads.
 pub(crate) struct Call<'a> {
     pub(crate) iris: &'a Iris,
     pub(crate) base: Base,
     pub(crate) method: Method,
     pub(crate) headers: http::HeaderMap,
     pub(crate) query: Option<String>,
-    pub(crate) body: Body,
 }
 
 impl Call<'_> {
@@ -110,12 +109,11 @@ impl Public {
             query: parts.uri.query().map(str::to_owned),
             method: parts.method,
             headers: parts.headers,
-            body,
         };
         match segments.split_first() {
             None => ("root", reply::redirect(&format!("{}/admin/", call.base.url))),
-            Some((first, rest)) if first == "realms" => protocol::answer(call, rest).await,
-            Some((first, rest)) if first == "admin" => ("admin", admin::answer(call, rest).await),
+            Some((first, rest)) if first == "realms" => protocol::answer(call, body, rest).await,
+            Some((first, rest)) if first == "admin" => ("admin", admin::answer(call, body, rest).await),
             Some(_) => ("other", reply::unknown_path()),
         }
     }
