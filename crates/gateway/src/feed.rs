@@ -76,13 +76,16 @@ impl Feed {
 
     /// Reads the whole configuration.
     pub(crate) async fn load(&self, store: &Store) -> Result<(), Error> {
-        let base = self.current();
-        let everything = store.everything(ENTITY_KINDS).await?;
-        let updates = everything.records.into_iter().map(Update::from).collect();
-        let next = self.compile(None, Some(base.clone()), updates, everything.version);
-        let next = next.await;
-        self.publish(&base, next);
-        Ok(())
+        loop {
+            let base = self.current();
+            let everything = store.everything(ENTITY_KINDS).await?;
+            let updates = everything.records.into_iter().map(Update::from).collect();
+            let next = self.compile(None, Some(base.clone()), updates, everything.version);
+            let next = next.await;
+            if self.publish(&base, next) {
+                return Ok(());
+            }
+        }
     }
 
     /// Applies changes until `stop`; while the database is away the snapshot in use stays.
@@ -140,6 +143,12 @@ impl Feed {
 
     /// Applies everything that changed since the current snapshot, as one step.
     async fn catch_up(&self, store: &Store) -> Result<(), Error> {
+        while !self.step(store).await? {}
+        Ok(())
+    }
+
+    /// Tries to; false when somebody else published a snapshot meanwhile.
+    async fn step(&self, store: &Store) -> Result<bool, Error> {
         let base = self.current();
         let mut version = base.version();
         let mut changed = BTreeMap::new();
@@ -148,16 +157,16 @@ impl Feed {
         for _ in 0..ROUNDS_MAX {
             let changes = match store.changes_since(version).await? {
                 Changes::Since(changes) => changes,
-                Changes::Truncated => return self.load(store).await,
+                Changes::Truncated => return self.load(store).await.map(|()| true),
             };
             let Some(last) = changes.last() else {
-                if version != base.version() {
-                    let updates = changed.into_values().collect();
-                    let next = self.compile(Some(base.clone()), None, updates, version);
-                    let next = next.await;
-                    self.publish(&base, next);
+                if version == base.version() {
+                    return Ok(true);
                 }
-                return Ok(());
+                let updates = changed.into_values().collect();
+                let next = self.compile(Some(base.clone()), None, updates, version);
+                let next = next.await;
+                return Ok(self.publish(&base, next));
             };
             version = last.version;
             let relevant = changes.into_iter();
@@ -166,7 +175,7 @@ impl Feed {
                 .map(|change| ((change.kind, change.id), change.deleted))
                 .collect();
             if keys.len() > SINGLE_READS_MAX {
-                return self.load(store).await;
+                return self.load(store).await.map(|()| true);
             }
             for ((kind, id), deleted) in keys {
                 let record = if deleted {
@@ -182,7 +191,7 @@ impl Feed {
                 changed.insert((kind, id), update);
             }
         }
-        self.load(store).await
+        self.load(store).await.map(|()| true)
     }
 
     /// Compiles off the request path: small batches here, large ones on a blocking thread.
@@ -210,14 +219,15 @@ impl Feed {
         }
     }
 
-    /// Swaps `next` in unless somebody else replaced `base` meanwhile; the loser's changes are found
-    /// again in the feed.
-    fn publish(&self, base: &Arc<Snapshot>, next: Snapshot) {
+    /// Swaps `next` in unless somebody else replaced `base` meanwhile.
+    fn publish(&self, base: &Arc<Snapshot>, next: Snapshot) -> bool {
         let version = next.version();
         let found = self.current.compare_and_swap(base, Arc::new(next));
-        if Arc::ptr_eq(&found, base) {
+        let done = Arc::ptr_eq(&found, base);
+        if done {
             tracing::debug!(config.version = version, "configuration applied");
             self.applied.send_replace(version);
         }
+        done
     }
 }

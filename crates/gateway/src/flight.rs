@@ -59,9 +59,7 @@ impl Flight {
         connection: &Connection,
     ) -> Box<Self> {
         let begun = Instant::now();
-        let mut random = [0; 16];
-        shared.ambient.rng.fill(&mut random);
-        let request_id = o28m_core::id::hex(&random);
+        let request_id = crate::request_id::next(shared.ambient.rng.as_ref());
         let id_value =
             HeaderValue::from_str(&request_id).unwrap_or_else(|_| HeaderValue::from_static("-"));
         let mut exchange = Exchange::new(

@@ -45,13 +45,20 @@ pub(crate) struct Asked {
 /// Removes what concerns only the connection to the client, and what only plugins may set. `Expect`
 /// stays for plugins to see; the upstream request goes without.
 pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
+    let doomed: Vec<_> = headers
+        .keys()
+        .filter(|it| goes(it.as_str()))
+        .cloned()
+        .collect();
+    // Most requests have nothing of all that.
+    if doomed.is_empty() {
+        return Asked::default();
+    }
     let asked = Asked {
         trailers: lists(headers, &TE, "trailers"),
         websocket: lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade"),
     };
-    let mut doomed = named_by_connection(headers);
-    doomed.extend(headers.keys().filter(|it| goes(it.as_str())).cloned());
-    for name in doomed {
+    for name in named_by_connection(headers).into_iter().chain(doomed) {
         headers.remove(name);
     }
     asked
@@ -61,8 +68,14 @@ fn goes(name: &str) -> bool {
     match name {
         "connection" | "keep-alive" | "proxy" | "proxy-connection" | "transfer-encoding" | "te"
         | "upgrade" | "trailer" => true,
-        _ => name.starts_with('x') && is_identity(name),
+        _ if name.starts_with('x') && is_identity(name) => true,
+        _ => !name.bytes().all(is_name_byte),
     }
+}
+
+/// nginx drops lines whose name has other characters, so nothing behind a gateway expects them.
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
 /// Many servers cannot tell `_` from `-`, so neither may a client choose.
@@ -210,6 +223,7 @@ mod tests {
             ("x-credential-identifier", "1"),
             ("x-anonymous-consumer", "1"),
             ("x-authenticated-groups", "1"),
+            ("x.consumer.id", "1"),
             ("x-consumer", "kept"),
             ("remote_api_url", "kept"),
         ]);

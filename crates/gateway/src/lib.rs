@@ -12,6 +12,7 @@ mod metrics;
 mod plugin;
 mod proxy;
 mod request;
+mod request_id;
 mod snapshot;
 mod spool;
 mod upstream;

@@ -42,20 +42,20 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
             return ControlFlow::Break(response);
         }
     };
-    let service = flight.service.clone();
+    let service = snapshot.service_of(route);
     let scopes = snapshot
         .plugins()
-        .scopes(Some(route.key), service.as_ref().map(|it| it.key));
+        .scopes(Some(route.key), service.map(|it| it.key));
     access(flight, scopes).await?;
     let Some(service) = service else {
         let message = "no Service found with those values";
         return ControlFlow::Break(refuse(flight, StatusCode::SERVICE_UNAVAILABLE, message));
     };
-    ControlFlow::Continue(upstream::send(flight, &service).await)
+    ControlFlow::Continue(upstream::send(flight, service).await)
 }
 
 /// Everything before plugins: method, path, route, and what the route demands of the connection.
-fn find_route(flight: &mut Flight, snapshot: &Snapshot) -> Step<Arc<RouteEntry>> {
+fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a RouteEntry> {
     check_method(flight)?;
     let uri = &flight.exchange.request.uri;
     let Ok(path) = normalise_path(raw_path(uri)) else {
@@ -67,8 +67,8 @@ fn find_route(flight: &mut Flight, snapshot: &Snapshot) -> Step<Arc<RouteEntry>>
         let message = "no Route matched with those values";
         return ControlFlow::Break(refuse(flight, StatusCode::NOT_FOUND, message));
     };
-    check_scheme(flight, &route)?;
-    check_grpc(flight, &route)?;
+    check_scheme(flight, route)?;
+    check_grpc(flight, route)?;
     ControlFlow::Continue(route)
 }
 
@@ -81,7 +81,7 @@ fn check_method(flight: &Flight) -> Step<()> {
     }
 }
 
-fn match_route(flight: &mut Flight, snapshot: &Snapshot) -> Option<Arc<RouteEntry>> {
+fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a RouteEntry> {
     let exchange = &mut flight.exchange;
     let connection = &exchange.connection;
     let host = flight.client_host.as_ref();
@@ -96,13 +96,13 @@ fn match_route(flight: &mut Flight, snapshot: &Snapshot) -> Option<Arc<RouteEntr
         },
         headers: &Lines(&exchange.request.headers),
     })?;
-    let route = snapshot.route(&found.route.id)?.clone();
-    let service = snapshot.service_of(&route).cloned();
+    let route = snapshot.route(&found.route.id)?;
+    let service = snapshot.service_of(route);
     exchange.route = Some(found.route);
-    exchange.service = service.as_ref().map(|it| it.service.clone());
+    exchange.service = service.map(|it| it.service.clone());
     exchange.uri_captures = found.captures.into_iter().collect();
     flight.prefix_length = found.prefix_length;
-    flight.service = service;
+    flight.service = service.cloned();
     flight.route = Some(route.clone());
     Some(route)
 }
@@ -275,6 +275,9 @@ pub(crate) fn reject(
         None => Request::new(Body::Empty),
     };
     let mut flight = Flight::begin(shared, request, connection);
+    if let Ok(path) = normalise_path(raw_path(&flight.exchange.request.uri)) {
+        flight.exchange.path = path.into_owned();
+    }
     let snapshot = flight.exchange.snapshot.clone();
     choose_global(&mut flight, &snapshot);
     let response = if rejection.is_too_large() {

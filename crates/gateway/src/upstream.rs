@@ -1,6 +1,7 @@
 //! From the end of the access phase to the upstream's response head: body, destination, attempts
 //! (spec gateway-proxy 7).
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -91,10 +92,14 @@ fn unkept(flight: &Flight, error: &SpoolError) -> Response<Body> {
 }
 
 /// TLS names the host that the request names.
-fn with_server_name(target: &Target, service: &ServiceEntry, template: &Template) -> Target {
-    let mut target = target.clone();
+fn with_server_name<'a>(
+    target: &'a Target,
+    service: &ServiceEntry,
+    template: &Template,
+) -> Cow<'a, Target> {
+    let mut target = Cow::Borrowed(target);
     if target.scheme == Scheme::Https && *template.host() != service.host {
-        target.tls.server_name = server_name(template.host()).map(Arc::from);
+        target.to_mut().tls.server_name = server_name(template.host()).map(Arc::from);
     }
     target
 }
