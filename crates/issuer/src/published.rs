@@ -28,7 +28,7 @@ impl Published {
             .slots
             .signing()
             .and_then(|slot| slot.certificate().ok());
-        let jwks = serde_json::to_vec(&ring.jwk_set).unwrap_or_default();
+        let jwks = serde_json::to_vec(ring.jwk_set.as_ref()).unwrap_or_default();
         Self {
             jwks: Bytes::from(jwks),
             public_key: certificate.map(|it| base64std(it.public_key_der())),
