@@ -1,1 +1,109 @@
-fn main() {}
+//! Measures the proxy beside nginx on this machine: same backend, same load, alternating rounds.
+//!
+//! Needs `nginx`, `wrk` and `taskset` (Debian: `apt-get install nginx wrk util-linux`) and a release
+//! build of `o28m`. The proxy under test has one worker on the first core; load generator and backend
+//! share the second. Prints requests per second, CPU time per request as the operating system accounts
+//! it, latencies, resident memory, and the ratios to nginx.
+
+mod load;
+mod process;
+mod report;
+mod subject;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use subject::Subject;
+
+/// Command line of the bench: `o28m-bench [--rounds N] [--seconds N] [--connections N]`.
+struct Options {
+    rounds: u32,
+    duration: Duration,
+    connections: u32,
+}
+
+fn main() -> Result<()> {
+    let options = options()?;
+    let program = program()?;
+    let dir = tempfile::tempdir()?;
+    let backend = subject::backend(dir.path())?;
+    let subjects = [
+        Subject::nginx(dir.path(), backend.port)?,
+        Subject::o28m(&program, dir.path(), backend.port)?,
+    ];
+    println!(
+        "{} rounds of {} s each, {} keep-alive connections, one proxy worker\n",
+        options.rounds,
+        options.duration.as_secs(),
+        options.connections
+    );
+    let idle: Vec<u64> = subjects
+        .iter()
+        .map(|it| it.process.resident_kib())
+        .collect();
+    for subject in &subjects {
+        // Warm-up: connections, caches, lazily allocated memory.
+        let _warm = load::run(&subject.url, Duration::from_secs(1), options.connections)?;
+    }
+    let mut rounds = [Vec::new(), Vec::new()];
+    for round in 1..=options.rounds {
+        for (subject, results) in subjects.iter().zip(&mut rounds) {
+            let before = subject.process.cpu()?;
+            let load = load::run(&subject.url, options.duration, options.connections)?;
+            let cpu = subject.process.cpu()?.saturating_sub(before);
+            if load.errors > 0 {
+                bail!("{}: {} requests failed", subject.name, load.errors);
+            }
+            println!("{}", report::round(round, subject.name, &load, cpu));
+            results.push((load, cpu));
+        }
+    }
+    let [nginx, ours] = &rounds;
+    let peak = |at: usize| subjects.get(at).map_or(0, |it| it.process.resident_kib());
+    let memory = |at: usize| (idle.get(at).copied().unwrap_or_default(), peak(at));
+    println!(
+        "{}",
+        report::summary(
+            &report::Sums::of(nginx, memory(0)),
+            &report::Sums::of(ours, memory(1))
+        )
+    );
+    Ok(())
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        rounds: 5,
+        duration: Duration::from_secs(5),
+        connections: 50,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments
+            .next()
+            .with_context(|| format!("{name} needs a value"))?;
+        let value: u32 = value
+            .parse()
+            .with_context(|| format!("{name} needs a number"))?;
+        match name.as_str() {
+            "--rounds" => options.rounds = value,
+            "--seconds" => options.duration = Duration::from_secs(value.into()),
+            "--connections" => options.connections = value,
+            _ => bail!("usage: o28m-bench [--rounds N] [--seconds N] [--connections N]"),
+        }
+    }
+    Ok(options)
+}
+
+/// The release build beside this program.
+fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("o28m");
+    if !program.exists() {
+        bail!(
+            "{} does not exist: run `cargo build --release` first",
+            program.display()
+        );
+    }
+    Ok(program)
+}

@@ -5,8 +5,10 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 /// A message body in either direction: bytes in memory, a hyper stream, or any other stream.
+#[derive(Default)]
 pub enum Body {
     /// No body; for a response this is `Content-Length: 0`.
+    #[default]
     Empty,
     /// One piece held in memory; `None` once it was taken.
     Full(Option<Bytes>),
@@ -79,12 +81,6 @@ impl std::fmt::Debug for Body {
             Self::Full(_) => "Body(in memory)",
             Self::Incoming(_) | Self::Stream(_) => "Body(stream)",
         })
-    }
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Empty
     }
 }
 

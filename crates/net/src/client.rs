@@ -1,14 +1,24 @@
 //! The upstream client: a keep-alive pool over HTTP/1.1, plain or TLS.
 
+mod connect;
+mod connection;
+mod dns;
+mod pool;
+mod tls;
+mod url;
+
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 
-use crate::{Body, Scheme};
+use crate::{Body, BodyError, Scheme};
+pub use pool::Pool;
+pub use url::parse_url;
 
 /// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Plain or TLS.
     pub scheme: Scheme,
@@ -21,7 +31,7 @@ pub struct Target {
 }
 
 /// How the upstream's certificate is treated; part of the pool key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TlsPolicy {
     /// Verify chain and name; off means any certificate is accepted.
     pub verify: bool,
@@ -110,41 +120,37 @@ pub enum SendError {
     },
 }
 
-/// Keep-alive connections to upstreams, keyed by target including its TLS policy.
-///
-/// One pool belongs to one runtime: its connections are driven by tasks of the runtime that made them.
-pub struct Pool {}
-
-impl Pool {
-    /// An empty pool.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {})
-    }
-
-    /// Sends `request` and waits for the response head. The request's URI is origin-form, its headers
-    /// are sent as they are (the caller sets `Host` and has removed hop-by-hop headers).
-    ///
-    /// # Errors
-    /// [`SendError`]; after the head, failures surface in the body.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the upstream connection.
-    pub async fn send(
-        self: &Arc<Self>,
-        target: &Target,
-        request: Request<Body>,
-        timeouts: &Timeouts,
-    ) -> Result<Response<Body>, SendError> {
-        let _ = (target, request, timeouts);
-        todo!()
+impl Hash for Target {
+    /// Leaves the CA bundle out: it can be large, and targets that differ in nothing else are rare.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.host.hash(state);
+        (self.scheme, self.port, self.tls.verify).hash(state);
     }
 }
 
-/// Splits an absolute `http` or `https` URL into where to connect and the origin-form path with query.
-/// The default port is filled in; user info and fragments are refused.
-#[must_use]
-pub fn parse_url(url: &str) -> Option<(Target, String)> {
-    let _ = url;
-    todo!()
+impl std::fmt::Display for Target {
+    /// `host:port`.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(formatter, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl SendError {
+    /// The failure of the request's own body, when that is why the upstream got no whole request:
+    /// the client's fault, not the upstream's.
+    #[must_use]
+    pub fn request_body_error(&self) -> Option<&BodyError> {
+        let mut error: &(dyn std::error::Error + 'static) = self;
+        while let Some(source) = error.source() {
+            if let Some(body) = source.downcast_ref() {
+                return Some(body);
+            }
+            error = source;
+        }
+        None
+    }
 }

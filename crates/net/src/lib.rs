@@ -3,11 +3,14 @@
 
 mod body;
 mod service;
+mod transport;
+mod tunnel;
 
 pub use body::{Body, BodyError, TooLarge};
 pub use service::{Connection, HttpService, Rejection, Scheme};
 pub mod client;
 pub mod server;
+pub mod tls;
 
 /// A boxed future, `Send` so that the scheduler stays one switch.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

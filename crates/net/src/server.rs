@@ -1,61 +1,28 @@
 //! Listeners: bind, accept, TLS, framing guard, hyper, drain.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod chunked;
+mod connection;
+mod exchange;
+mod guard;
+mod head;
+mod listener;
+mod shared;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use o28m_core::limits;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::HttpService;
 use crate::client::Pool;
+use connection::Common;
+pub use listener::{BindError, Listener};
 
-/// A socket could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to bind listener {name} to {address}")]
-pub struct BindError {
-    /// The listener's configured name, such as `proxy`.
-    pub name: &'static str,
-    /// The address asked for.
-    pub address: SocketAddr,
-    /// The operating system's reason.
-    #[source]
-    pub source: std::io::Error,
-}
-
-/// A bound socket that has not accepted anything yet.
-pub struct Listener {
-    /// Its name in logs and errors.
-    pub name: &'static str,
-    /// The socket.
-    pub socket: std::net::TcpListener,
-    /// Terminate TLS with this configuration.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-}
-
-impl Listener {
-    /// Binds `address`; port 0 picks a free port. Fails when another process has the port, even if
-    /// that process would share it.
-    ///
-    /// # Errors
-    /// [`BindError`].
-    pub fn bind(name: &'static str, address: SocketAddr) -> Result<Self, BindError> {
-        let _ = (name, address);
-        todo!()
-    }
-
-    /// A second socket on the same port for another thread (`SO_REUSEPORT`).
-    ///
-    /// # Errors
-    /// [`BindError`].
-    pub fn sibling(&self) -> Result<Self, BindError> {
-        todo!()
-    }
-
-    /// The address the socket is bound to.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        todo!()
-    }
-}
+/// Pause after an accept error that a retry cannot cure, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a listener enforces on heads; defaults are those of `o28m_core::limits`.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +35,67 @@ pub struct HeadLimits {
     pub lines_max: usize,
 }
 
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            line_bytes_max: limits::HEAD_LINE_BYTES_MAX,
+            head_bytes_max: limits::HEAD_BYTES_MAX,
+            lines_max: limits::HEADER_LINES_MAX,
+        }
+    }
+}
+
+/// How long a client may take; defaults are those of nginx and `o28m_core::limits`.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the TLS handshake, the first byte, and a whole head.
+    pub head: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+    /// Between two reads of a request body.
+    pub body: Duration,
+    /// Between two writes of a response.
+    pub write: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(limits::HEAD_TIMEOUT_S),
+            idle: Duration::from_secs(limits::CLIENT_IDLE_TIMEOUT_S),
+            body: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Timeouts {
+    fn shortest(&self) -> Duration {
+        self.head.min(self.idle).min(self.body).min(self.write)
+    }
+}
+
+/// Everything a listener enforces.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// On request heads.
+    pub head: HeadLimits,
+    /// On clients' time.
+    pub timeouts: Timeouts,
+    /// Connections served at once; more wait in the accept queue.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            timeouts: Timeouts::default(),
+            connections_max: limits::CONNECTIONS_MAX,
+        }
+    }
+}
+
 /// Serves until `drain` is cancelled, then stops accepting, closes idle connections and finishes
 /// requests in flight; returns when the last one is done or `stop` is cancelled.
 pub async fn serve(
@@ -78,6 +106,100 @@ pub async fn serve(
     drain: CancellationToken,
     stop: CancellationToken,
 ) {
-    let _ = (listener, service, pool, limits, drain, stop);
-    todo!()
+    let limits = Limits {
+        head: limits,
+        ..Limits::default()
+    };
+    serve_with(listener, service, pool, limits, drain, stop).await;
+}
+
+/// [`serve`] with every limit given.
+pub async fn serve_with(
+    listener: Listener,
+    service: Arc<dyn HttpService>,
+    pool: Arc<Pool>,
+    limits: Limits,
+    drain: CancellationToken,
+    stop: CancellationToken,
+) {
+    let name = listener.name;
+    let tls = listener.tls.clone().map(tokio_rustls::TlsAcceptor::from);
+    let socket = match TcpListener::from_std(listener.socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = name, %error, "listener cannot be served");
+            return;
+        }
+    };
+    let common = Arc::new(Common {
+        service,
+        pool,
+        limits: limits.head,
+        timeouts: limits.timeouts,
+        tls,
+        // A token of its own keeps other threads' locks out of this listener's connections.
+        drain: drain.child_token(),
+    });
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        () = drain.cancelled() => {}
+        () = accept(name, &socket, &common, limits.connections_max, &mut connections) => {}
+    }
+    drop(socket);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = async { while connections.join_next().await.is_some() {} } => {}
+    }
+}
+
+/// Accepts for ever.
+async fn accept(
+    name: &'static str,
+    socket: &TcpListener,
+    common: &Arc<Common>,
+    connections_max: usize,
+    connections: &mut JoinSet<()>,
+) {
+    loop {
+        while let Some(ended) = connections.try_join_next() {
+            report(name, ended);
+        }
+        if connections.len() >= connections_max {
+            if let Some(ended) = connections.join_next().await {
+                report(name, ended);
+            }
+            continue;
+        }
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(listener = name, %peer, %error, "client left before it was served");
+                    continue;
+                }
+                connections.spawn(connection::run(common.clone(), stream, peer));
+            }
+            Err(error) if is_of_one_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(listener = name, %error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The client left while it waited: the next one can be accepted at once.
+fn is_of_one_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+    )
+}
+
+fn report(name: &'static str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(listener = name, %error, "connection task panicked");
+    }
 }

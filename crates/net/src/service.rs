@@ -53,6 +53,18 @@ pub struct Rejection {
     pub head: Option<http::request::Parts>,
 }
 
+impl Rejection {
+    /// The reason of a head that is over a limit other than the request line's: a header line, all
+    /// of them together, or their number. nginx calls it 494 and shows it as 400.
+    pub const TOO_LARGE: &'static str = "request header or cookie too large";
+
+    /// The head was over a limit; the status is 400 all the same.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.reason == Self::TOO_LARGE
+    }
+}
+
 /// Something that answers requests: a listener's handler, and the in-process door of jumper, issuer
 /// and Admin API. Dropping the future cancels the request.
 pub trait HttpService: Send + Sync {

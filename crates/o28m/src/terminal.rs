@@ -3,6 +3,12 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+/// Whether standard error is a terminal.
+#[must_use]
+pub fn is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
 fn line(text: &str, colour: &str) {
     let mut out = std::io::stderr().lock();
     // Nobody is left to be told when standard error is closed.

@@ -4,11 +4,13 @@
 //! Nothing here sleeps: whoever waits, waits for a condition with a deadline.
 
 mod client;
+mod link;
 mod platform;
 mod raw;
 mod upstream;
 
 pub use client::{Client, Reply};
+pub use link::Link;
 pub use platform::{Database, Platform};
 pub use raw::raw;
 pub use upstream::{Received, Upstream};
@@ -39,11 +41,11 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
 /// Declares a test that runs on SQLite and, where a server is installed, on PostgreSQL.
 #[macro_export]
 macro_rules! on_every_database {
-    ($(#[$doc:meta])* async fn $name:ident($platform:ident: Platform) $body:block) => {
+    ($(#[$doc:meta])* async fn $name:ident($platform:ident: $kind:ty) $body:block) => {
         mod $name {
             use super::*;
 
-            async fn run($platform: $crate::Platform) $body
+            async fn run($platform: $kind) $body
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {

@@ -203,7 +203,10 @@ impl Platform {
     }
 
     /// Waits until the proxy has applied every change made so far.
+    ///
+    /// # Panics
+    /// When the database cannot be asked.
     pub async fn applied(&self) {
-        self.running.platform.applied().await;
+        self.running.platform.applied().await.unwrap();
     }
 }

@@ -196,8 +196,9 @@ pub const SETTINGS: &[Setting] = &[
         "plugins.enabled",
         Kind::List,
         PLUGINS,
-        "Plugins that may be configured; a plugin this build does not execute is an error.",
-    ),
+        "Plugins that may be configured; bundled stands for all that this build executes, others are left out with a warning.",
+    )
+    .compat(&["KONG_PLUGINS"]),
     setting(
         "jwt.blocked_issuers",
         Kind::List,
@@ -205,6 +206,13 @@ pub const SETTINGS: &[Setting] = &[
         "Issuers whose tokens jwt-keycloak refuses on every route.",
     )
     .compat(&["JWT_KEYCLOAK_BLOCKED_ISSUERS"]),
+    setting(
+        "jwt.priority",
+        Kind::Integer(-1_000_000, 1_000_000),
+        "",
+        "Overrides the priority 1005 of jwt-keycloak.",
+    )
+    .compat(&["JWT_KEYCLOAK_PRIORITY"]),
     setting(
         "admin.listen",
         Kind::Listen,
@@ -228,6 +236,13 @@ pub const SETTINGS: &[Setting] = &[
         "Prefix of the iss claim in gateway tokens, without the realm.",
     )
     .compat(&["JUMPER_ISSUER_URL"]),
+    setting(
+        "jumper.stargate_url",
+        Kind::Text,
+        "",
+        "Public URL of this gateway, as originStargate names it.",
+    )
+    .compat(&["STARGATE_URL"]),
     setting(
         "jumper.internet_facing_zones",
         Kind::List,
@@ -271,8 +286,7 @@ pub const SETTINGS: &[Setting] = &[
         "How often signing keys are read again.",
     )
     .compat(&["CERT_UPDATE_INTERVAL"]),
-    setting("identity.listen", Kind::Listen, "0.0.0.0:8180", "Listener of the identity provider.")
-        .compat(&[]),
+    setting("identity.listen", Kind::Listen, "0.0.0.0:8180", "Listener of the identity provider."),
     setting(
         "identity.management_listen",
         Kind::Listen,

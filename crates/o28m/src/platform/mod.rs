@@ -1,5 +1,148 @@
-//! The wiring: which component of which crate gets which listener, store and key set.
+//! The wiring: which component gets which listener, store and key set, and the life of all of them.
 
 mod bound;
+mod keys;
+mod local_issuers;
+mod metrics;
+mod open;
+mod readiness;
+mod serving;
 
 pub use bound::Bound;
+pub use open::{init_logging, store_settings};
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use o28m_core::Ambient;
+use o28m_gateway::{Gateway, LocalEngine};
+use o28m_gateway_admin::AdminService;
+use o28m_iris::Iris;
+use o28m_issuer::Issuer;
+use o28m_jumper::Jumper;
+use o28m_net::HttpService;
+use o28m_store::Store;
+use o28m_telemetry::metrics::Registry;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use keys::Keys;
+use local_issuers::PlatformIssuers;
+use serving::Serving;
+
+/// The components of this process, made but perhaps not serving yet.
+pub struct Platform {
+    config: Config,
+    bound: Bound,
+    store: Store,
+    metrics: Registry,
+    keys: Option<Keys>,
+    iris: Option<Arc<Iris>>,
+    identity: Option<Doors>,
+    issuer: Option<Arc<Issuer>>,
+    jumper: Option<Arc<Jumper>>,
+    admin: Option<Arc<AdminService>>,
+    gateway: Option<Arc<Gateway>>,
+    /// Tells the Admin API which version the data plane applied.
+    announce: watch::Sender<i64>,
+    serving: Serving,
+}
+
+/// The identity provider's public and management doors.
+struct Doors {
+    public: Arc<dyn HttpService>,
+    management: Arc<dyn HttpService>,
+}
+
+impl Platform {
+    /// Opens the database and makes every component of the configured roles. Nothing is served yet.
+    ///
+    /// # Errors
+    /// An unusable database, key set or setting.
+    pub async fn prepare(config: Config, ambient: Ambient, bound: Bound) -> Result<Self> {
+        let store = open::store(&config).await?;
+        let metrics = Registry::default();
+        let keys = Keys::load(&config, &store, &ambient).await?;
+        let iris = open::iris(&config, &store, &ambient).await?;
+        let identity = iris
+            .as_ref()
+            .map(|iris| open::doors(&config, iris, &metrics, &ambient));
+        let issuer = keys.as_ref().filter(|_| config.has_role("issuer"));
+        let issuer = issuer.map(|keys| open::issuer(&config, keys));
+        let jumper = keys.as_ref().filter(|_| config.has_role("jumper"));
+        let jumper = jumper.map(|keys| open::jumper(&config, keys, &metrics, &ambient));
+        let (announce, applied) = watch::channel(0);
+        let admin = config.has_role("admin").then(|| {
+            let applied = config.has_role("proxy").then_some(applied);
+            open::admin(&config, &store, applied, &ambient)
+        });
+        let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
+        let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
+        let gateway = config.has_role("proxy");
+        let gateway = gateway.then(|| open::gateway(&config, engines, issuers, &metrics, &ambient));
+        let gateway = gateway.transpose()?;
+        let serving = Serving::default();
+        Ok(Self {
+            config,
+            bound,
+            store,
+            metrics,
+            keys,
+            iris,
+            identity,
+            issuer,
+            jumper,
+            admin,
+            gateway,
+            announce,
+            serving,
+        })
+    }
+
+    /// The configuration in use.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The identity provider, with role `identity`.
+    #[must_use]
+    pub fn iris(&self) -> Option<&Iris> {
+        self.iris.as_deref()
+    }
+
+    /// The gateway's Admin API, with role `admin`.
+    #[must_use]
+    pub fn admin(&self) -> Option<&AdminService> {
+        self.admin.as_deref()
+    }
+
+    /// Waits until the data plane has applied every change that is in the database now.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn applied(&self) -> Result<()> {
+        let newest = self.store.version().await?;
+        if let Some(gateway) = &self.gateway {
+            let mut applied = gateway.applied();
+            let _closed = applied.wait_for(|version| *version >= newest).await;
+        }
+        Ok(())
+    }
+}
+
+/// The components that stand behind the loopback ports which control planes write into services:
+/// constants of the replaced stack, whatever port the component really listens on.
+fn engines(
+    jumper: Option<&Arc<Jumper>>,
+    issuer: Option<&Arc<Issuer>>,
+    admin: Option<&Arc<AdminService>>,
+) -> Vec<LocalEngine> {
+    let jumper = jumper.map(|it| (8080, Arc::clone(it) as Arc<dyn HttpService>));
+    let issuer = issuer.map(|it| (8081, Arc::clone(it) as Arc<dyn HttpService>));
+    let admin = admin.map(|it| (8001, Arc::clone(it) as Arc<dyn HttpService>));
+    let present = [jumper, issuer, admin].into_iter().flatten();
+    present
+        .map(|(port, service)| LocalEngine { port, service })
+        .collect()
+}

@@ -201,6 +201,7 @@ fn publish_urls(config: &mut Config, bound: &Bound, credentials: &mut Credential
     config.command("identity.hostname", &iris);
     config.command("jumper.issuer_url", &issuer);
     config.command("issuer.public_url", &issuer);
+    config.command("jumper.stargate_url", &gateway);
     config.command(
         "identity.admin_user",
         credentials.get("IRIS_ADMIN_USERNAME"),

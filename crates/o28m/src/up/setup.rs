@@ -7,26 +7,26 @@ use o28m_iris::{Iris, ScopeAssignment};
 use serde_json::{Value, json};
 
 /// What the set-up fills in.
-pub struct Setup<'a> {
+pub(super) struct Setup<'a> {
     /// Zone name, the `originZone` claim.
-    pub zone: &'a str,
+    pub(super) zone: &'a str,
     /// Public URL of the proxy, the `originStargate` claim.
-    pub gateway_url: &'a str,
+    pub(super) gateway_url: &'a str,
     /// Public URL of the identity provider with its path.
-    pub iris_url: &'a str,
+    pub(super) iris_url: &'a str,
     /// Id of the client that may use the Admin API through the proxy.
-    pub rover_client_id: &'a str,
+    pub(super) rover_client_id: &'a str,
     /// Its secret.
-    pub rover_client_secret: &'a str,
+    pub(super) rover_client_secret: &'a str,
     /// Base64 of `user:password` of the Admin API.
-    pub admin_basic: &'a str,
+    pub(super) admin_basic: &'a str,
 }
 
 /// Steps 5 to 8 of the guide: the realms `default` and `rover` and what they hold.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn identity(iris: &Iris, setup: &Setup<'_>) -> Result<()> {
+pub(super) async fn identity(iris: &Iris, setup: &Setup<'_>) -> Result<()> {
     for realm in ["default", "rover"] {
         let body = json!({"realm": realm, "enabled": true});
         iris.ensure_realm(&body)
@@ -124,7 +124,7 @@ fn rover_client(setup: &Setup<'_>) -> Value {
 ///
 /// # Errors
 /// When the store fails.
-pub async fn gateway(admin: &AdminService, setup: &Setup<'_>) -> Result<()> {
+pub(super) async fn gateway(admin: &AdminService, setup: &Setup<'_>) -> Result<()> {
     for (path, body) in gateway_objects(setup) {
         admin
             .put(path, body)

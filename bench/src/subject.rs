@@ -1,0 +1,194 @@
+//! What is measured: nginx and `o28m`, both as a reverse proxy with keep-alive to the same backend.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::process::Process;
+
+/// Core of the proxy under test.
+const PROXY_CORE: u32 = 0;
+/// Core of backend and load generator.
+pub(crate) const LOAD_CORE: u32 = 1;
+/// How long a process may take to answer.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Added to every port of the `o28m` under test.
+const PORT_OFFSET: u16 = 21_000;
+
+/// A proxy under test.
+pub(crate) struct Subject {
+    /// Name in the report.
+    pub(crate) name: &'static str,
+    /// The process that does the work.
+    pub(crate) process: Process,
+    /// What the load generator asks for.
+    pub(crate) url: String,
+}
+
+/// The backend both proxies forward to.
+pub(crate) struct Backend {
+    /// Its port.
+    pub(crate) port: u16,
+    _process: Process,
+}
+
+/// Starts the backend: nginx that answers from memory.
+pub(crate) fn backend(dir: &Path) -> Result<Backend> {
+    let port = free_port()?;
+    let server = format!(
+        "server {{ listen 127.0.0.1:{port}; location / {{ default_type application/json; \
+         return 200 '{{\"hello\":\"world\"}}'; }} }}"
+    );
+    let process = nginx(dir, "backend", LOAD_CORE, &server)?;
+    wait_for("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", port)?;
+    Ok(Backend {
+        port,
+        _process: process,
+    })
+}
+
+impl Subject {
+    /// nginx with the forwarding headers a gateway sets.
+    pub(crate) fn nginx(dir: &Path, backend: u16) -> Result<Self> {
+        let port = free_port()?;
+        let server = format!(
+            "upstream backend {{ server 127.0.0.1:{backend}; keepalive 512; }}\n\
+             server {{ listen 127.0.0.1:{port}; location /bench {{ proxy_pass http://backend/;\n\
+             proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             proxy_set_header X-Real-IP $remote_addr;\n\
+             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+             proxy_set_header X-Forwarded-Proto $scheme;\n\
+             proxy_set_header X-Forwarded-Host $host;\n\
+             proxy_set_header X-Forwarded-Port $server_port; }} }}"
+        );
+        let process = nginx(dir, "nginx", PROXY_CORE, &server)?;
+        wait_for(
+            "GET /bench HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            port,
+        )?;
+        Ok(Self {
+            name: "nginx",
+            process,
+            url: format!("http://127.0.0.1:{port}/bench"),
+        })
+    }
+
+    /// `o28m up`, every role in the process, with one route.
+    pub(crate) fn o28m(program: &Path, dir: &Path, backend: u16) -> Result<Self> {
+        let data = dir.join("o28m");
+        let (program, data_dir) = (program.display().to_string(), data.display().to_string());
+        let offset = PORT_OFFSET.to_string();
+        let command = [
+            program.as_str(),
+            "up",
+            "--data-dir",
+            &data_dir,
+            "--port-offset",
+            &offset,
+        ];
+        let environment = [
+            ("O28M_NODE__WORKER_THREADS", "1"),
+            ("O28M_LOG__LEVEL", "warn"),
+        ];
+        let process = Process::start(PROXY_CORE, &command, &environment)?;
+        let ready = "GET /status/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        wait_for(ready, 8100 + PORT_OFFSET)?;
+        let credentials = std::fs::read_to_string(data.join("credentials.env"))?;
+        let service = format!(r#"{{"url":"http://127.0.0.1:{backend}/"}}"#);
+        put(&credentials, "/services/bench", &service)?;
+        put(
+            &credentials,
+            "/services/bench/routes/bench",
+            r#"{"paths":["/bench"]}"#,
+        )?;
+        let port = 8000 + PORT_OFFSET;
+        wait_for(
+            "GET /bench HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            port,
+        )?;
+        Ok(Self {
+            name: "o28m",
+            process,
+            url: format!("http://127.0.0.1:{port}/bench"),
+        })
+    }
+}
+
+/// Starts an nginx of one process, so that its accounting is the worker's.
+fn nginx(dir: &Path, name: &str, core: u32, server: &str) -> Result<Process> {
+    let home = dir.join(name);
+    std::fs::create_dir_all(&home)?;
+    let configuration = format!(
+        "daemon off; master_process off; worker_processes 1; pid {home}/pid; error_log {home}/error.log;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{ access_log off; keepalive_requests 1000000; tcp_nodelay on;\n\
+         client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;\n\
+         fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;\n\
+         {server} }}\n",
+        home = home.display()
+    );
+    let file = home.join("nginx.conf");
+    std::fs::write(&file, configuration)?;
+    let file = file.display().to_string();
+    Process::start(core, &["nginx", "-c", &file], &[])
+}
+
+/// Asks until the answer is 200.
+fn wait_for(request: &str, port: u16) -> Result<()> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        if let Ok(answer) = ask(request, port)
+            && answer.starts_with("HTTP/1.1 200")
+        {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "no answer on port {port} within {} s",
+                START_TIMEOUT.as_secs()
+            );
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn ask(request: &str, port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(START_TIMEOUT))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A `PUT` to the Admin API of the `o28m` under test.
+fn put(credentials: &str, path: &str, body: &str) -> Result<()> {
+    let value = |key: &str| {
+        let line = credentials.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|line| line.strip_prefix('='))
+            .with_context(|| format!("{key} is not set"))
+    };
+    let user = value("GATEWAY_ADMIN_USERNAME")?;
+    let basic = STANDARD.encode(format!("{user}:{}", value("GATEWAY_ADMIN_PASSWORD")?));
+    let request = format!(
+        "PUT {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: Basic {basic}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = ask(&request, 8001 + PORT_OFFSET)?;
+    if answer.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        bail!("PUT {path}: {answer}")
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

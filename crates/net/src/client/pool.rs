@@ -1,0 +1,190 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use o28m_core::limits;
+use tokio::task::AbortHandle;
+
+use super::connect::connect;
+use super::connection::{Failed, Upstream};
+use super::dns::Resolver;
+use super::{SendError, Target, Timeouts};
+use crate::Body;
+
+/// Idle connections of all targets together.
+const IDLE_MAX: usize = 16 * 1024;
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Idle connections that may turn out closed before a request gets a fresh one.
+const STALE_MAX: usize = 3;
+
+/// Keep-alive connections to upstreams, keyed by target including its TLS policy.
+///
+/// One pool belongs to one runtime: its connections are polled by tasks of the runtime that made them.
+pub struct Pool {
+    idle: Mutex<Idle>,
+    resolver: Resolver,
+}
+
+#[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a connection moves between pool, request and body: as a pointer, not as a large value"
+)]
+struct Idle {
+    by_target: HashMap<Arc<Target>, Vec<Box<Upstream>>>,
+    count: usize,
+    /// The task that looks through idle connections; runs while there may be some.
+    sweeper: Option<AbortHandle>,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            idle: Mutex::default(),
+            resolver: Resolver::new(),
+        })
+    }
+
+    /// Sends `request` and waits for the response head. The request's URI is origin-form, its headers
+    /// are sent as they are (the caller sets `Host` and has removed hop-by-hop headers), except those
+    /// that frame the body. A response that switches protocols carries the connection in its
+    /// extensions: a service that answers with it joins its client to the upstream.
+    ///
+    /// # Errors
+    /// [`SendError`]; after the head, failures surface in the body.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the upstream connection.
+    pub async fn send(
+        self: &Arc<Self>,
+        target: &Target,
+        mut request: Request<Body>,
+        timeouts: &Timeouts,
+    ) -> Result<Response<Body>, SendError> {
+        let probe = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let mut stale = 0;
+        loop {
+            let idle = if stale < STALE_MAX {
+                self.take(target, probe)
+            } else {
+                None
+            };
+            let reused = idle.is_some();
+            let upstream = match idle {
+                Some(upstream) => upstream,
+                None => Box::pin(connect(&self.resolver, target, timeouts)).await?,
+            };
+            match upstream.exchange(request, timeouts, self).await {
+                Ok(response) => return Ok(response),
+                // Nothing was sent: another connection may take it, whatever the method.
+                Err(Failed::Http(_, Some(unsent))) if reused => {
+                    request = *unsent;
+                    stale += 1;
+                }
+                Err(failed) => return Err(failure(failed, target, reused)),
+            }
+        }
+    }
+
+    /// Idle connections, of all targets.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.lock().count
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The youngest idle connection that still works.
+    fn take(&self, target: &Target, probe: bool) -> Option<Box<Upstream>> {
+        loop {
+            let mut upstream = {
+                let mut idle = self.lock();
+                let upstream = idle.by_target.get_mut(target)?.pop()?;
+                idle.count -= 1;
+                upstream
+            };
+            if !upstream.is_stale() && upstream.is_alive(probe) {
+                return Some(upstream);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub(super) fn put(self: &Arc<Self>, upstream: Box<Upstream>) {
+        let mut idle = self.lock();
+        if idle.count >= IDLE_MAX {
+            return;
+        }
+        let idle = &mut *idle;
+        let same = match idle.by_target.get_mut(&*upstream.target) {
+            Some(same) => same,
+            None => idle.by_target.entry(upstream.target.clone()).or_default(),
+        };
+        if same.len() >= limits::UPSTREAM_IDLE_MAX {
+            return;
+        }
+        same.push(upstream);
+        idle.count += 1;
+        let sweeps = idle.sweeper.as_ref();
+        if sweeps.is_none_or(AbortHandle::is_finished) {
+            let sweeper = tokio::spawn(sweep(Arc::downgrade(self)));
+            idle.sweeper = Some(sweeper.abort_handle());
+        }
+    }
+
+    /// Drops what is closed or was idle for too long; `false` when nothing is left.
+    fn sweep(&self) -> bool {
+        let mut idle = self.lock();
+        let mut count = 0;
+        idle.by_target.retain(|_, connections| {
+            connections.retain_mut(|upstream| !upstream.is_stale() && upstream.is_alive(false));
+            count += connections.len();
+            !connections.is_empty()
+        });
+        idle.count = count;
+        if count == 0 {
+            idle.sweeper = None;
+        }
+        count > 0
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(sweeper) = self.lock().sweeper.take() {
+            sweeper.abort();
+        }
+    }
+}
+
+/// Owned by the pool: ends with it, or when nothing is idle.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        match pool.upgrade() {
+            Some(pool) if pool.sweep() => {}
+            _ => return,
+        }
+    }
+}
+
+fn failure(failed: Failed, target: &Target, reused: bool) -> SendError {
+    let target = target.to_string();
+    match failed {
+        Failed::Timeout => SendError::Timeout { target },
+        Failed::Http(source, None) if source.is_parse() => SendError::Invalid { target, source },
+        Failed::Http(source, request) => SendError::Closed {
+            target,
+            reused,
+            unsent: request.is_some(),
+            request,
+            source,
+        },
+    }
+}

@@ -1,0 +1,16 @@
+//! The crate over real sockets.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod framing;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod upgrade;

@@ -1,0 +1,120 @@
+//! The gateway's signing keys: loaded at start, read again when they may have changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use arc_swap::ArcSwap;
+use o28m_core::Ambient;
+use o28m_jose::slots::{KeyRing, SharedKeys, Slots};
+use o28m_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// Common name of certificates made for the key set in the database.
+const COMMON_NAME: &str = "o28m-gateway";
+
+/// The current keys and where they come from.
+#[derive(Clone)]
+pub(super) struct Keys {
+    current: SharedKeys,
+    origin: Origin,
+    interval: Duration,
+}
+
+#[derive(Clone)]
+enum Origin {
+    Directory(PathBuf),
+    Database(Store, Ambient),
+}
+
+impl Keys {
+    /// Loads the keys when this process has a role that needs them.
+    pub(super) async fn load(
+        config: &Config,
+        store: &Store,
+        ambient: &Ambient,
+    ) -> Result<Option<Self>> {
+        if !config.has_role("jumper") && !config.has_role("issuer") {
+            return Ok(None);
+        }
+        let origin = match config.text("keys.provider") {
+            "directory" => Origin::Directory(
+                config
+                    .path("keys.dir")
+                    .context("keys.provider is directory but keys.dir is unset")?,
+            ),
+            _ => Origin::Database(store.clone(), ambient.clone()),
+        };
+        let slots = origin
+            .slots()
+            .await
+            .context("cannot load the signing keys")?;
+        let current = Arc::new(ArcSwap::from_pointee(KeyRing::new(slots, None)));
+        let interval = config
+            .duration("keys.reload_interval")
+            .max(Duration::from_secs(1));
+        Ok(Some(Self {
+            current,
+            origin,
+            interval,
+        }))
+    }
+
+    /// The handle that components read.
+    pub(super) fn shared(&self) -> SharedKeys {
+        self.current.clone()
+    }
+
+    /// Reads the keys again every interval until `stop`; a failure keeps the previous ones.
+    pub(super) async fn follow(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            match self.origin.slots().await {
+                Ok(slots) => self.replace(slots),
+                Err(error) => {
+                    tracing::error!(error = %format!("{error:#}"), "signing keys not reloaded")
+                }
+            }
+        }
+    }
+
+    fn replace(&self, slots: Slots) {
+        let previous = self.current.load();
+        if previous.slots == slots {
+            return;
+        }
+        let ring = KeyRing::new(slots, Some(&previous));
+        let kid = ring
+            .signing
+            .as_ref()
+            .map_or("none", |key| key.kid())
+            .to_owned();
+        self.current.store(Arc::new(ring));
+        tracing::info!(key.id = %kid, "signing keys changed");
+    }
+}
+
+impl Origin {
+    async fn slots(&self) -> Result<Slots> {
+        match self {
+            Self::Directory(dir) => {
+                let dir = dir.clone();
+                let read = tokio::task::spawn_blocking(move || o28m_rotator::load_directory(&dir));
+                read.await
+                    .map_err(|error| anyhow!(error))?
+                    .map_err(Into::into)
+            }
+            Self::Database(store, ambient) => {
+                Ok(o28m_rotator::database_slots(store, ambient, COMMON_NAME).await?)
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Makes each component from the configuration. One function for each; nothing is served here.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use o28m_core::{Ambient, Secret};
+use o28m_gateway::{Gateway, LocalEngine};
+use o28m_gateway_admin::AdminService;
+use o28m_iris::Iris;
+use o28m_issuer::Issuer;
+use o28m_jumper::Jumper;
+use o28m_store::{MigrationState, MigrationStep, Store};
+use o28m_telemetry::metrics::Registry;
+use tokio::sync::watch;
+
+use super::Doors;
+use super::keys::Keys;
+use super::local_issuers::PlatformIssuers;
+use crate::config::Config;
+use crate::config::table::PLUGINS;
+use crate::terminal;
+
+/// How long a database that is not there yet is waited for at start.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two attempts.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+
+/// Starts logging as configured.
+///
+/// # Errors
+/// An unknown level.
+pub fn init_logging(config: &Config) -> Result<()> {
+    let format = match config.text("log.format") {
+        "json" => o28m_telemetry::Format::Json,
+        "text" => o28m_telemetry::Format::Text,
+        _ if terminal::is_terminal() => o28m_telemetry::Format::Text,
+        _ => o28m_telemetry::Format::Json,
+    };
+    o28m_telemetry::init(config.text("log.level"), format)?;
+    for name in &config.ignored_environment {
+        tracing::warn!(environment.name = %name, "environment variable has no effect here");
+    }
+    Ok(())
+}
+
+/// The store's settings.
+#[must_use]
+pub fn store_settings(config: &Config) -> o28m_store::Settings {
+    o28m_store::Settings {
+        url: config.text("database.url").to_owned(),
+        schema: config.text("database.schema").to_owned(),
+        pool_max: u32::try_from(config.integer("database.pool_max")).unwrap_or(1),
+        connect_timeout: config.duration("database.connect_timeout"),
+        poll_interval: config.duration("sync.poll_interval"),
+    }
+}
+
+/// The plugins that may be configured. One that is accepted and then skipped would be a hole, so what
+/// this build does not execute is left out: creating it is refused by name.
+pub(super) fn enabled_plugins(config: &Config) -> Vec<String> {
+    let known: Vec<&str> = PLUGINS.split(',').collect();
+    let configured = config.list("plugins.enabled");
+    for name in &configured {
+        if name != "bundled" && !known.contains(&name.as_str()) {
+            tracing::warn!(plugin.name = %name, "plugin is not executed by this build and left out");
+        }
+    }
+    let wanted = |name: &&str| configured.iter().any(|it| it == name || it == "bundled");
+    known
+        .into_iter()
+        .filter(wanted)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Connects, waiting for a database that starts at the same time as we do, and brings the tables up.
+pub(super) async fn store(config: &Config) -> Result<Store> {
+    let settings = store_settings(config);
+    let deadline = tokio::time::Instant::now() + DATABASE_PATIENCE;
+    let store = loop {
+        match Store::open(&settings).await {
+            Ok(store) => break store,
+            Err(error @ o28m_store::Error::Unavailable(_))
+                if settings.url.starts_with("postgres")
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tracing::warn!(error = %anyhow!(error), "database is not available yet");
+                tokio::time::sleep(DATABASE_RETRY).await;
+            }
+            Err(error) => return Err(error).context("cannot open the database"),
+        }
+    };
+    if config.text("database.migrations") == "auto" {
+        let _state = store
+            .migrate(MigrationStep::Up)
+            .await
+            .context("cannot migrate the database")?;
+        return Ok(store);
+    }
+    match store.migration_state().await? {
+        MigrationState::Current | MigrationState::Newer | MigrationState::Pending => Ok(store),
+        MigrationState::Empty | MigrationState::Outdated => {
+            bail!("the database tables are missing or old: run `o28m migrate up`")
+        }
+    }
+}
+
+/// The identity provider, with role `identity`.
+pub(super) async fn iris(
+    config: &Config,
+    store: &Store,
+    ambient: &Ambient,
+) -> Result<Option<Arc<Iris>>> {
+    if !config.has_role("identity") {
+        return Ok(None);
+    }
+    let settings = o28m_iris::Settings {
+        admin_user: config.optional("identity.admin_user").map(str::to_owned),
+        admin_password: config
+            .optional("identity.admin_password")
+            .map(|password| Secret::new(password.to_owned())),
+    };
+    let iris = Iris::open(store.clone(), settings, ambient.clone()).await;
+    Ok(Some(iris.context("cannot open the identity provider")?))
+}
+
+/// The identity provider's public and management doors.
+pub(super) fn doors(
+    config: &Config,
+    iris: &Arc<Iris>,
+    metrics: &Registry,
+    ambient: &Ambient,
+) -> Doors {
+    let settings = o28m_iris_http::Settings {
+        relative_path: config
+            .text("identity.relative_path")
+            .trim_end_matches('/')
+            .to_owned(),
+        hostname: config.optional("identity.hostname").map(str::to_owned),
+        proxy_headers: config.text("identity.proxy_headers") == "xforwarded",
+    };
+    let public = o28m_iris_http::service(iris.clone(), settings.clone(), ambient.clone());
+    let management = o28m_iris_http::management(iris.clone(), settings, metrics.clone());
+    Doors { public, management }
+}
+
+/// The issuer over the process's keys.
+pub(super) fn issuer(config: &Config, keys: &Keys) -> Arc<Issuer> {
+    let settings = o28m_issuer::Settings {
+        base_path: config.text("issuer.base_path").to_owned(),
+        path_prefix: config.text("issuer.path_prefix").to_owned(),
+        public_url: config.optional("issuer.public_url").map(str::to_owned),
+    };
+    Arc::new(Issuer::new(settings, keys.shared()))
+}
+
+/// The token gateway over the process's keys.
+pub(super) fn jumper(
+    config: &Config,
+    keys: &Keys,
+    metrics: &Registry,
+    ambient: &Ambient,
+) -> Arc<Jumper> {
+    let settings = o28m_jumper::Settings {
+        issuer_url: config.text("jumper.issuer_url").to_owned(),
+        zone: config.text("node.zone").to_owned(),
+        stargate_url: config.text("jumper.stargate_url").to_owned(),
+        internet_facing_zones: config.list("jumper.internet_facing_zones"),
+        tls_verify: config.boolean("upstream.tls.verify"),
+        ..o28m_jumper::Settings::default()
+    };
+    Arc::new(Jumper::new(
+        settings,
+        keys.shared(),
+        metrics,
+        ambient.clone(),
+    ))
+}
+
+/// The gateway's Admin API.
+pub(super) fn admin(
+    config: &Config,
+    store: &Store,
+    applied: Option<watch::Receiver<i64>>,
+    ambient: &Ambient,
+) -> Arc<AdminService> {
+    let settings = o28m_gateway_admin::Settings {
+        htpasswd_file: config.path("admin.htpasswd_file"),
+        enabled_plugins: enabled_plugins(config),
+        strict: config.boolean("sync.strict"),
+    };
+    AdminService::new(store.clone(), settings, applied, ambient.clone())
+}
+
+/// The data plane.
+pub(super) fn gateway(
+    config: &Config,
+    engines: Vec<LocalEngine>,
+    issuers: PlatformIssuers,
+    metrics: &Registry,
+    ambient: &Ambient,
+) -> Result<Arc<Gateway>> {
+    let dependencies = o28m_plugins::Dependencies {
+        ambient: ambient.clone(),
+        local_issuers: Arc::new(issuers),
+        blocked_issuers: config.list("jwt.blocked_issuers"),
+        jwt_keycloak_priority: config.text("jwt.priority").parse().ok(),
+    };
+    let settings = o28m_gateway::Settings {
+        trusted_ips: config.list("proxy.trusted_ips"),
+        real_ip_header: config.text("proxy.real_ip_header").to_owned(),
+        real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
+        upstream_tls_verify: config.boolean("upstream.tls.verify"),
+        access_log: config.path("log.access"),
+    };
+    let kinds = o28m_plugins::kinds(dependencies);
+    Ok(Gateway::new(
+        settings,
+        kinds,
+        engines,
+        metrics,
+        ambient.clone(),
+    )?)
+}
+
+/// The certificate of the proxy's TLS listener: the configured one, or one made now.
+pub(super) fn tls(config: &Config) -> Result<Arc<rustls::ServerConfig>> {
+    let (certificate, key) = match (config.path("proxy.tls.cert"), config.path("proxy.tls.key")) {
+        (Some(certificate), Some(key)) => (read(&certificate)?, read(&key)?),
+        (None, None) => self_signed()?,
+        _ => bail!("proxy.tls.cert and proxy.tls.key belong together: set both or neither"),
+    };
+    o28m_net::tls::server_config(certificate.as_bytes(), key.as_bytes())
+        .context("cannot use the proxy's certificate")
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn self_signed() -> Result<(String, String)> {
+    let key = o28m_jose::SigningKey::generate_pkcs8(o28m_jose::Algorithm::ES256)?;
+    let made = o28m_jose::x509::self_signed(&key, "localhost", &["localhost", "127.0.0.1"], 2100)?;
+    Ok((made.certificate_pem, made.key_pem))
+}

@@ -1,0 +1,195 @@
+//! Start and stop: which thread serves which listener, and in which order everything ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use o28m_net::HttpService;
+use o28m_net::client::Pool;
+use o28m_net::server::{self, HeadLimits, Listener};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::metrics::Metrics;
+use super::readiness::State;
+use super::{Platform, open};
+use crate::config::Config;
+
+/// Time for tasks to end once they were cut.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What runs and how it is told to end.
+#[derive(Default)]
+pub(super) struct Serving {
+    state: Arc<State>,
+    /// Cancelled first: the data plane stops accepting and finishes what it has.
+    drain_proxy: CancellationToken,
+    /// Cancelled when the data plane is done: everything it hands requests to.
+    drain_rest: CancellationToken,
+    /// Cancelled when the drain timeout is over: whatever still runs is cut.
+    stop: CancellationToken,
+    proxies: TaskTracker,
+    rest: TaskTracker,
+}
+
+impl Platform {
+    /// Loads the data plane's configuration and serves every listener.
+    ///
+    /// # Errors
+    /// When the configuration cannot be loaded or a thread cannot be started.
+    pub async fn start(mut self) -> Result<Self> {
+        if let Some(gateway) = &self.gateway {
+            gateway.load(&self.store).await?;
+            let follow = gateway
+                .clone()
+                .follow(self.store.clone(), self.serving.drain_rest.clone());
+            self.serving.rest.spawn(follow);
+            self.serving.rest.spawn(announce(
+                gateway.applied(),
+                self.announce.clone(),
+                self.serving.drain_rest.clone(),
+            ));
+        }
+        if let Some(keys) = &self.keys {
+            self.serving
+                .rest
+                .spawn(keys.clone().follow(self.serving.drain_rest.clone()));
+        }
+        self.serve_proxy()?;
+        let state = self.serving.state.clone();
+        let status = o28m_gateway_admin::status(state, Some(self.store.clone()));
+        self.serve("status", Some(status));
+        let path = self.config.text("metrics.path").to_owned();
+        let metrics = Metrics {
+            registry: self.metrics.clone(),
+            path,
+        };
+        self.serve("metrics", Some(Arc::new(metrics)));
+        let as_service = |service: Arc<dyn HttpService>| service;
+        self.serve("admin", self.admin.clone().map(|it| as_service(it)));
+        self.serve("jumper", self.jumper.clone().map(|it| as_service(it)));
+        self.serve("issuer", self.issuer.clone().map(|it| as_service(it)));
+        if let Some(doors) = &self.identity {
+            let (public, management) = (doors.public.clone(), doors.management.clone());
+            self.serve("identity", Some(public));
+            self.serve("management", Some(management));
+        }
+        self.serving.state.started();
+        tracing::info!(node.roles = %self.config.text("node.roles"), "platform started");
+        Ok(self)
+    }
+
+    /// Serves a listener on the ordinary runtime.
+    fn serve(&mut self, name: &str, service: Option<Arc<dyn HttpService>>) {
+        let Some((listener, service)) = self.bound.take(name).zip(service) else {
+            return;
+        };
+        let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
+        let serving = server::serve(
+            listener,
+            service,
+            Pool::new(),
+            HeadLimits::default(),
+            drain,
+            stop,
+        );
+        self.serving.rest.spawn(serving);
+    }
+
+    /// Serves the proxy's listeners on one thread per core, each with its own sockets and pool.
+    fn serve_proxy(&mut self) -> Result<()> {
+        let Some(gateway) = self.gateway.clone() else {
+            return Ok(());
+        };
+        let mut bound: Vec<Listener> = self.bound.take("proxy").into_iter().collect();
+        if let Some(mut listener) = self.bound.take("proxy-ssl") {
+            listener.tls = Some(open::tls(&self.config)?);
+            bound.push(listener);
+        }
+        let mut shares = Vec::new();
+        for _ in 1..worker_threads(&self.config) {
+            let share: Result<Vec<_>, _> = bound.iter().map(Listener::sibling).collect();
+            shares.push(share?);
+        }
+        shares.push(bound);
+        shares
+            .into_iter()
+            .try_for_each(|share| self.spawn_worker(share, gateway.clone()))
+    }
+
+    fn spawn_worker(&self, listeners: Vec<Listener>, service: Arc<dyn HttpService>) -> Result<()> {
+        let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
+        let work = self.serving.proxies.track_future(async move {
+            let pool = Pool::new();
+            let serving = listeners.into_iter().map(|listener| {
+                let (service, pool) = (service.clone(), pool.clone());
+                let limits = HeadLimits::default();
+                server::serve(listener, service, pool, limits, drain.clone(), stop.clone())
+            });
+            futures_util::future::join_all(serving).await;
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new().name("proxy".to_owned());
+        let _detached = thread
+            .spawn(move || runtime.block_on(work))
+            .context("cannot start a data plane thread")?;
+        Ok(())
+    }
+
+    /// Stops: readiness goes false, the data plane drains, then everything it depends on. Gives false
+    /// when requests in flight had to be cut.
+    pub async fn shutdown(self) -> bool {
+        let serving = &self.serving;
+        serving.state.draining();
+        tokio::time::sleep(self.config.duration("node.shutdown_delay")).await;
+        let timeout = self.config.duration("node.drain_timeout");
+        let deadline = tokio::time::Instant::now() + timeout;
+        serving.drain_proxy.cancel();
+        serving.proxies.close();
+        serving.rest.close();
+        let proxies = tokio::time::timeout_at(deadline, serving.proxies.wait()).await;
+        serving.drain_rest.cancel();
+        let rest = tokio::time::timeout_at(deadline, serving.rest.wait()).await;
+        serving.stop.cancel();
+        let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
+        let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;
+        self.store.close().await;
+        proxies.is_ok() && rest.is_ok() && ended.is_ok()
+    }
+}
+
+/// A platform that is dropped ends: its threads must not outlive it.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.drain_proxy.cancel();
+        self.drain_rest.cancel();
+        self.stop.cancel();
+    }
+}
+
+/// Passes on what the data plane applied, to an Admin API that was made before it.
+async fn announce(
+    mut applied: watch::Receiver<i64>,
+    announce: watch::Sender<i64>,
+    stop: CancellationToken,
+) {
+    loop {
+        let version = *applied.borrow_and_update();
+        let _previous = announce.send_replace(version);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = applied.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The configured number of data plane threads, or one per core.
+fn worker_threads(config: &Config) -> usize {
+    match usize::try_from(config.integer("node.worker_threads")) {
+        Ok(threads) if threads > 0 => threads,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
