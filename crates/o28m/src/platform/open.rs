@@ -169,6 +169,7 @@ pub(super) fn jumper(
         stargate_url: config.text("jumper.stargate_url").to_owned(),
         internet_facing_zones: config.list("jumper.internet_facing_zones"),
         tls_verify: config.boolean("upstream.tls.verify"),
+        ..o28m_jumper::Settings::default()
     };
     Arc::new(Jumper::new(
         settings,
