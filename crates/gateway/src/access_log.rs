@@ -1,7 +1,7 @@
 //! The platform's access log: one JSON line for each request (spec gateway-proxy 13.1).
 //!
-//! A request hands its line to a bounded queue and goes on; a thread writes. A full queue drops lines
-//! and counts them: a slow disk must not slow requests down.
+//! A request hands its line to a bounded queue and goes on; a thread writes. A full queue drops
+//! lines and counts them: a slow disk must not slow requests down.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -170,8 +170,8 @@ fn push_iso8601(into: &mut String, time: Timestamp) {
     );
 }
 
-/// Year, month and day of a day since the Unix epoch, in the proleptic Gregorian calendar. Years are
-/// counted from March so that the leap day is the last one.
+/// Year, month and day of a day since the Unix epoch, in the proleptic Gregorian calendar. Years
+/// are counted from March so that the leap day is the last one.
 fn civil(day: i64) -> (i64, i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);

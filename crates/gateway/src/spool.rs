@@ -1,5 +1,5 @@
-//! The request body on its way to the upstream: read whole before connecting, so that attempts can be
-//! repeated, or passed through.
+//! The request body on its way to the upstream: read whole before connecting, so that attempts can
+//! be repeated, or passed through.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -118,8 +118,8 @@ impl Outgoing {
 /// Makes a file that has no name.
 type Create = fn() -> std::io::Result<File>;
 
-/// Writes what was read and the rest of `body` to a file. Where none can be made, the body is passed
-/// through instead: sending it once is better than not at all.
+/// Writes what was read and the rest of `body` to a file. Where none can be made, the body is
+/// passed through instead: sending it once is better than not at all.
 async fn spill(read: Vec<u8>, mut body: Body, create: Create) -> Result<Outgoing, SpoolError> {
     let mut file = match on_disk(create).await {
         Ok(file) => file,
@@ -250,8 +250,8 @@ fn broken(error: &dyn std::error::Error) -> Poll<Option<Result<Frame<Bytes>, Bod
     Poll::Ready(None)
 }
 
-/// One attempt's view of a body that is passed through. The lock is never contended: attempts follow
-/// one another.
+/// One attempt's view of a body that is passed through. The lock is never contended: attempts
+/// follow one another.
 struct LiveBody(Arc<Mutex<Live>>);
 
 impl LiveBody {
