@@ -22,8 +22,8 @@ pub struct Exchange {
     /// The client: the peer, or what a trusted peer's header says.
     pub client_ip: IpAddr,
     /// Head of the request as the client sent it, without hop-by-hop and identity headers
-    /// (`X-Consumer-*` and the like); `Expect` is still there. Plugins change its headers and query; the upstream request is
-    /// made from it. `uri` keeps the client's raw target.
+    /// (`X-Consumer-*` and the like); `Expect` is still there. Plugins change its headers and
+    /// query; the upstream request is made from it. `uri` keeps the client's raw target.
     pub request: http::request::Parts,
     /// Body of the request; a plugin that takes it must put one back.
     pub body: Body,

@@ -158,8 +158,8 @@ impl Gateway {
         Ok(self.shared.feed.load(store).await?)
     }
 
-    /// Follows the change feed until `stop` is cancelled: each batch of changes becomes a new snapshot.
-    /// A database that goes away is waited for; the snapshot in use stays.
+    /// Follows the change feed until `stop` is cancelled: each batch of changes becomes a new
+    /// snapshot. A database that goes away is waited for; the snapshot in use stays.
     pub async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         self.shared.feed.follow(&store, &stop).await;
     }

@@ -193,8 +193,8 @@ fn run_through<'a>(scopes: &Scopes<'a>, mut visit: impl FnMut(&'a Arc<Instance>)
     }
 }
 
-/// Runs access phases in order. Once a plugin has answered, those after it are still chosen, so that
-/// they see the response.
+/// Runs access phases in order. Once a plugin has answered, those after it are still chosen, so
+/// that they see the response.
 async fn access(flight: &mut Flight, mut scopes: Scopes<'_>) -> Step<()> {
     let mut from = 0;
     let mut caller = 0;

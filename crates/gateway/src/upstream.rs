@@ -25,7 +25,8 @@ use crate::spool::{Outgoing, SpoolError};
 /// What request-size-limiting says, here for bodies that turn out too large while they are read.
 const BODY_TOO_LARGE: &str = "Request size limit exceeded";
 
-/// Sends the request to where its service lives and gives the answer, or the error that stands for it.
+/// Sends the request to where its service lives and gives the answer, or the error that stands for
+/// it.
 pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Response<Body> {
     if matches!(service.destination, Destination::Unsupported) {
         let message = format!(
