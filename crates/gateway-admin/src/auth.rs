@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use o28m_core::Rng;
+use o28m_net::Connection;
 use tokio::sync::Semaphore;
 
 use crate::htpasswd;
@@ -68,7 +69,11 @@ impl Guard {
     }
 
     /// Lets a request pass whose credentials are those of a user.
-    pub(crate) async fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(crate) async fn check(
+        &self,
+        headers: &HeaderMap,
+        connection: &Connection,
+    ) -> Result<(), Problem> {
         self.reload().await;
         let denied = || Problem::Unauthorized {
             html: prefers_html(headers),
@@ -100,7 +105,13 @@ impl Guard {
                 users.remember(digest);
                 Ok(())
             }
-            Ok(false) => Err(denied()),
+            Ok(false) => {
+                tracing::info!(
+                    client.address = %connection.peer,
+                    "credentials of the Admin API refused"
+                );
+                Err(denied())
+            }
             Err(_) => Err(Problem::Internal),
         }
     }

@@ -24,7 +24,7 @@ impl AdminService {
             Page::Root => self.root().await?,
             Page::Status => status_body(arguments, Some(self.store()), self.requests())?,
             Page::Endpoints => json!({"data": self.table().paths()}),
-            Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins()}),
+            Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins().as_ref()}),
             Page::ConfigVersion => json!({
                 "version": self.store().version().await?,
                 "applied": self.applied_version(),
@@ -78,7 +78,7 @@ impl AdminService {
                 "pg_password": "******",
                 "router_flavor": "traditional_compatible",
                 "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
-                "plugins": enabled,
+                "plugins": enabled.as_ref(),
                 "loaded_plugins": loaded,
             },
             "pids": {"master": std::process::id()},

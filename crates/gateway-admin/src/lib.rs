@@ -10,6 +10,7 @@ mod endpoints;
 mod form;
 mod info;
 mod list;
+mod multipart;
 mod object;
 mod problem;
 mod reply;

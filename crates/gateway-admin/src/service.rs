@@ -32,7 +32,7 @@ pub struct AdminService {
     ambient: Ambient,
     guard: Option<Guard>,
     /// Plugins that may be configured and are executed.
-    enabled_plugins: Vec<String>,
+    enabled_plugins: Arc<[String]>,
     strict: bool,
     applied: Option<watch::Receiver<i64>>,
     table: Table,
@@ -139,7 +139,7 @@ impl AdminService {
         &self.ambient
     }
 
-    pub(crate) fn enabled_plugins(&self) -> &[String] {
+    pub(crate) const fn enabled_plugins(&self) -> &Arc<[String]> {
         &self.enabled_plugins
     }
 
@@ -168,10 +168,14 @@ impl AdminService {
         self.applied.as_ref().map(|applied| *applied.borrow())
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Problem> {
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        connection: &Connection,
+    ) -> Result<Response<Body>, Problem> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(guard) = &self.guard {
-            guard.check(request.headers()).await?;
+            guard.check(request.headers(), connection).await?;
         }
         let (head, body) = request.into_parts();
         self.dispatch(Call {
@@ -214,7 +218,7 @@ impl AdminService {
         let first = parameters.first().map_or("", String::as_str);
         match endpoint {
             Endpoint::Page(page) => self.page(page, first, &arguments).await,
-            Endpoint::Validate => self.validation(first, &members),
+            Endpoint::Validate => self.validation(parameters.first(), &members).await,
             Endpoint::Tags => self.tags(&parameters, path, &arguments).await,
             Endpoint::Collection(place) => {
                 let parent = self.parent(place, first).await?;
@@ -391,10 +395,16 @@ impl AdminService {
         ))
     }
 
-    fn validation(&self, name: &str, members: &Members) -> Result<Response<Body>, Problem> {
+    /// `name` is the entity in the path; the path of plugins is written out.
+    async fn validation(
+        &self,
+        name: Option<&String>,
+        members: &Members,
+    ) -> Result<Response<Body>, Problem> {
+        let name = name.map_or("plugins", String::as_str);
         let entity =
             entity(name).ok_or_else(|| Problem::Unknown(format!("No entity named '{name}'")))?;
-        self.validate(entity, members)?;
+        self.validate(entity, members).await?;
         let body = json!({"message": "schema validation successful"});
         Ok(reply::json(StatusCode::OK, &body))
     }
@@ -429,7 +439,7 @@ impl HttpService for AdminService {
     fn call<'a>(
         &'a self,
         request: Request<Body>,
-        _connection: &'a Connection,
+        connection: &'a Connection,
     ) -> BoxFuture<'a, Response<Body>> {
         let asked = reply::Asked {
             since: Instant::now(),
@@ -437,7 +447,7 @@ impl HttpService for AdminService {
             head: request.method() == Method::HEAD,
         };
         Box::pin(async move {
-            let response = match self.answer(request).await {
+            let response = match self.answer(request, connection).await {
                 Ok(response) => response,
                 Err(problem) => problem.response(),
             };

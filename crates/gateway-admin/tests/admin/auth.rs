@@ -185,3 +185,38 @@ async fn the_process_itself_needs_no_credentials() {
     );
     assert_eq!(status(&admin, "GET", "/", &basic("admin", "")).await, 401);
 }
+
+#[tokio::test]
+async fn requests_from_inside_the_process_need_credentials_too() {
+    let (admin, _dir) = protected(&line("admin", "key", htpasswd::Scheme::Sha)).await;
+    let request = |authorization: &str| {
+        http::Request::get("/services")
+            .header("authorization", authorization)
+            .body(o28m_net::Body::Empty)
+            .unwrap()
+    };
+    let service = admin.service.as_ref();
+    let refused = harness::in_process(service, request("Bearer x")).await;
+    assert_eq!(refused.status(), 401);
+    let passed = harness::in_process(service, request(&basic("admin", "key"))).await;
+    assert_eq!(passed.status(), 200);
+}
+
+#[tokio::test]
+async fn many_clients_with_one_slow_password_all_get_in() {
+    let (admin, _dir) = protected(&line("admin", "key", htpasswd::Scheme::Bcrypt)).await;
+    let admin = std::sync::Arc::new(admin);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let admin = std::sync::Arc::clone(&admin);
+        tasks
+            .spawn(async move { status(&admin, "GET", "/services", &basic("admin", "key")).await });
+    }
+    assert!(
+        tasks
+            .join_all()
+            .await
+            .into_iter()
+            .all(|status| status == 200)
+    );
+}
