@@ -1,10 +1,23 @@
 //! The identity provider's endpoints, shaped like Keycloak's.
+//!
+//! Everything here translates: requests into commands of `o28m-iris`, its results and errors into the
+//! original's bodies. It holds no state and decides nothing about tokens or realms.
+
+mod admin;
+mod base;
+mod errors;
+mod management;
+mod protocol;
+mod reply;
+mod router;
+mod service;
 
 use std::sync::Arc;
 
 use o28m_core::Ambient;
 use o28m_iris::Iris;
 use o28m_net::HttpService;
+use o28m_telemetry::metrics::Registry;
 
 /// Settings of the surface.
 #[derive(Clone, Debug, Default)]
@@ -20,17 +33,22 @@ pub struct Settings {
 /// The public listener: OIDC endpoints and the Admin REST API.
 #[must_use]
 pub fn service(iris: Arc<Iris>, settings: Settings, ambient: Ambient) -> Arc<dyn HttpService> {
-    let _ = (iris, settings, ambient);
-    todo!()
+    let _ = ambient;
+    Arc::new(service::Public::new(iris, settings, None))
+}
+
+/// The public listener, counting its requests as `http_server_requests_seconds`.
+#[must_use]
+pub fn service_with_metrics(
+    iris: Arc<Iris>,
+    settings: Settings,
+    metrics: Registry,
+) -> Arc<dyn HttpService> {
+    Arc::new(service::Public::new(iris, settings, Some(metrics)))
 }
 
 /// The management listener: health and metrics.
 #[must_use]
-pub fn management(
-    iris: Arc<Iris>,
-    settings: Settings,
-    metrics: o28m_telemetry::metrics::Registry,
-) -> Arc<dyn HttpService> {
-    let _ = (iris, settings, metrics);
-    todo!()
+pub fn management(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Arc<dyn HttpService> {
+    Arc::new(management::Management::new(iris, &settings, metrics))
 }

@@ -1,12 +1,64 @@
 //! The identity provider: realms, clients, client scopes, protocol mappers, grants and tokens.
 //! It speaks no HTTP.
+//!
+//! Administration reads and writes the store directly; what tokens are made of is compiled once and
+//! kept in memory until something it was made of changes, on whichever replica.
+
+mod admin;
+mod authority;
+mod cache;
+mod cpu;
+mod error;
+mod grant;
+mod keys;
+mod load;
+mod mapper;
+mod model;
+mod new_realm;
+mod password;
+pub mod representation;
+pub mod schema;
+mod session;
+mod token;
+mod verify;
 
 use std::sync::Arc;
 
 use o28m_core::{Ambient, Secret};
 use o28m_jose::JwkSet;
-use o28m_store::Store;
+use o28m_store::{Store, Write};
 use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use admin::clients::ClientFilter;
+pub use admin::mappers::MapperHolder;
+pub use admin::roles::{RoleContainer, RoleFilter, RoleHolder};
+pub use admin::scopes::{ScopeAssignment, ScopeHolder};
+pub use admin::users::UserFilter;
+pub use authority::{Caller, Permission, Unauthorized};
+pub use cpu::Busy;
+pub use error::{Error, GrantError, Invalid, RefreshProblem, Thing};
+pub use grant::Grant;
+pub use keys::{Error as KeyMakingError, Keys};
+pub use model::{Client, Realm, Rep, User};
+pub use token::{Origin, Tokens};
+pub use verify::{MissingScope, Revocation};
+
+use cache::{Cache, Changed, group};
+use cpu::Cpu;
+use model::Role;
+
+/// Name of the realm of administrators.
+pub const MASTER: &str = "master";
+
+/// Compiled realms in memory at most.
+const REALMS_MAX: usize = 2_000;
+/// Compiled clients in memory at most.
+const CLIENTS_MAX: usize = 100_000;
+/// Compiled users in memory at most; every service account is one.
+const USERS_MAX: usize = 100_000;
+/// Compiled roles in memory at most.
+const ROLES_MAX: usize = 100_000;
 
 /// Settings of the identity provider.
 #[derive(Clone, Debug, Default)]
@@ -17,23 +69,19 @@ pub struct Settings {
     pub admin_password: Option<Secret<String>>,
 }
 
-/// Why an operation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {}
-
-/// How a client scope is assigned in its realm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScopeAssignment {
-    /// New clients get it as a default client scope.
-    Default,
-    /// New clients get it as an optional client scope.
-    Optional,
-    /// Not assigned to new clients.
-    None,
-}
-
 /// The identity provider. Cheap to share.
-pub struct Iris {}
+pub struct Iris {
+    store: Store,
+    ambient: Ambient,
+    changed: Arc<Changed>,
+    realms: Cache<Realm>,
+    clients: Cache<Client>,
+    users: Cache<User>,
+    roles: Cache<Role>,
+    signing: Cpu,
+    hashing: Cpu,
+    _follow: AbortOnDropHandle<()>,
+}
 
 impl Iris {
     /// Opens the identity provider on a migrated store: makes the master realm and the administrator
@@ -46,8 +94,25 @@ impl Iris {
         settings: Settings,
         ambient: Ambient,
     ) -> Result<Arc<Self>, Error> {
-        let _ = (store, settings, ambient);
-        todo!()
+        let changed = Arc::new(Changed::default());
+        let version = store.version().await?;
+        changed.note(version, []);
+        let clock = Arc::clone(&ambient.clock);
+        let follow = cache::follow(store.clone(), Arc::clone(&changed), clock, version);
+        let iris = Self {
+            realms: Cache::new(REALMS_MAX, &changed),
+            clients: Cache::new(CLIENTS_MAX, &changed),
+            users: Cache::new(USERS_MAX, &changed),
+            roles: Cache::new(ROLES_MAX, &changed),
+            signing: Cpu::new(),
+            hashing: Cpu::new(),
+            _follow: AbortOnDropHandle::new(tokio::spawn(follow)),
+            store,
+            ambient,
+            changed,
+        };
+        iris.ensure_master(&settings).await?;
+        Ok(Arc::new(iris))
     }
 
     /// Makes the realm of this representation unless it exists; an existing one is left as it is.
@@ -55,8 +120,11 @@ impl Iris {
     /// # Errors
     /// When the representation is invalid or the store fails.
     pub async fn ensure_realm(&self, representation: &Value) -> Result<(), Error> {
-        let _ = representation;
-        todo!()
+        let rep = representation::REALM.check(representation)?;
+        match self.create_realm(rep).await {
+            Err(Error::Exists { thing: Thing::Realm, .. }) => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// Makes the client scope or updates an existing one's mappers to the given ones, and assigns it.
@@ -69,8 +137,9 @@ impl Iris {
         representation: &Value,
         assignment: ScopeAssignment,
     ) -> Result<(), Error> {
-        let _ = (realm, representation, assignment);
-        todo!()
+        let rep = representation::CLIENT_SCOPE.check(representation)?;
+        let realm = self.existing_realm(realm).await?;
+        self.put_client_scope(realm.id(), rep, assignment).await
     }
 
     /// Makes the client unless it exists; an existing one keeps everything but its secret, which is set.
@@ -78,8 +147,22 @@ impl Iris {
     /// # Errors
     /// When the realm is missing, the representation is invalid or the store fails.
     pub async fn ensure_client(&self, realm: &str, representation: &Value) -> Result<(), Error> {
-        let _ = (realm, representation);
-        todo!()
+        let rep = representation::CLIENT.check(representation)?;
+        let realm = self.existing_realm(realm).await?;
+        let secret = rep.get("secret").cloned();
+        let client_id = rep.get("clientId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        match self.create_client(realm.id(), rep).await {
+            Err(Error::Exists { thing: Thing::Client, .. }) => {}
+            other => return other.map(|_| ()),
+        }
+        let Some(client) = self.client_body_by_client_id(realm.id(), &client_id).await? else {
+            return Err(Error::Missing(Thing::Client));
+        };
+        if secret.is_none() || client.rep.get("secret") == secret.as_ref() {
+            return Ok(());
+        }
+        let change = secret.map(|secret| ("secret".to_owned(), secret));
+        self.update_client(realm.id(), &client.id, change.into_iter().collect()).await
     }
 
     /// The published keys of a realm, by name; from memory once loaded.
@@ -87,7 +170,36 @@ impl Iris {
     /// # Errors
     /// When the store fails; `Ok(None)` for a realm that does not exist.
     pub async fn jwk_set(&self, realm: &str) -> Result<Option<Arc<JwkSet>>, Error> {
-        let _ = realm;
-        todo!()
+        let realm = self.realm(realm).await?;
+        Ok(realm.map(|realm| Arc::clone(&realm.keys.jwk_set)))
+    }
+
+    /// Whether the database answered lately; never waits.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        self.store.is_reachable()
+    }
+
+    /// The realm, or the error that it does not exist.
+    async fn existing_realm(&self, name: &str) -> Result<Arc<Realm>, Error> {
+        self.realm(name).await?.ok_or(Error::Missing(Thing::Realm))
+    }
+
+    /// Writes, and makes this process see the change at once.
+    async fn write(&self, realm_id: &str, steps: Vec<Write>) -> Result<(), o28m_store::Error> {
+        let mut names = Vec::new();
+        for step in &steps {
+            let (kind, id) = match step {
+                Write::Insert(object) | Write::Upsert(object) | Write::Update { object, .. } => {
+                    (object.kind, &object.id)
+                }
+                Write::Delete { kind, id } => (*kind, id),
+            };
+            names.push(group(kind, realm_id));
+            names.push(id.clone());
+        }
+        let version = self.store.write(steps).await?;
+        self.changed.note(version, names);
+        Ok(())
     }
 }

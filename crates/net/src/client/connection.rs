@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -191,6 +191,8 @@ pub(super) struct Upstream {
     waited: Option<(Wait, u32)>,
     sleep: Pin<Box<Sleep>>,
     requests: u32,
+    /// The request asks to leave HTTP; a 101 to any other is nothing to follow.
+    upgrading: bool,
     idle_since: Instant,
 }
 
@@ -220,6 +222,7 @@ impl Upstream {
         let (sender, connection) = Builder::new()
             .max_buf_size(limits::RESPONSE_HEAD_BYTES_MAX)
             .max_header_size(limits::RESPONSE_HEAD_BYTES_MAX)
+            .max_headers(limits::HEADER_LINES_MAX)
             .handshake(stream)
             .await
             .map_err(|source| SendError::Closed {
@@ -239,6 +242,7 @@ impl Upstream {
             waited: None,
             sleep: Box::pin(tokio::time::sleep(Duration::from_secs(60))),
             requests: 0,
+            upgrading: false,
             idle_since: Instant::now(),
         }))
     }
@@ -301,6 +305,7 @@ impl Upstream {
         frame(&mut request);
         self.requests += 1;
         self.waited = None;
+        self.upgrading = request.headers().contains_key(UPGRADE);
         self.meter.body_sent.store(false, Ordering::Relaxed);
         let meter = self.meter.clone();
         let sending = self
@@ -349,7 +354,9 @@ impl Upstream {
         let (mut parts, mut incoming) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let _ = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-            if let Some(tunnel) = self.into_tunnel(timeouts.read) {
+            if self.upgrading
+                && let Some(tunnel) = self.into_tunnel(timeouts.read)
+            {
                 parts.extensions.insert(TunnelSlot::new(tunnel));
             }
             return Response::from_parts(parts, Body::Empty);

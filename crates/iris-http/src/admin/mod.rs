@@ -1,0 +1,252 @@
+//! The Admin REST API: one table says what is served, which permission it needs and what serves it.
+
+mod clients;
+mod realms;
+mod roles;
+mod scopes;
+mod users;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use o28m_iris::schema::Schema;
+use o28m_iris::{Caller, Error, Iris, Permission, Realm, Rep, Thing};
+use o28m_net::{Body, BoxFuture};
+use o28m_oauth::Form;
+
+use crate::errors;
+use crate::reply::{self, Reply};
+use crate::router::{self, Found, Route};
+use crate::service::{Call, read_json};
+
+/// Serves one entry.
+type Handler = for<'a> fn(&'a Context<'a>) -> BoxFuture<'a, Result<Reply, Error>>;
+
+/// What an entry expects as body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Nothing, or something that is ignored.
+    Nothing,
+    /// JSON, and a content type that says so.
+    Json,
+}
+
+/// An entry of the table.
+pub(crate) struct Entry {
+    needs: Permission,
+    input: Input,
+    handler: Handler,
+}
+
+/// Declares entries: method, pattern, permission, body, and the expression that serves them.
+macro_rules! entries {
+    ($($method:ident $pattern:literal $needs:ident $input:ident |$context:ident| $serve:expr;)*) => {
+        &[$($crate::router::Route {
+            method: http::Method::$method,
+            pattern: $pattern,
+            serve: $crate::admin::Entry::new(
+                o28m_iris::Permission::$needs,
+                $crate::admin::Input::$input,
+                |$context| Box::pin(async move { $serve }),
+            ),
+        }),*]
+    };
+}
+pub(crate) use entries;
+
+impl Entry {
+    const fn new(needs: Permission, input: Input, handler: Handler) -> Self {
+        Self { needs, input, handler }
+    }
+}
+
+/// A request to an entry, authorised.
+pub(crate) struct Context<'a> {
+    pub(crate) iris: &'a Iris,
+    /// The target realm's id; empty for calls that have none.
+    pub(crate) realm: &'a str,
+    /// The target realm's name.
+    pub(crate) name: &'a str,
+    pub(crate) caller: &'a Caller,
+    /// URL of the Admin REST API, up to and without the realm.
+    url: String,
+    args: &'a [String],
+    query: &'a Form,
+    body: &'a Bytes,
+}
+
+impl Context<'_> {
+    /// A segment of the path after the realm.
+    pub(crate) fn arg(&self, at: usize) -> &str {
+        self.args.get(at).map_or("", String::as_str)
+    }
+
+    /// A query parameter.
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name)
+    }
+
+    /// Whether a query parameter is `true`.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.query(name) == Some("true")
+    }
+
+    /// A query parameter that is a number.
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+        self.query(name)?.parse().ok()
+    }
+
+    /// The body as a representation.
+    pub(crate) fn rep(&self, schema: &'static Schema) -> Result<Rep, Error> {
+        Ok(schema.parse(self.body)?)
+    }
+
+    /// The body as a list of representations.
+    pub(crate) fn reps(&self, schema: &'static Schema) -> Result<Vec<Rep>, Error> {
+        Ok(schema.parse_list(self.body)?)
+    }
+
+    /// 201 with the URL of what was made, given below the target realm (or below `realms`).
+    pub(crate) fn created(&self, below: &str) -> Reply {
+        let realm = percent(self.name);
+        let url = if self.realm.is_empty() {
+            format!("{}/{}", self.url, below)
+        } else {
+            format!("{}/{realm}/{below}", self.url)
+        };
+        reply::created(&url)
+    }
+}
+
+/// A text as one segment of a path.
+pub(crate) fn percent(segment: &str) -> String {
+    percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC)
+        .to_string()
+        .replace("%2D", "-")
+        .replace("%2E", ".")
+        .replace("%5F", "_")
+        .replace("%7E", "~")
+}
+
+/// The tables, looked through in order.
+fn tables() -> [&'static [Route<Entry>]; 5] {
+    [clients::ROUTES, scopes::ROUTES, realms::ROUTES, roles::ROUTES, users::ROUTES]
+}
+
+/// Serves a path below `/admin`.
+pub(crate) async fn answer(call: Call<'_>, body: Body, segments: &[String]) -> Reply {
+    match segments.split_first() {
+        None => reply::redirect(&format!("{}/admin/master/console/", call.base.url)),
+        Some((first, rest)) if first == "realms" => realms_answer(call, body, rest).await,
+        Some(_) => reply::unknown_path(),
+    }
+}
+
+async fn realms_answer(call: Call<'_>, body: Body, segments: &[String]) -> Reply {
+    let Some((name, below)) = segments.split_first() else {
+        return serve(call, body, None, realms::TOP, &[]).await;
+    };
+    // The target realm is resolved before the caller: an unknown one is 404 for everybody.
+    let realm = match call.iris.realm(name).await {
+        Ok(Some(realm)) => realm,
+        Ok(None) => return errors::admin(&Error::Missing(Thing::Realm)),
+        Err(error) => return errors::admin(&error),
+    };
+    let mut allowed = None;
+    for table in tables() {
+        match router::find(table, &call.method, below) {
+            Found::Route(..) => return serve(call, body, Some(realm), table, below).await,
+            Found::OtherMethod(methods) => allowed = Some(methods),
+            Found::Nothing => {}
+        }
+    }
+    allowed.map_or_else(reply::unknown_path, |methods| reply::wrong_method(&methods))
+}
+
+async fn serve(
+    call: Call<'_>,
+    body: Body,
+    realm: Option<Arc<Realm>>,
+    table: &'static [Route<Entry>],
+    segments: &[String],
+) -> Reply {
+    let (entry, args) = match router::find(table, &call.method, segments) {
+        Found::Route(entry, args) => (entry, args),
+        Found::OtherMethod(methods) => return reply::wrong_method(&methods),
+        Found::Nothing => return reply::unknown_path(),
+    };
+    let caller = match authorize(&call, realm.as_deref(), entry.needs).await {
+        Ok(caller) => caller,
+        Err(reply) => return reply,
+    };
+    let body = match read_json(body).await {
+        Ok(body) => body,
+        Err(reply) => return reply,
+    };
+    if entry.input == Input::Json && call.media_type().as_deref() != Some("application/json") {
+        return reply::wrong_content_type();
+    }
+    let Ok(query) = Form::parse(call.query.as_deref().unwrap_or_default().as_bytes()) else {
+        let text = "Malformed query parameters";
+        return reply::oauth(StatusCode::BAD_REQUEST, "invalid_request", text);
+    };
+    let context = Context {
+        iris: call.iris,
+        realm: realm.as_ref().map_or("", |realm| realm.id()),
+        name: realm.as_ref().map_or("", |realm| realm.name()),
+        caller: &caller,
+        url: format!("{}/admin/realms", call.base.url),
+        args: &args,
+        query: &query,
+        body: &body,
+    };
+    match (entry.handler)(&context).await {
+        Ok(reply) => reply,
+        Err(error) => errors::admin(&error),
+    }
+}
+
+/// The caller, if their token is good and they may do this.
+async fn authorize(call: &Call<'_>, realm: Option<&Realm>, needs: Permission) -> Result<Caller, Reply> {
+    let unauthorized = || reply::prose(StatusCode::UNAUTHORIZED, "HTTP 401 Unauthorized");
+    let token = call.bearer().ok_or_else(unauthorized)?;
+    let found = call.iris.authorize(token, realm, &call.base.issuer_base()).await;
+    let caller = found.map_err(|error| errors::admin(&error))?.map_err(|_| unauthorized())?;
+    if caller.may(needs) {
+        return Ok(caller);
+    }
+    Err(reply::prose(StatusCode::FORBIDDEN, "HTTP 403 Forbidden"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn every_entry_is_reachable_and_writes_need_more_than_a_look() {
+        let all: Vec<_> = tables().into_iter().flatten().chain(realms::TOP).collect();
+        for (at, route) in all.iter().enumerate() {
+            let twin = all.iter().take(at).any(|it| {
+                it.method == route.method && it.pattern == route.pattern && !it.pattern.is_empty()
+            });
+            assert!(!twin, "{} {}", route.method, route.pattern);
+            let writes = route.method != Method::GET;
+            let manages = matches!(
+                route.serve.needs,
+                Permission::ManageRealm
+                    | Permission::ManageClients
+                    | Permission::ManageUsers
+                    | Permission::CreateRealm
+            );
+            assert!(!writes || manages, "{} {}", route.method, route.pattern);
+        }
+    }
+
+    #[test]
+    fn segments_are_escaped() {
+        assert_eq!(percent("a b/c-d.e"), "a%20b%2Fc-d.e");
+    }
+}

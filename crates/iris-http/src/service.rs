@@ -1,0 +1,158 @@
+//! The public listener: where a request goes, and what every response has.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Method, Request, StatusCode};
+use o28m_core::limits::{REALM_BODY_BYTES_MAX, TOKEN_BODY_BYTES_MAX};
+use o28m_iris::Iris;
+use o28m_net::{Body, BoxFuture, Connection, HttpService, TooLarge};
+use o28m_telemetry::metrics::Registry;
+
+use crate::base::Base;
+use crate::reply::{self, Reply};
+use crate::router::{self, BadPath};
+use crate::{Settings, admin, protocol};
+
+/// Upper bounds of request durations in seconds (the chart's `KC_HTTP_METRICS_SLOS`).
+const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The public listener.
+pub(crate) struct Public {
+    iris: Arc<Iris>,
+    settings: Settings,
+    metrics: Option<Registry>,
+}
+
+/// A request without its body, which is handed on apart: it cannot be shared between threads.
+pub(crate) struct Call<'a> {
+    pub(crate) iris: &'a Iris,
+    pub(crate) base: Base,
+    pub(crate) method: Method,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) query: Option<String>,
+}
+
+impl Call<'_> {
+    /// A header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The bearer token of the request.
+    pub(crate) fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self.header("authorization")?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|it| !it.is_empty())
+    }
+
+    /// The media type of the body, without parameters, in lower case.
+    pub(crate) fn media_type(&self) -> Option<String> {
+        let value = self.header("content-type")?;
+        Some(value.split(';').next()?.trim().to_ascii_lowercase())
+    }
+}
+
+/// Reads a body, or makes the response that refuses it.
+pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Reply> {
+    match body.collect(bytes_max).await {
+        Ok(bytes) => Ok(bytes),
+        Err(TooLarge::Limit) => Err(reply::too_large()),
+        Err(TooLarge::Read(_)) => {
+            let text = "Request body could not be read";
+            Err(reply::oauth(StatusCode::BAD_REQUEST, "invalid_request", text))
+        }
+    }
+}
+
+/// A request body of a protocol endpoint.
+pub(crate) async fn read_form(body: Body) -> Result<bytes::Bytes, Reply> {
+    read(body, TOKEN_BODY_BYTES_MAX).await
+}
+
+/// A request body of the Admin REST API.
+pub(crate) async fn read_json(body: Body) -> Result<bytes::Bytes, Reply> {
+    read(body, REALM_BODY_BYTES_MAX).await
+}
+
+impl Public {
+    pub(crate) fn new(iris: Arc<Iris>, settings: Settings, metrics: Option<Registry>) -> Self {
+        Self { iris, settings, metrics }
+    }
+
+    /// The segments below the relative path; `None` outside of it.
+    fn below(&self, path: &str) -> Result<Option<Vec<String>>, BadPath> {
+        let mut segments = router::segments(path)?;
+        let own = self.settings.relative_path.trim_matches('/');
+        if own.is_empty() {
+            return Ok(Some(segments));
+        }
+        let own: Vec<&str> = own.split('/').collect();
+        let is_below = segments.iter().take(own.len()).eq(&own);
+        Ok(is_below.then(|| segments.split_off(own.len())))
+    }
+
+    async fn answer(&self, request: Request<Body>, connection: &Connection) -> (&'static str, Reply) {
+        let (parts, body) = request.into_parts();
+        let segments = match self.below(parts.uri.path()) {
+            Ok(Some(segments)) => segments,
+            Ok(None) => return ("other", reply::unknown_path()),
+            Err(BadPath::NotNormalized) => {
+                let text = "Request path not normalized";
+                let reply = reply::oauth(StatusCode::BAD_REQUEST, "missingNormalization", text);
+                return ("other", reply);
+            }
+            Err(BadPath::NotText) => return ("other", reply::unknown_path()),
+        };
+        let call = Call {
+            iris: &self.iris,
+            base: Base::of(&self.settings, &parts.headers, connection),
+            query: parts.uri.query().map(str::to_owned),
+            method: parts.method,
+            headers: parts.headers,
+        };
+        match segments.split_first() {
+            None => ("root", reply::redirect(&format!("{}/admin/", call.base.url))),
+            Some((first, rest)) if first == "realms" => protocol::answer(call, body, rest).await,
+            Some((first, rest)) if first == "admin" => ("admin", admin::answer(call, body, rest).await),
+            Some(_) => ("other", reply::unknown_path()),
+        }
+    }
+
+    fn count(&self, endpoint: &str, method: &Method, status: StatusCode, started: Instant) {
+        let Some(metrics) = &self.metrics else { return };
+        let method = match method.as_str() {
+            known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH") => known,
+            _ => "OTHER",
+        };
+        let outcome = match status.as_u16() / 100 {
+            2 => "SUCCESS",
+            3 => "REDIRECTION",
+            4 => "CLIENT_ERROR",
+            _ => "SERVER_ERROR",
+        };
+        let labels =
+            [("method", method), ("outcome", outcome), ("status", status.as_str()), ("uri", endpoint)];
+        let help = "Requests served by the identity provider.";
+        let histogram = metrics.histogram("http_server_requests_seconds", help, &labels, BOUNDS);
+        histogram.observe(started.elapsed().as_secs_f64());
+    }
+}
+
+impl HttpService for Public {
+    fn call<'a>(
+        &'a self,
+        request: Request<Body>,
+        connection: &'a Connection,
+    ) -> BoxFuture<'a, http::Response<Body>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let method = request.method().clone();
+            let (endpoint, mut reply) = self.answer(request, connection).await;
+            self.count(endpoint, &method, reply.status(), started);
+            if method == Method::HEAD {
+                *reply.body_mut() = Body::Empty;
+            }
+            reply::secure(reply)
+        })
+    }
+}

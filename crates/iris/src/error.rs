@@ -1,0 +1,215 @@
+//! Why operations fail, named by what a caller can do about it.
+
+use crate::schema::Problem;
+use crate::{cpu, keys};
+
+/// An administrative operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed; see [`Error::is_unavailable`].
+    #[error("store failed")]
+    Store(#[from] o28m_store::Error),
+    /// A stored object cannot be read back.
+    #[error("stored {kind} cannot be read")]
+    Stored {
+        /// Its kind.
+        kind: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Stored key material is unusable.
+    #[error("stored key is unusable")]
+    Key(#[from] o28m_jose::KeyError),
+    /// A key could not be made.
+    #[error("key could not be made")]
+    NewKey(#[from] keys::Error),
+    /// Too much is waiting for a processor; try again.
+    #[error("overloaded")]
+    Busy(#[from] cpu::Busy),
+    /// The body is not the representation asked for.
+    #[error("invalid representation")]
+    Representation(#[from] Problem),
+    /// What the path names does not exist.
+    #[error("{0:?} does not exist")]
+    Missing(Thing),
+    /// The name is taken.
+    #[error("{thing:?} {name:?} exists already")]
+    Exists {
+        /// What exists.
+        thing: Thing,
+        /// Its name.
+        name: String,
+        /// The clash came from a rename.
+        renaming: bool,
+    },
+    /// The scope is assigned already.
+    #[error("client scope is assigned already")]
+    Assigned,
+    /// A value is not acceptable.
+    #[error("invalid value: {0:?}")]
+    Invalid(Invalid),
+}
+
+/// Things the Admin REST API names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants are the things' names")]
+pub enum Thing {
+    Realm,
+    Client,
+    ClientScope,
+    /// A client scope to assign.
+    AssignableScope,
+    Mapper,
+    MapperType,
+    Role,
+    RoleById,
+    User,
+    /// The user with this e-mail address.
+    Email,
+    RotatedSecret,
+    Key,
+}
+
+/// Values that are not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// A realm needs a name.
+    RealmNameEmpty,
+    /// The realm name has characters that cannot be in a path.
+    RealmName(String),
+    /// The master realm cannot be renamed.
+    MasterRename,
+    /// The master realm cannot be deleted.
+    MasterDelete,
+    /// A block of a realm import that this version does not take.
+    ImportBlock(&'static str),
+    /// A required field is missing or empty.
+    Required(&'static str),
+    /// A text is longer than the limit.
+    TooLong(&'static str),
+    /// A URL of a client is unacceptable.
+    ClientUrl {
+        /// The field.
+        field: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// Built-in clients cannot be deleted.
+    BuiltInClient,
+    /// The client has no service account.
+    ServiceAccountOff(String),
+    /// Client scope without a known protocol.
+    ScopeProtocol,
+    /// Client scope name with forbidden characters.
+    ScopeName(String),
+    /// The last client scope cannot be deleted.
+    LastScope,
+    /// A user needs a name.
+    UsernameMissing,
+    /// A password reset without a password.
+    PasswordMissing,
+    /// The password does not fit the policy.
+    PasswordTooLong,
+    /// Global profiles or policies were changed.
+    GlobalsChanged,
+    /// A policy or profile is unacceptable, with the text to show.
+    Policy(String),
+    /// The default role of a realm cannot be deleted.
+    DefaultRole(String),
+}
+
+impl Error {
+    /// The database cannot be reached: the same call may work later.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Store(o28m_store::Error::Unavailable(_)))
+    }
+}
+
+/// A token request was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// The identity provider itself failed.
+    #[error("token request failed")]
+    Failed(#[from] Error),
+    /// No, an unknown or a disabled client, or one that authenticates otherwise.
+    #[error("client is unknown or disabled")]
+    ClientUnknown,
+    /// The secret is missing, wrong or expired.
+    #[error("client secret is missing, wrong or expired")]
+    ClientSecret,
+    /// Bearer-only clients get no tokens.
+    #[error("client is bearer-only")]
+    BearerOnly,
+    /// Public clients have no service account.
+    #[error("public client has no service account")]
+    PublicServiceAccount,
+    /// The client's service account is off.
+    #[error("client has no service account")]
+    ServiceAccountOff,
+    /// The service account's user was deleted.
+    #[error("service account user is missing")]
+    ServiceUserMissing,
+    /// The service account's user is disabled.
+    #[error("user {0:?} is disabled")]
+    ServiceUserDisabled(String),
+    /// A scope the client does not have.
+    #[error("scope was refused")]
+    Scope(String),
+    /// The client may not use the password grant.
+    #[error("client may not use the password grant")]
+    DirectAccessOff,
+    /// The client requires consent, which the password grant cannot ask for.
+    #[error("client requires consent")]
+    ConsentRequired,
+    /// No user name was sent.
+    #[error("user name is missing")]
+    UsernameMissing,
+    /// The user or the password is wrong.
+    #[error("user name or password is wrong")]
+    UserCredentials,
+    /// The user is disabled.
+    #[error("user is disabled")]
+    UserDisabled,
+    /// A required action is pending.
+    #[error("user has a required action pending")]
+    RequiredAction,
+    /// No refresh token was sent.
+    #[error("refresh token is missing")]
+    RefreshMissing,
+    /// The refresh token cannot be used.
+    #[error("refresh token was refused")]
+    Refresh(RefreshProblem),
+}
+
+/// Why a refresh token cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshProblem {
+    /// Garbage, a bad signature, or another kind of token.
+    Invalid,
+    /// Its time is over.
+    Expired,
+    /// Another issuer's, with the issuer expected.
+    Issuer(String),
+    /// Another client's.
+    OtherClient,
+    /// The session ended.
+    SessionNotActive,
+    /// The session has no part of this client.
+    SessionWithoutClient,
+    /// The user is disabled or gone.
+    UserDisabled,
+    /// Issued before the not-before time.
+    Stale,
+    /// Used more often than allowed.
+    Reused,
+    /// The offline session ended.
+    OfflineSession,
+}
+
+impl From<o28m_store::Error> for GrantError {
+    fn from(error: o28m_store::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}

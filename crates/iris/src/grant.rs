@@ -1,0 +1,337 @@
+//! Client authentication and the grants.
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time;
+use o28m_core::Secret;
+use o28m_oauth::ClientCredentials;
+
+use crate::admin::rotation;
+use crate::error::RefreshProblem;
+use crate::model::{Client, Fields as _, Realm, User, UserBody, kind};
+use crate::session::{Login, ends};
+use crate::token::{Applied, Issue, Origin, Tokens, apply_scopes, not_before};
+use crate::verify::Inactive;
+use crate::{Error, GrantError, Iris, password};
+
+/// Longer user names are unknown without a look into the store.
+const USERNAME_BYTES_MAX: usize = 1024;
+/// Session note with the time of the login.
+const AUTH_TIME: &str = "AUTH_TIME";
+
+/// A grant that this version serves.
+#[derive(Clone, Debug)]
+pub enum Grant {
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+    /// RFC 6749 section 4.3.
+    Password {
+        /// `username`.
+        username: Option<String>,
+        /// `password`.
+        password: Option<Secret<String>>,
+    },
+    /// RFC 6749 section 6.
+    RefreshToken {
+        /// `refresh_token`.
+        token: Option<String>,
+    },
+}
+
+impl Iris {
+    /// Finds and authenticates the client of a request (Keycloak 26.5 `ClientIdAndSecretAuthenticator`).
+    ///
+    /// # Errors
+    /// [`GrantError::ClientUnknown`], [`GrantError::ClientSecret`], [`GrantError::BearerOnly`],
+    /// [`GrantError::Failed`].
+    pub async fn authenticate(
+        &self,
+        realm: &Realm,
+        credentials: &ClientCredentials,
+    ) -> Result<Arc<Client>, GrantError> {
+        let sent = credentials.secret.as_ref().map_or("", |secret| secret.expose().as_str());
+        let found = match &credentials.id {
+            Some(id) => self.client(realm.id(), id).await?,
+            None => None,
+        };
+        let Some(client) = found.filter(|client| client.body.rep.flag("enabled")) else {
+            // The comparison is made all the same, so that unknown clients take as long.
+            let _ = is_same(sent, "00000000000000000000000000000000");
+            return Err(GrantError::ClientUnknown);
+        };
+        if client.body.rep.flag("bearerOnly") {
+            return Err(GrantError::BearerOnly);
+        }
+        if client.is_public() {
+            return Ok(client);
+        }
+        if client.body.rep.text("clientAuthenticatorType") != Some("client-secret") {
+            return Err(GrantError::ClientUnknown);
+        }
+        let now_s = self.ambient.now().seconds();
+        let primary = client.secret.as_ref().map_or("", |secret| secret.expose().as_str());
+        let rotated = rotation::rotated_secret(&client, now_s).unwrap_or_default();
+        let fits = is_same(sent, primary) | is_same(sent, rotated);
+        if !fits || rotation::is_expired(&client, now_s) {
+            return Err(GrantError::ClientSecret);
+        }
+        Ok(client)
+    }
+
+    /// Serves a grant for an authenticated client.
+    ///
+    /// # Errors
+    /// [`GrantError`].
+    pub async fn grant(
+        &self,
+        realm: &Arc<Realm>,
+        client: &Arc<Client>,
+        origin: Origin<'_>,
+        grant: Grant,
+        scope: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        match grant {
+            Grant::ClientCredentials => self.client_credentials(realm, client, origin, scope).await,
+            Grant::Password { username, password } => {
+                let username = username.ok_or(GrantError::UsernameMissing);
+                self.may_use_password(client)?;
+                let password = password.unwrap_or_else(|| Secret::new(String::new()));
+                self.password_grant(realm, client, origin, &username?, password, scope).await
+            }
+            Grant::RefreshToken { token } => {
+                let token = token.ok_or(GrantError::RefreshMissing)?;
+                self.refresh(realm, client, origin, &token, scope).await
+            }
+        }
+    }
+
+    async fn client_credentials(
+        &self,
+        realm: &Arc<Realm>,
+        client: &Arc<Client>,
+        origin: Origin<'_>,
+        scope: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        if client.is_public() {
+            return Err(GrantError::PublicServiceAccount);
+        }
+        if !client.body.rep.flag("serviceAccountsEnabled") {
+            return Err(GrantError::ServiceAccountOff);
+        }
+        let user = match &client.body.service_user {
+            Some(id) => self.user(realm.id(), id).await?,
+            None => None,
+        };
+        let user = user.ok_or(GrantError::ServiceUserMissing)?;
+        if !user.is_enabled() {
+            return Err(GrantError::ServiceUserDisabled(user.username().to_owned()));
+        }
+        let applied = apply_scopes(realm, client, &user, scope)?;
+        let notes = [
+            ("clientId".to_owned(), client.client_id().to_owned()),
+            ("client_id".to_owned(), client.client_id().to_owned()),
+            ("clientHost".to_owned(), origin.address.to_owned()),
+            ("clientAddress".to_owned(), origin.address.to_owned()),
+        ];
+        if client.attribute_is("client_credentials.use_refresh_token") {
+            let seat = Seat { realm, client, user: &user, applied: &applied, origin, grant: "cc" };
+            return self.open_session(&seat, &notes, scope).await;
+        }
+        let issue = Issue {
+            realm,
+            client,
+            user: &user,
+            applied: &applied,
+            origin,
+            notes: &notes,
+            login: None,
+            grant: "cc",
+        };
+        Ok(self.issue(&issue).await?)
+    }
+
+    fn may_use_password(&self, client: &Client) -> Result<(), GrantError> {
+        if !client.body.rep.flag("directAccessGrantsEnabled") {
+            return Err(GrantError::DirectAccessOff);
+        }
+        if client.body.rep.flag("consentRequired") {
+            return Err(GrantError::ConsentRequired);
+        }
+        Ok(())
+    }
+
+    async fn password_grant(
+        &self,
+        realm: &Arc<Realm>,
+        client: &Arc<Client>,
+        origin: Origin<'_>,
+        username: &str,
+        password: Secret<String>,
+        scope: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        let found = self.find_person(realm, username).await?;
+        let hash = found.as_ref().and_then(|user| user.password.clone());
+        let check = move || password::verify(&password, hash.as_deref());
+        let fits = self.hashing.run(check).await.map_err(Error::from)?;
+        let Some(person) = found.filter(|_| fits) else {
+            return Err(GrantError::UserCredentials);
+        };
+        let user = self.user(realm.id(), &person.id).await?.ok_or(GrantError::UserCredentials)?;
+        if !user.is_enabled() {
+            return Err(GrantError::UserDisabled);
+        }
+        if !user.body.rep.texts("requiredActions").is_empty() {
+            return Err(GrantError::RequiredAction);
+        }
+        let applied = apply_scopes(realm, client, &user, scope)?;
+        let seat = Seat { realm, client, user: &user, applied: &applied, origin, grant: "ro" };
+        self.open_session(&seat, &[], scope).await
+    }
+
+    /// A person by name or, where the realm allows it, by e-mail; service accounts have no password.
+    async fn find_person(&self, realm: &Realm, username: &str) -> Result<Option<UserBody>, Error> {
+        if username.len() > USERNAME_BYTES_MAX {
+            return Ok(None);
+        }
+        let name = username.to_lowercase();
+        let found = self.read_by_key::<UserBody>(kind::USER, realm.id(), "person", &name).await?;
+        if found.is_some() || !realm.body.rep.flag("loginWithEmailAllowed") {
+            return Ok(found);
+        }
+        let found = self.read_by_key::<UserBody>(kind::USER, realm.id(), "email", &name).await?;
+        Ok(found.filter(|user| user.client.is_none()))
+    }
+
+    async fn open_session(
+        &self,
+        seat: &Seat<'_>,
+        notes: &[(String, String)],
+        scope: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        let now_s = self.ambient.now().seconds();
+        let mut notes = notes.to_vec();
+        notes.push((AUTH_TIME.to_owned(), now_s.to_string()));
+        let scope = scope.unwrap_or_default().to_owned();
+        let login = Login {
+            id: self.ambient.uuid(),
+            user: seat.user.body.id.clone(),
+            started_s: now_s,
+            offline: seat.applied.offline,
+            clients: [(seat.client.body.id.clone(), scope)].into(),
+            notes,
+        };
+        self.continue_session(seat, &login, now_s).await
+    }
+
+    /// Keeps the login and issues its tokens.
+    async fn continue_session(
+        &self,
+        seat: &Seat<'_>,
+        login: &Login,
+        now_s: i64,
+    ) -> Result<Tokens, GrantError> {
+        let ends = ends(seat.realm, seat.client, login, now_s);
+        self.keep_login(seat.realm.id(), login, ends.next_s()).await?;
+        let issue = Issue {
+            realm: seat.realm,
+            client: seat.client,
+            user: seat.user,
+            applied: seat.applied,
+            origin: seat.origin,
+            notes: &login.notes,
+            login: Some((login, ends)),
+            grant: seat.grant,
+        };
+        Ok(self.issue(&issue).await?)
+    }
+
+    async fn refresh(
+        &self,
+        realm: &Arc<Realm>,
+        client: &Arc<Client>,
+        origin: Origin<'_>,
+        token: &str,
+        scope: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        let refuse = |problem| Err(GrantError::Refresh(problem));
+        let claims = match self.check_signature(realm, token, origin.issuer) {
+            Ok(claims) => claims,
+            Err(Inactive::Expired) => return refuse(RefreshProblem::Expired),
+            Err(Inactive::Issuer) => {
+                return refuse(RefreshProblem::Issuer(origin.issuer.to_owned()));
+            }
+            Err(Inactive::Invalid | Inactive::Ended) => return refuse(RefreshProblem::Invalid),
+        };
+        let offline = match claims.text("typ") {
+            Some("Refresh") => false,
+            Some("Offline") => true,
+            _ => return refuse(RefreshProblem::Invalid),
+        };
+        if claims.text("azp") != Some(client.client_id()) {
+            return refuse(RefreshProblem::OtherClient);
+        }
+        let login = match claims.text("sid") {
+            Some(id) => self.login(realm.id(), id).await?,
+            None => None,
+        };
+        let Some(login) = login else {
+            return refuse(if offline {
+                RefreshProblem::OfflineSession
+            } else {
+                RefreshProblem::SessionNotActive
+            });
+        };
+        let Some(granted) = login.clients.get(&client.body.id) else {
+            return refuse(RefreshProblem::SessionWithoutClient);
+        };
+        let user = self.user(realm.id(), &login.user).await?.filter(|user| user.is_enabled());
+        let Some(user) = user else { return refuse(RefreshProblem::UserDisabled) };
+        if claims.int("iat") < not_before(realm, client, &user) {
+            return refuse(RefreshProblem::Stale);
+        }
+        self.count_use(realm, &login, claims.text("jti").unwrap_or_default()).await?;
+        let narrowed = narrow(granted, scope)?;
+        let applied = apply_scopes(realm, client, &user, Some(&narrowed))?;
+        let seat = Seat { realm, client, user: &user, applied: &applied, origin, grant: "rt" };
+        let now_s = self.ambient.now().seconds();
+        self.continue_session(&seat, &login, now_s).await
+    }
+
+    /// With refresh token rotation, takes one use of the token; when none is left the login ends,
+    /// because one of the two who have the token stole it (RFC 9700 section 4.14.2).
+    async fn count_use(&self, realm: &Realm, login: &Login, jti: &str) -> Result<(), GrantError> {
+        if !realm.body.rep.flag("revokeRefreshToken") {
+            return Ok(());
+        }
+        let reuse = realm.body.rep.int("refreshTokenMaxReuse");
+        if self.take_use(realm.id(), jti, reuse).await? {
+            return Ok(());
+        }
+        self.end_login(realm.id(), &login.id).await?;
+        Err(GrantError::Refresh(RefreshProblem::Reused))
+    }
+}
+
+/// Who gets tokens of a session, for what.
+struct Seat<'a> {
+    realm: &'a Arc<Realm>,
+    client: &'a Arc<Client>,
+    user: &'a User,
+    applied: &'a Applied,
+    origin: Origin<'a>,
+    grant: &'static str,
+}
+
+/// The scope of a refreshed token: the one asked for, which must lie within the granted one.
+fn narrow(granted: &str, asked: Option<&str>) -> Result<String, GrantError> {
+    let Some(asked) = asked else { return Ok(granted.to_owned()) };
+    let granted: Vec<&str> = granted.split_whitespace().collect();
+    let kept = asked.split_whitespace().filter(|word| granted.contains(word));
+    Ok(kept.collect::<Vec<_>>().join(" "))
+}
+
+/// Compares secrets in constant time; an empty stored secret fits nothing.
+fn is_same(sent: &str, stored: &str) -> bool {
+    !stored.is_empty()
+        && constant_time::verify_slices_are_equal(sent.as_bytes(), stored.as_bytes()).is_ok()
+}
