@@ -1,6 +1,7 @@
 //! Basic authentication of the Admin API against an htpasswd file that may change at any time.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use o28m_core::Rng;
-use o28m_net::Connection;
 use tokio::sync::Semaphore;
 
 use crate::htpasswd;
@@ -69,11 +69,7 @@ impl Guard {
     }
 
     /// Lets a request pass whose credentials are those of a user.
-    pub(crate) async fn check(
-        &self,
-        headers: &HeaderMap,
-        connection: &Connection,
-    ) -> Result<(), Problem> {
+    pub(crate) async fn check(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
         self.reload().await;
         let denied = || Problem::Unauthorized {
             html: prefers_html(headers),
@@ -107,7 +103,7 @@ impl Guard {
             }
             Ok(false) => {
                 tracing::info!(
-                    client.address = %connection.peer,
+                    client.address = %peer,
                     "credentials of the Admin API refused"
                 );
                 Err(denied())

@@ -68,10 +68,20 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Members, Pro
         Err(TooLarge::Limit) => return Err(Problem::TooLarge),
         Err(TooLarge::Read(_)) => return Err(Problem::Bad("Cannot read body".to_owned())),
     };
+    if bytes.len() <= SMALL_BYTES_MAX {
+        return parse(kind, &bytes);
+    }
+    match tokio::task::spawn_blocking(move || parse(kind, &bytes)).await {
+        Ok(parsed) => parsed,
+        Err(_) => Err(Problem::Internal),
+    }
+}
+
+fn parse(kind: Option<Kind>, bytes: &[u8]) -> Result<Members, Problem> {
     let mut members = match kind {
-        Some(Kind::Json) => parse_json(&bytes)?,
-        Some(Kind::Form) => parse_form(&bytes)?,
-        Some(Kind::Multipart(boundary)) => parse_parts(&bytes, &boundary)?,
+        Some(Kind::Json) => parse_json(bytes)?,
+        Some(Kind::Form) => parse_form(bytes)?,
+        Some(Kind::Multipart(boundary)) => parse_parts(bytes, &boundary)?,
         None if bytes.is_empty() => Members::default(),
         None => return Err(Problem::UnsupportedMediaType),
     };

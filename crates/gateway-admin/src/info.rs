@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::endpoints::Page;
 use crate::list::Arguments;
 use crate::problem::Problem;
-use crate::service::AdminService;
+use crate::service::Api;
 use crate::{KONG_VERSION, reply};
 
-impl AdminService {
+impl Api {
     /// Answers a page; `parameter` is the name in its path.
     pub(crate) async fn page(
         &self,

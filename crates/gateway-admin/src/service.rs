@@ -1,5 +1,6 @@
 //! The Admin API as a service: authentication, routing, and one function for each kind of endpoint.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,9 @@ use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{Query, Record, Store};
 use percent_encoding::percent_decode;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::auth::Guard;
 use crate::body::{self, Members};
@@ -28,6 +31,13 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The Admin API as a service; the listener and the gateway's in-process door share it.
 pub struct AdminService {
+    api: Arc<Api>,
+    /// Where requests of the data plane's threads are served, so that they never wait for this work.
+    runtime: Option<Handle>,
+}
+
+/// What serves requests.
+pub(crate) struct Api {
     store: Store,
     ambient: Ambient,
     guard: Option<Guard>,
@@ -65,6 +75,7 @@ struct Parent {
 
 impl AdminService {
     /// The Admin API over a migrated store. `applied` announces what this process's data plane applied.
+    /// Requests handed over in process are served on the runtime this is called in.
     #[must_use]
     pub fn new(
         store: Store,
@@ -77,7 +88,7 @@ impl AdminService {
             .htpasswd_file
             .map(|path| Guard::new(path, ambient.rng.as_ref()));
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Arc::new(Self {
+        let api = Api {
             store,
             guard,
             enabled_plugins: settings
@@ -92,6 +103,10 @@ impl AdminService {
             hostname: hostname.trim().to_owned(),
             requests: AtomicU64::new(0),
             ambient,
+        };
+        Arc::new(Self {
+            api: Arc::new(api),
+            runtime: Handle::try_current().ok(),
         })
     }
 
@@ -110,7 +125,7 @@ impl AdminService {
             query: String::new(),
             input: Input::Given(members),
         };
-        let response = match self.dispatch(call).await {
+        let response = match self.api.dispatch(call).await {
             Ok(response) => response,
             Err(problem) => problem.response(),
         };
@@ -130,7 +145,9 @@ impl AdminService {
             message,
         })
     }
+}
 
+impl Api {
     pub(crate) const fn store(&self) -> &Store {
         &self.store
     }
@@ -168,14 +185,28 @@ impl AdminService {
         self.applied.as_ref().map(|applied| *applied.borrow())
     }
 
+    /// Answers a request of this peer; every failure is a response.
+    async fn respond(&self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
+        let asked = reply::Asked {
+            since: Instant::now(),
+            origin: request.headers().get(header::ORIGIN).cloned(),
+            head: request.method() == Method::HEAD,
+        };
+        let response = match self.answer(request, peer).await {
+            Ok(response) => response,
+            Err(problem) => problem.response(),
+        };
+        reply::finish(response, asked)
+    }
+
     async fn answer(
         &self,
         request: Request<Body>,
-        connection: &Connection,
+        peer: SocketAddr,
     ) -> Result<Response<Body>, Problem> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(guard) = &self.guard {
-            guard.check(request.headers(), connection).await?;
+            guard.check(request.headers(), peer).await?;
         }
         let (head, body) = request.into_parts();
         self.dispatch(Call {
@@ -441,17 +472,20 @@ impl HttpService for AdminService {
         request: Request<Body>,
         connection: &'a Connection,
     ) -> BoxFuture<'a, Response<Body>> {
-        let asked = reply::Asked {
-            since: Instant::now(),
-            origin: request.headers().get(header::ORIGIN).cloned(),
-            head: request.method() == Method::HEAD,
-        };
+        let api = Arc::clone(&self.api);
+        let peer = connection.peer;
         Box::pin(async move {
-            let response = match self.answer(request, connection).await {
-                Ok(response) => response,
-                Err(problem) => problem.response(),
+            let runtime = self.runtime.as_ref().filter(|_| connection.in_process);
+            let Some(runtime) = runtime else {
+                return api.respond(request, peer).await;
             };
-            reply::finish(response, asked)
+            // The set ends the task when this future is dropped.
+            let mut task = JoinSet::new();
+            task.spawn_on(async move { api.respond(request, peer).await }, runtime);
+            match task.join_next().await {
+                Some(Ok(response)) => response,
+                Some(Err(_)) | None => Problem::Internal.response(),
+            }
         })
     }
 }

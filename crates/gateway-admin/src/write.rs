@@ -11,7 +11,7 @@ use crate::body::Members;
 use crate::object::object;
 use crate::problem::Problem;
 use crate::resolve::{self, Selector};
-use crate::service::AdminService;
+use crate::service::Api;
 
 /// How often a change is tried again that others got in the way of.
 const ATTEMPTS_MAX: u32 = 200;
@@ -29,7 +29,7 @@ pub(crate) struct Written {
     pub(crate) version: i64,
 }
 
-impl AdminService {
+impl Api {
     /// Validates `input` as a new entity, or as a change of `stored`. Large bodies may hold many regular
     /// expressions, so they get a thread of their own.
     async fn checked(
