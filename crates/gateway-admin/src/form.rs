@@ -163,4 +163,11 @@ mod tests {
         // Whatever it means, it must not panic.
         assert!(parse("[]=x&a]=y&a[=z&a[][][]=1&a.b=2&a[1][x].y[]=3").is_object());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_form_panics(form in "([a-c.\\[\\]0-9]{0,12}=v&){0,8}") {
+            proptest::prop_assert!(parse(&form).is_object());
+        }
+    }
 }

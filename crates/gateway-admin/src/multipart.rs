@@ -115,4 +115,12 @@ mod tests {
         assert_eq!(parts(b"--x--", "x", 10).unwrap(), []);
         assert_eq!(parts(b"--x--", "", 10), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_panics(body in "(--x|\r\n|a|:|=|name=b|;|\"|content-disposition: ){0,24}") {
+            let parts = parts(body.as_bytes(), "x", 10);
+            proptest::prop_assert!(parts.is_none_or(|parts| parts.len() <= 10));
+        }
+    }
 }

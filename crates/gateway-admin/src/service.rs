@@ -1,13 +1,14 @@
 //! The Admin API as a service: authentication, routing, and one function for each kind of endpoint.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use o28m_core::Ambient;
+use o28m_gateway::PluginKind;
 use o28m_kong::{Document, Entity, Foreign, entity};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{Query, Record, Store};
@@ -43,6 +44,8 @@ pub(crate) struct Api {
     guard: Option<Guard>,
     /// Plugins that may be configured and are executed.
     enabled_plugins: Arc<[String]>,
+    /// Those that compile configurations, once they are known.
+    plugin_kinds: Arc<OnceLock<Vec<Arc<dyn PluginKind>>>>,
     strict: bool,
     applied: Option<watch::Receiver<i64>>,
     table: Table,
@@ -96,6 +99,7 @@ impl AdminService {
                 .into_iter()
                 .filter(executed)
                 .collect(),
+            plugin_kinds: Arc::default(),
             strict: settings.strict,
             applied,
             table: Table::new(),
@@ -108,6 +112,14 @@ impl AdminService {
             api: Arc::new(api),
             runtime: Handle::try_current().ok(),
         })
+    }
+
+    /// From now on also refuses configurations that pass the schema but that these plugins cannot
+    /// compile. Only the first call counts.
+    pub fn check_plugins_with(&self, kinds: Vec<Arc<dyn PluginKind>>) {
+        if self.api.plugin_kinds.set(kinds).is_err() {
+            tracing::warn!("plugins of the Admin API were set twice");
+        }
     }
 
     /// A `PUT` by the process itself, without authentication; for set-up.
@@ -158,6 +170,10 @@ impl Api {
 
     pub(crate) const fn enabled_plugins(&self) -> &Arc<[String]> {
         &self.enabled_plugins
+    }
+
+    pub(crate) const fn plugin_kinds(&self) -> &Arc<OnceLock<Vec<Arc<dyn PluginKind>>>> {
+        &self.plugin_kinds
     }
 
     pub(crate) const fn table(&self) -> &Table {

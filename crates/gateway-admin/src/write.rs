@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use o28m_gateway::{BadConfig, PluginKind};
 use o28m_kong::{Context, Document, Entity, Foreign, Violations, entity};
 use o28m_store::{Error, Query, Record, Tags, Write};
 use serde_json::{Value, json};
@@ -41,16 +42,21 @@ impl Api {
     ) -> Result<Document, Problem> {
         let ambient = self.ambient().clone();
         let enabled_plugins = Arc::clone(self.enabled_plugins());
+        let kinds = Arc::clone(self.plugin_kinds());
         let stored = stored.cloned();
         let check = move || {
             let context = Context {
                 ambient: &ambient,
                 enabled_plugins: &enabled_plugins,
             };
-            match stored {
-                Some(stored) => entity.update(&stored, input, &context),
-                None => entity.insert(input, &context),
+            let document = match stored {
+                Some(stored) => entity.update(&stored, input, &context)?,
+                None => entity.insert(input, &context)?,
+            };
+            if let (Some(kinds), "plugins") = (kinds.get(), entity.name) {
+                compile(kinds, &document)?;
             }
+            Ok::<_, Violations>(document)
         };
         if !members.is_large() {
             return Ok(check()?);
@@ -349,11 +355,27 @@ fn replacement(selector: &Selector, mut input: Document, stored: Option<&Record>
     input
 }
 
+/// Refuses what passed the schema and still cannot be executed, such as a template with a mistake.
+fn compile(kinds: &[Arc<dyn PluginKind>], plugin: &Document) -> Result<(), Violations> {
+    let is_it =
+        |kind: &&Arc<dyn PluginKind>| plugin.get("name").is_some_and(|it| it == kind.name());
+    let (Some(kind), Some(config)) = (kinds.iter().find(is_it), plugin.get("config")) else {
+        return Ok(());
+    };
+    match kind.configure(config) {
+        Ok(_) => Ok(()),
+        Err(BadConfig(reason)) => Err(violation("config", &reason)),
+    }
+}
+
+fn violation(field: &str, message: &str) -> Violations {
+    Violations {
+        fields: [(field.to_owned(), json!(message))].into_iter().collect(),
+    }
+}
+
 fn protocols(message: &str) -> Problem {
-    let fields = [("protocols".to_owned(), json!(message))];
-    Problem::Violations(Violations {
-        fields: fields.into_iter().collect(),
-    })
+    Problem::Violations(violation("protocols", message))
 }
 
 fn share_protocol(plugin: &Document, route: &Value) -> bool {
