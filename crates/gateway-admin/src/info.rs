@@ -54,7 +54,7 @@ impl Api {
             .iter()
             .filter(|plugin| enabled.iter().any(|name| name == plugin.name))
             .map(|plugin| {
-                let about = json!({"version": KONG_VERSION, "priority": plugin.priority});
+                let about = json!({"version": plugin.version, "priority": plugin.priority});
                 (plugin.name.to_owned(), about)
             })
             .collect();
