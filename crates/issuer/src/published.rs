@@ -14,7 +14,8 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Serialises `ring`. A signing slot whose certificate cannot be read has no public key to show.
+    /// Serialises `ring`. A signing slot whose certificate cannot be read has no public key to
+    /// show.
     pub(crate) fn new(ring: Arc<KeyRing>) -> Self {
         for slot in [&ring.slots.next, &ring.slots.active, &ring.slots.previous] {
             if let Some(slot) = slot
@@ -27,7 +28,7 @@ impl Published {
             .slots
             .signing()
             .and_then(|slot| slot.certificate().ok());
-        let jwks = serde_json::to_vec(&ring.jwk_set).unwrap_or_default();
+        let jwks = serde_json::to_vec(ring.jwk_set.as_ref()).unwrap_or_default();
         Self {
             jwks: Bytes::from(jwks),
             public_key: certificate.map(|it| base64std(it.public_key_der())),
@@ -35,7 +36,8 @@ impl Published {
         }
     }
 
-    /// Whether these are the bodies of exactly that ring. Holding the ring keeps its address its own.
+    /// Whether these are the bodies of exactly that ring. Holding the ring keeps its address its
+    /// own.
     pub(crate) fn is_of(&self, ring: &Arc<KeyRing>) -> bool {
         Arc::ptr_eq(&self.ring, ring)
     }

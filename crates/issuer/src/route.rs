@@ -21,7 +21,8 @@ pub(crate) struct Found<'path> {
 /// Longest realm name that is reflected in a document.
 const REALM_BYTES_MAX: usize = 128;
 
-/// Matches `path`. Fixed parts match in any case and one trailing slash is tolerated, as in the original.
+/// Matches `path`. Fixed parts match in any case and one trailing slash is tolerated, as in the
+/// original.
 pub(crate) fn find<'path>(path: &'path str, base: &str) -> Option<Found<'path>> {
     let path = match path.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() => shorter,

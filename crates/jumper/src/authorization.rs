@@ -27,7 +27,8 @@ pub(crate) enum Scenario<'a> {
 }
 
 impl<'a> Scenario<'a> {
-    /// The first that applies, in this order. `exchange` counts only in zones that face the internet.
+    /// The first that applies, in this order. `exchange` counts only in zones that face the
+    /// internet.
     pub(crate) fn choose(
         plan: &'a Plan,
         consumer: Option<&str>,

@@ -17,8 +17,8 @@ pub(crate) fn fraction(rng: &dyn Rng) -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// The server at `fraction` of the summed weights; `None` when no server has weight. Servers that all lack a weight
-/// share equally.
+/// The server at `fraction` of the summed weights; `None` when no server has weight. Servers that
+/// all lack a weight share equally.
 pub(crate) fn pick(servers: &[Server], fraction: f64) -> Option<&Server> {
     let unweighted = servers.iter().all(|server| server.weight.is_none());
     let weight = |server: &Server| match server.weight {
@@ -72,7 +72,8 @@ impl ZoneHealth {
         }
     }
 
-    /// Takes in a message `{"zone":"…","status":"HEALTHY"|"UNHEALTHY"}`; without status the zone is down.
+    /// Takes in a message `{"zone":"…","status":"HEALTHY"|"UNHEALTHY"}`; without status the zone is
+    /// down.
     ///
     /// # Errors
     /// [`MessageError`]; nothing changes then.

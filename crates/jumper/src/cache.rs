@@ -13,8 +13,8 @@ const USES_MAX: u8 = 3;
 
 /// A cache bounded by the sum of its entries' weights.
 ///
-/// New entries wait in a small queue and reach the large one only when they were used there, so keys
-/// that occur once never push out keys that occur often (the S3-FIFO scheme).
+/// New entries wait in a small queue and reach the large one only when they were used there, so
+/// keys that occur once never push out keys that occur often (the S3-FIFO scheme).
 pub(crate) struct Cache<K, V> {
     shards: Box<[Mutex<Shard<K, V>>]>,
     hasher: RandomState,
@@ -74,8 +74,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Some(entry.value.clone())
     }
 
-    /// Keeps `value` until `expires`; one that outweighs a whole part of the cache is not kept. Tells how
-    /// many others had to go.
+    /// Keeps `value` until `expires`; one that outweighs a whole part of the cache is not kept.
+    /// Tells how many others had to go.
     pub(crate) fn insert(&self, key: K, value: V, weight: usize, expires: Timestamp) -> usize {
         let hash = self.hasher.hash_one(&key);
         let Some(mut shard) = self.shard(hash) else {
@@ -199,8 +199,8 @@ impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
         }
     }
 
-    /// The result of `work`, or that of whoever already does the same work. Results, also failures, are shared by
-    /// those who waited and then forgotten.
+    /// The result of `work`, or that of whoever already does the same work. Results, also failures,
+    /// are shared by those who waited and then forgotten.
     ///
     /// # Cancel safety
     /// When the one who works is dropped, one of those waiting does the work with its own future.

@@ -36,8 +36,8 @@ impl Budget {
     }
 }
 
-/// Wraps `body` so that its bytes arrive at the receiver when it ends; `None` for one without bytes, and
-/// for one that is too long or breaks off.
+/// Wraps `body` so that its bytes arrive at the receiver when it ends; `None` for one without
+/// bytes, and for one that is too long or breaks off.
 pub(crate) fn captured(
     body: Body,
     headers: &HeaderMap,

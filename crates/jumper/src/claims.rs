@@ -138,7 +138,8 @@ const PUBLISHER_TTL_S: i64 = 300;
 const PUBLISHER_REUSE_S: i64 = 240;
 
 impl<'a> Publisher<'a> {
-    /// A token issued at the start of the current period of reuse, so that the token cache finds it again.
+    /// A token issued at the start of the current period of reuse, so that the token cache finds it
+    /// again.
     pub(crate) const fn new(issuer: &'a str, now_s: i64) -> Self {
         let iat = now_s - now_s.rem_euclid(PUBLISHER_REUSE_S);
         Self {

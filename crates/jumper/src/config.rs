@@ -1,4 +1,5 @@
-//! The configuration that travels with a request: base64 of JSON in `jumper_config` and `routing_config`.
+//! The configuration that travels with a request: base64 of JSON in `jumper_config` and
+//! `routing_config`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ pub(crate) const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A configuration header cannot be used. Neither text nor value of it is repeated: it holds secrets.
+/// A configuration header cannot be used. Neither text nor value of it is repeated: it holds
+/// secrets.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("{0}")]
@@ -37,7 +39,8 @@ pub(crate) enum ConfigError {
     Shape(&'static str),
 }
 
-/// Everything `jumper_config`, or one entry of `routing_config`, may say. Unknown members are ignored.
+/// Everything `jumper_config`, or one entry of `routing_config`, may say. Unknown members are
+/// ignored.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct RouteConfig {
@@ -185,7 +188,8 @@ pub(crate) fn keyed<'a, T>(map: &'a HashMap<String, T>, consumer: Option<&str>) 
 }
 
 impl RouteConfig {
-    /// OAuth credentials for a consumer. An entry that only narrows the scopes rides on the default one.
+    /// OAuth credentials for a consumer. An entry that only narrows the scopes rides on the default
+    /// one.
     pub(crate) fn oauth_for(&self, consumer: Option<&str>) -> Option<OauthCredentials> {
         let found = keyed(&self.oauth, consumer)?;
         match self.oauth.get("default") {
@@ -243,7 +247,8 @@ impl Decoder {
         now: Timestamp,
     ) -> Result<Arc<[Arc<RouteConfig>]>, ConfigError> {
         let shape = || ConfigError::Shape("routing_config");
-        // The same text cannot be an object and an array, and one key serves both: `[` marks arrays.
+        // The same text cannot be an object and an array, and one key serves both: `[` marks
+        // arrays.
         let encoded = encoded.ok_or_else(shape)?;
         let key = format!("[{encoded}");
         if let Some(found) = self.decoded.get(key.as_str(), now) {

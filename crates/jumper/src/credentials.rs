@@ -43,7 +43,8 @@ impl TokenRequest {
         }
     }
 
-    /// Client credentials from the consumer's headers, the configuration, or the provider's headers.
+    /// Client credentials from the consumer's headers, the configuration, or the provider's
+    /// headers.
     fn with_client(
         plan: &Plan,
         endpoint: &str,
@@ -123,8 +124,8 @@ impl TokenRequest {
         }
     }
 
-    /// Under which name the answer is kept. Every credential is part of it, so that no consumer ever gets another one's
-    /// token.
+    /// Under which name the answer is kept. Every credential is part of it, so that no consumer
+    /// ever gets another one's token.
     pub(crate) fn key(&self) -> TokenKey {
         let mut context = Context::new(&SHA256);
         let mut add = |text: &str| {

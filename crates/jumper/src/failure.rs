@@ -20,7 +20,8 @@ use crate::target::InvalidUrl;
 use crate::time::{iso, iso_duration};
 use crate::transport::{ForwardError, error_text};
 
-/// Why a request gets no answer of a provider. The texts are those that clients of the original know.
+/// Why a request gets no answer of a provider. The texts are those that clients of the original
+/// know.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]

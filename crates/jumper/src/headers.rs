@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue};
 
-/// Headers that steer the token gateway. Only the gateway's own plugins may set them: the gateway has to
-/// remove them from what a client sends before its plugins run.
+/// Headers that steer the token gateway. Only the gateway's own plugins may set them: the gateway
+/// has to remove them from what a client sends before its plugins run.
 pub const CONTROL_HEADERS: [&str; 10] = [
     "remote_api_url",
     "api_base_path",
@@ -54,7 +54,8 @@ pub(crate) const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
 ];
 
-/// A header value as text: UTF-8, otherwise every byte is one character, so that no value is overlooked.
+/// A header value as text: UTF-8, otherwise every byte is one character, so that no value is
+/// overlooked.
 pub(crate) fn text(value: &HeaderValue) -> Cow<'_, str> {
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Cow::Borrowed(text),
@@ -62,8 +63,8 @@ pub(crate) fn text(value: &HeaderValue) -> Cow<'_, str> {
     }
 }
 
-/// The value that counts: the last item of the last line that has one. The gateway appends its line after
-/// the client's.
+/// The value that counts: the last item of the last line that has one. The gateway appends its line
+/// after the client's.
 pub(crate) fn last<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     lines(headers, name).find_map(|line| last_item(line))
 }
@@ -123,8 +124,8 @@ fn last_item(line: Cow<'_, str>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Splits at commas outside of quotes. A quote counts only where an item starts, and white space inside
-/// of items vanishes after the first comma: so does the original's splitter.
+/// Splits at commas outside of quotes. A quote counts only where an item starts, and white space
+/// inside of items vanishes after the first comma: so does the original's splitter.
 fn items(line: &str) -> Vec<String> {
     let mut items = Vec::new();
     let mut item = String::new();

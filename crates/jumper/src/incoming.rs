@@ -1,4 +1,5 @@
-//! The token the consumer came with. Its signature was checked by the gateway; only claims are read here.
+//! The token the consumer came with. Its signature was checked by the gateway; only claims are read
+//! here.
 
 use o28m_core::{Timestamp, limits};
 use o28m_jose::from_base64url;

@@ -1,7 +1,9 @@
-//! The token gateway: replaces the consumer's token by one the provider trusts and forwards the call.
+//! The token gateway: replaces the consumer's token by one the provider trusts and forwards the
+//! call.
 //!
-//! Compatible with the gateway's Jumper sidecar (release line 4.14). It does not verify incoming tokens, that is the gateway's part
-//! before it, and it loads no keys: it signs with the key ring that the process shares.
+//! Compatible with the gateway's Jumper sidecar (release line 4.14). It does not verify incoming
+//! tokens, that is the gateway's part before it, and it loads no keys: it signs with the key ring
+//! that the process shares.
 
 mod admission;
 mod authorization;
@@ -18,6 +20,8 @@ mod incoming;
 mod outgoing;
 mod pipeline;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod resp;
 mod signer;
 mod spectre;
@@ -76,7 +80,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Longest wait for a response head after the request was sent.
     pub response_timeout: Duration,
-    /// Peers whose `X-Forwarded-*` headers pass; the expression must match the whole address. `None` means loopback.
+    /// Peers whose `X-Forwarded-*` headers pass; the expression must match the whole address.
+    /// `None` means loopback.
     pub trusted_proxies: Option<regex::Regex>,
     /// Add the original's cache and security headers to every response.
     pub security_headers: bool,
@@ -86,7 +91,8 @@ pub struct Settings {
     pub signed_tokens_bytes_max: usize,
     /// Tokens of external identity providers.
     pub token_cache: TokenCacheSettings,
-    /// Where events about traffic go; `ENVIRONMENT_PLACEHOLDER` in it stands for the realm (`PUBLISH_EVENT_URL`).
+    /// Where events about traffic go; `ENVIRONMENT_PLACEHOLDER` in it stands for the realm
+    /// (`PUBLISH_EVENT_URL`).
     pub publish_event_url: String,
     /// Health of zones nothing is known about (`ZONE_HEALTH_DEFAULT`).
     pub zones_healthy_by_default: bool,
@@ -140,7 +146,8 @@ impl Jumper {
         self.pipeline.spectre().flushed().await;
     }
 
-    /// Follows the news about other zones until `stop` is cancelled. A server that is away is waited for.
+    /// Follows the news about other zones until `stop` is cancelled. A server that is away is
+    /// waited for.
     pub async fn follow_zones(&self, feed: ZoneFeed, stop: CancellationToken) {
         let connected = self.pipeline.status().zone_feed();
         zones::follow(&feed, self.zones(), &connected, &stop).await;

@@ -164,8 +164,8 @@ fn present(value: Option<&String>) -> Option<String> {
     value.filter(|value| !value.trim().is_empty()).cloned()
 }
 
-/// The realm of tokens: the header, else what follows `realms/` in the issuer, else `default`. A realm in the
-/// configuration is ignored, as in the original.
+/// The realm of tokens: the header, else what follows `realms/` in the issuer, else `default`. A
+/// realm in the configuration is ignored, as in the original.
 fn realm(headers: &HeaderMap, issuer: Option<&str>) -> String {
     if let Some(realm) = last(headers, "realm") {
         return realm.into_owned();

@@ -55,7 +55,8 @@ impl CpuPool {
     /// Runs `work` on another thread.
     ///
     /// # Errors
-    /// [`SignError::Busy`] when too much is waiting already, [`SignError::Failed`] when `work` panics.
+    /// [`SignError::Busy`] when too much is waiting already, [`SignError::Failed`] when `work`
+    /// panics.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -76,8 +77,8 @@ impl CpuPool {
 
 type Key = (u64, [u8; 32]);
 
-/// Makes the gateway's tokens. A token is a function of its claims and the key alone, so one that was made before is
-/// as good as a new one.
+/// Makes the gateway's tokens. A token is a function of its claims and the key alone, so one that
+/// was made before is as good as a new one.
 pub(crate) struct Signer {
     keys: SharedKeys,
     cpu: Arc<CpuPool>,

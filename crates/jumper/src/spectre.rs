@@ -1,4 +1,5 @@
-//! Publishing copies of requests and responses as CloudEvents, and passing the event platform's callbacks on.
+//! Publishing copies of requests and responses as CloudEvents, and passing the event platform's
+//! callbacks on.
 //!
 //! Nothing here may fail or delay the traffic it tells about.
 
@@ -302,8 +303,8 @@ impl Spectre {
         Ok(self.signer.bearer(&claims, Some(claims.exp()), now).await?)
     }
 
-    /// The event platform's URL in an environment. The environment may come from a caller: it must not change
-    /// which host or path that is.
+    /// The event platform's URL in an environment. The environment may come from a caller: it must
+    /// not change which host or path that is.
     ///
     /// # Errors
     /// [`Failure::Event`], [`Failure::Url`].

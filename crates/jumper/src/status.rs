@@ -128,8 +128,8 @@ impl Status {
         self.upstream.observe(took.as_secs_f64());
     }
 
-    /// Counts a request to a target without TLS. Routes may take their target from the client, so only so many
-    /// hosts get a number of their own.
+    /// Counts a request to a target without TLS. Routes may take their target from the client, so
+    /// only so many hosts get a number of their own.
     pub(crate) fn count_plaintext(&self, host: &Arc<str>, action: &str, mode: &str) {
         let mut hosts = self
             .plain_hosts
@@ -154,7 +154,8 @@ impl Status {
         counter.add(1);
     }
 
-    /// Every label is of a small closed set: admission lets seven methods pass, and statuses have three digits.
+    /// Every label is of a small closed set: admission lets seven methods pass, and statuses have
+    /// three digits.
     fn histogram(&self, route: Route, method: &Method, status: StatusCode) -> Histogram {
         let route_id = match route {
             Route::Listener => "listener_route",

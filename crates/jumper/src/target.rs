@@ -4,7 +4,8 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use o28m_net::client::{Target, parse_url};
 
-/// The remote URL is not an absolute `http` or `https` URL. It may hold credentials, so it is not repeated.
+/// The remote URL is not an absolute `http` or `https` URL. It may hold credentials, so it is not
+/// repeated.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid remote_api_url")]
 pub(crate) struct InvalidUrl;
@@ -17,8 +18,8 @@ pub(crate) struct Destination {
     pub(crate) path_and_query: PathAndQuery,
 }
 
-/// Joins `remote`, less one trailing slash, with the rest of the path and the query. Nothing is decoded; bytes that
-/// no URI may hold are escaped.
+/// Joins `remote`, less one trailing slash, with the rest of the path and the query. Nothing is
+/// decoded; bytes that no URI may hold are escaped.
 ///
 /// # Errors
 /// [`InvalidUrl`].

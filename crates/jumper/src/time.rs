@@ -11,8 +11,8 @@ pub(crate) fn iso(time: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the leap
-/// day is their last one.
+/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the
+/// leap day is their last one.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

@@ -12,7 +12,8 @@ use o28m_net::client::{Pool, SendError, Target, Timeouts};
 use o28m_net::{Body, BodyError};
 use tokio::sync::oneshot;
 
-/// Longest silence in a body. Transfers as a whole are not limited, but a dead peer must not hold a connection for ever.
+/// Longest silence in a body. Transfers as a whole are not limited, but a dead peer must not hold a
+/// connection for ever.
 const BODY_SILENCE: Duration = Duration::from_secs(3600);
 
 /// Why there is no response.
@@ -24,7 +25,8 @@ pub(crate) enum ForwardError {
     ResponseTimeout,
 }
 
-/// Sends `request` and waits for the response's head: at most `response` after the request was sent.
+/// Sends `request` and waits for the response's head: at most `response` after the request was
+/// sent.
 ///
 /// # Errors
 /// [`ForwardError`].

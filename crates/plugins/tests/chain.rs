@@ -283,7 +283,7 @@ async fn plugins_case_002_038_054_a_request_passes_all_plugins_in_their_order() 
         .lines()
         .filter(|it| it.starts_with("remote_api_url"))
         .collect();
-    assert_eq!(urls.last(), Some(&"remote_api_url: https://host:443/path"));
+    assert_eq!(urls, ["remote_api_url: https://host:443/path"]);
     assert!(
         !answer.contains("consumer-token") && !answer.contains("forged"),
         "{answer}"

@@ -434,13 +434,15 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Asks for, or agrees to, a WebSocket (RFC 6455 section 4); only these two lines belong to the connection.
+/// Asks for, or agrees to, a WebSocket (RFC 6455 section 4); only these two lines belong to the
+/// connection.
 fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// The last resort was taken: the provider sees the realm and environment of it, the operator one line.
+/// The last resort was taken: the provider sees the realm and environment of it, the operator one
+/// line.
 fn note_secondary(work: &Work, headers: &mut HeaderMap) {
     let plan = &work.plan;
     for (name, value) in [

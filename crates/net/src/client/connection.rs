@@ -193,7 +193,8 @@ pub(super) struct Upstream {
     requests: u32,
     /// The request asks to leave HTTP; a 101 to any other is nothing to follow.
     upgrading: bool,
-    idle_since: Instant,
+    /// The pool's count of sweeps when the connection became idle.
+    pub(super) idle_since_sweep: u32,
 }
 
 /// Why an exchange gave no response head.
@@ -243,7 +244,7 @@ impl Upstream {
             sleep: Box::pin(tokio::time::sleep(Duration::from_secs(60))),
             requests: 0,
             upgrading: false,
-            idle_since: Instant::now(),
+            idle_since_sweep: 0,
         }))
     }
 
@@ -289,10 +290,6 @@ impl Upstream {
         self.drive(&mut Context::from_waker(Waker::noop()));
         self.meter.probe.store(false, Ordering::Relaxed);
         !self.done && self.sender.is_ready()
-    }
-
-    pub(super) fn is_stale(&self) -> bool {
-        self.idle_since.elapsed() >= Duration::from_secs(limits::UPSTREAM_IDLE_TIMEOUT_S)
     }
 
     /// Sends a request and waits for the response head.
@@ -417,7 +414,6 @@ impl Upstream {
                 return;
             }
         }
-        self.idle_since = Instant::now();
         pool.put(self);
     }
 }

@@ -35,6 +35,8 @@ use verified::{Fingerprint, Verified, VerifiedTokens, fingerprint};
 /// rate-limiting-merged): only it may say for whom it calls.
 const MESH_CONSUMER: &str = "gateway";
 const CONSUMER_TOKEN: HeaderName = HeaderName::from_static("consumer-token");
+/// Bytes of a `cafile`; the bundles of whole systems are a quarter of it.
+const CAFILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What all instances share.
 struct Shared {
@@ -126,13 +128,22 @@ fn milliseconds(seconds: f64) -> i64 {
 /// The certificates in `path`. The original ignores the field, so a path that leads nowhere is no
 /// reason to refuse the configuration: issuers are then verified with the system's roots.
 fn certificates(path: &str) -> Option<Arc<str>> {
-    match std::fs::read_to_string(path) {
+    match read_file(path) {
         Ok(pem) => Some(pem.into()),
         Err(error) => {
             tracing::warn!(%error, path, "cannot read cafile of jwt-keycloak, using the system roots");
             None
         }
     }
+}
+
+/// A regular file of moderate size: the path comes from the Admin API.
+fn read_file(path: &str) -> std::io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > CAFILE_BYTES_MAX {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    std::fs::read_to_string(path)
 }
 
 /// How a claim names a consumer.

@@ -140,3 +140,10 @@ fn the_full_configuration_of_the_admin_api_is_read() {
     assert!(kind.configure(&json!({"leeway": 5})).is_err());
     assert_eq!((kind.name(), kind.priority()), ("jwt-keycloak", 1005));
 }
+
+#[test]
+fn a_cafile_is_a_regular_file_of_moderate_size() {
+    assert!(certificates("/dev/zero").is_none());
+    assert!(certificates("/").is_none());
+    assert!(certificates(env!("CARGO_MANIFEST_PATH")).is_some());
+}
