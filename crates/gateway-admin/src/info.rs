@@ -6,10 +6,10 @@ use o28m_net::Body;
 use o28m_store::{Query, Store};
 use serde_json::{Map, Value, json};
 
+use crate::api::Api;
 use crate::endpoints::Page;
 use crate::list::Arguments;
 use crate::problem::Problem;
-use crate::service::Api;
 use crate::{KONG_VERSION, reply};
 
 impl Api {

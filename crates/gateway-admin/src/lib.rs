@@ -3,6 +3,7 @@
 //! Every entity endpoint is generated from the declarations of `o28m_kong`; this crate knows HTTP,
 //! paging, foreign keys and errors, but no entity by name except where Kong itself makes one special.
 
+mod api;
 mod apr1;
 mod auth;
 mod body;

@@ -8,11 +8,11 @@ use o28m_kong::{Context, Document, Entity, Foreign, Violations, entity};
 use o28m_store::{Error, Query, Record, Tags, Write};
 use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::body::Members;
 use crate::object::object;
 use crate::problem::Problem;
 use crate::resolve::{self, Selector};
-use crate::service::Api;
 
 /// How often a change is tried again that others got in the way of.
 const ATTEMPTS_MAX: u32 = 200;
