@@ -104,6 +104,7 @@ fn write_lines(lines: &Receiver<String>, output: Box<dyn Write + Send>) {
 /// The line, with the original's keys, order and spaces.
 fn line(exchange: &Exchange, now: Timestamp) -> String {
     let headers = &exchange.request.headers;
+    let event = exchange.security_event;
     let header = |name: &str| {
         let value = headers.get(name);
         value.map_or("-".into(), |it| String::from_utf8_lossy(it.as_bytes()))
@@ -145,8 +146,8 @@ fn line(exchange: &Exchange, now: Timestamp) -> String {
                 .unwrap_or_default()
                 .into(),
         ),
-        ("eventclassid", "".into()),
-        ("event_details", "".into()),
+        ("eventclassid", event.map_or("", |it| it.class_id).into()),
+        ("event_details", event.map_or("", |it| it.details).into()),
     ];
     for (at, (key, value)) in fields.into_iter().enumerate() {
         let separator = if at == 0 { "" } else { ", " };

@@ -113,7 +113,7 @@ async fn call_engine(
     port: u16,
     body: &Outgoing,
 ) -> Response<Body> {
-    let engine = flight.shared.engine(port).cloned();
+    let engine = flight.shared.engine(port).map(|it| it.service.clone());
     let Some((engine, body)) = engine.zip(body.again()) else {
         return refuse_as_server(flight, StatusCode::BAD_GATEWAY);
     };
