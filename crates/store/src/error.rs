@@ -105,7 +105,9 @@ impl Error {
             | Driver::PoolTimedOut
             | Driver::PoolClosed
             | Driver::WorkerCrashed
-            | Driver::BeginFailed => true,
+            | Driver::BeginFailed
+            // What a connection that breaks in the middle of a message looks like.
+            | Driver::Protocol(_) => true,
             _ => false,
         };
         if transient {

@@ -181,7 +181,7 @@ impl Server {
                 "PostgreSQL does not start: {}",
                 std::fs::read_to_string(directory.join("log")).unwrap_or_default()
             );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 

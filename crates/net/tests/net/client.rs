@@ -258,9 +258,15 @@ async fn an_early_close_says_whether_the_connection_was_reused() {
 
 #[tokio::test]
 async fn closed_idle_connections_are_noticed_before_reuse() {
-    let upstream = RawUpstream::start(|mut stream, _| async move {
-        read_until(&mut stream, "\r\n\r\n").await;
-        stream.write_all(OK.as_bytes()).await.unwrap();
+    let (closed, mut closes) = tokio::sync::mpsc::channel(1);
+    let upstream = RawUpstream::start(move |mut stream, _| {
+        let closed = closed.clone();
+        async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            drop(stream);
+            closed.send(()).await.unwrap();
+        }
     })
     .await;
     let pool = Pool::new();
@@ -271,12 +277,8 @@ async fn closed_idle_connections_are_noticed_before_reuse() {
             .await
             .unwrap();
         assert_eq!(text(response).await, "ok");
-        // The upstream closes right behind its answer, on another thread or a little later: the
-        // kernel is asked, so it does not matter whether this runtime has seen it.
-        let closed = upstream.count();
-        std::thread::sleep(Duration::from_millis(1));
-        tokio::task::yield_now().await;
-        assert_eq!(upstream.count(), closed);
+        // The kernel is asked, so it does not matter whether this runtime has seen the close.
+        closes.recv().await.unwrap();
     }
     assert_eq!(upstream.count(), 20);
 }
