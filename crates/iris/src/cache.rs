@@ -202,8 +202,18 @@ pub(crate) async fn follow(
         while done < newest {
             match store.changes_since(done).await {
                 Ok(Feed::Since(changes)) => {
-                    done = changes.last().map_or(newest, |change| change.version).max(newest);
-                    for Change { version, kind, id, owner, .. } in changes {
+                    done = changes
+                        .last()
+                        .map_or(newest, |change| change.version)
+                        .max(newest);
+                    for Change {
+                        version,
+                        kind,
+                        id,
+                        owner,
+                        ..
+                    } in changes
+                    {
                         changed.note(version, [group(&kind, &owner), id]);
                     }
                 }
@@ -224,12 +234,13 @@ pub(crate) async fn follow(
 mod tests {
     use super::*;
 
-    async fn load(
-        cache: &Cache<u32>,
-        key: &str,
-        value: u32,
-    ) -> u32 {
-        let made = async { Ok::<_, ()>(Some(Made { value, depends: vec![format!("id-{key}")] })) };
+    async fn load(cache: &Cache<u32>, key: &str, value: u32) -> u32 {
+        let made = async {
+            Ok::<_, ()>(Some(Made {
+                value,
+                depends: vec![format!("id-{key}")],
+            }))
+        };
         *cache.get(key, made).await.unwrap().unwrap()
     }
 

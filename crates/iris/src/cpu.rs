@@ -40,7 +40,10 @@ impl Cpu {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
         let _place = self.waiting.try_acquire().map_err(|_| Busy)?;
-        let processor = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
+        let processor = Arc::clone(&self.running)
+            .acquire_owned()
+            .await
+            .map_err(|_| Busy)?;
         let running = tokio::task::spawn_blocking(move || {
             let result = job();
             drop(processor);

@@ -74,10 +74,26 @@ struct Plan {
 }
 
 const REALM_KEYS: [Plan; 4] = [
-    Plan { provider: "rsa-generated", algorithm: "RS256", usage: Usage::Sig },
-    Plan { provider: "rsa-enc-generated", algorithm: "RSA-OAEP", usage: Usage::Enc },
-    Plan { provider: "hmac-generated-hs512", algorithm: "HS512", usage: Usage::Sig },
-    Plan { provider: "aes-generated", algorithm: "AES", usage: Usage::Enc },
+    Plan {
+        provider: "rsa-generated",
+        algorithm: "RS256",
+        usage: Usage::Sig,
+    },
+    Plan {
+        provider: "rsa-enc-generated",
+        algorithm: "RSA-OAEP",
+        usage: Usage::Enc,
+    },
+    Plan {
+        provider: "hmac-generated-hs512",
+        algorithm: "HS512",
+        usage: Usage::Sig,
+    },
+    Plan {
+        provider: "aes-generated",
+        algorithm: "AES",
+        usage: Usage::Enc,
+    },
 ];
 
 /// The keys of a new realm. Takes tenths of a second: call it on a blocking thread.
@@ -92,7 +108,14 @@ pub(crate) fn of_new_realm(
 ) -> Result<Vec<KeyBody>, Error> {
     let mut keys = Vec::new();
     for plan in REALM_KEYS {
-        keys.push(generate(plan, plan.provider, PRIORITY, realm_id, realm, ambient)?);
+        keys.push(generate(
+            plan,
+            plan.provider,
+            PRIORITY,
+            realm_id,
+            realm,
+            ambient,
+        )?);
     }
     if let Ok(algorithm) = default_algorithm.parse()
         && keys.iter().all(|key| key.algorithm != default_algorithm)
@@ -117,7 +140,11 @@ pub(crate) fn fallback(
         "EC" => "ecdsa-generated",
         _ => "hmac-generated",
     };
-    let plan = Plan { provider, algorithm: algorithm.name(), usage: Usage::Sig };
+    let plan = Plan {
+        provider,
+        algorithm: algorithm.name(),
+        usage: Usage::Sig,
+    };
     let name = format!("fallback-{}", algorithm.name());
     generate(plan, &name, FALLBACK_PRIORITY, realm_id, realm, ambient)
 }
@@ -158,7 +185,14 @@ fn generate(
             body.material = STANDARD.encode(der);
         }
         secret => {
-            let mut bytes = vec![0; if secret.is_some() { HMAC_BYTES } else { AES_BYTES }];
+            let mut bytes = vec![
+                0;
+                if secret.is_some() {
+                    HMAC_BYTES
+                } else {
+                    AES_BYTES
+                }
+            ];
             ambient.rng.fill(&mut bytes);
             body.material = STANDARD.encode(bytes);
         }
@@ -192,12 +226,19 @@ pub(crate) struct RealmKey {
 
 impl RealmKey {
     fn compile(body: KeyBody) -> Result<Self, KeyError> {
-        let mut key = Self { signing: None, verifying: None, jwk: None, body };
+        let mut key = Self {
+            signing: None,
+            verifying: None,
+            jwk: None,
+            body,
+        };
         let Some(algorithm) = key.body.key_algorithm() else {
             return Ok(key);
         };
         let unusable = || KeyError::PrivateKey(algorithm);
-        let material = STANDARD.decode(&key.body.material).map_err(|_| unusable())?;
+        let material = STANDARD
+            .decode(&key.body.material)
+            .map_err(|_| unusable())?;
         let kid = key.body.kid.as_str();
         if algorithm.key_type() == "oct" {
             key.signing = Some(SigningKey::from_secret(kid, algorithm, &material)?);
@@ -206,7 +247,14 @@ impl RealmKey {
         let signing = SigningKey::from_pkcs8(kid, algorithm, &material)?;
         let mut jwk = signing.public_jwk();
         jwk.alg = Some(key.body.algorithm.clone());
-        jwk.usage = Some(if key.body.usage == Usage::Sig { "sig" } else { "enc" }.to_owned());
+        jwk.usage = Some(
+            if key.body.usage == Usage::Sig {
+                "sig"
+            } else {
+                "enc"
+            }
+            .to_owned(),
+        );
         if let Some(certificate) = &key.body.certificate {
             let der = STANDARD.decode(certificate).map_err(|_| unusable())?;
             x509::add_certificate(&mut jwk, &der);
@@ -232,7 +280,9 @@ impl RealmKey {
 
     /// Signs, which takes long for RSA.
     pub(crate) fn sign(&self, header: &[u8], payload: &[u8]) -> Option<String> {
-        self.signing.as_ref().map(|key| o28m_jose::sign(header, payload, key))
+        self.signing
+            .as_ref()
+            .map(|key| o28m_jose::sign(header, payload, key))
     }
 
     /// Verifies a signature made by this key.
@@ -261,10 +311,15 @@ impl Keys {
     pub(crate) fn compile(mut bodies: Vec<KeyBody>) -> Result<Self, KeyError> {
         bodies.retain(|body| body.enabled);
         bodies.sort_by_key(|body| std::cmp::Reverse((body.priority, body.created_ms)));
-        let compiled = bodies.into_iter().map(|body| RealmKey::compile(body).map(Arc::new));
+        let compiled = bodies
+            .into_iter()
+            .map(|body| RealmKey::compile(body).map(Arc::new));
         let all: Vec<_> = compiled.collect::<Result<_, _>>()?;
         let keys = all.iter().filter_map(|key| key.jwk.clone()).collect();
-        Ok(Self { jwk_set: Arc::new(JwkSet { keys }), all })
+        Ok(Self {
+            jwk_set: Arc::new(JwkSet { keys }),
+            all,
+        })
     }
 
     /// The key that signs with `algorithm`.
@@ -275,7 +330,9 @@ impl Keys {
 
     /// The enabled signing key of that id.
     pub(crate) fn by_kid(&self, kid: &str) -> Option<&Arc<RealmKey>> {
-        self.all.iter().find(|key| key.body.kid == kid && key.signing.is_some())
+        self.all
+            .iter()
+            .find(|key| key.body.kid == kid && key.signing.is_some())
     }
 
     /// Base64 of the public half of the active RS256 key, for the public realm document.

@@ -122,7 +122,10 @@ impl Iris {
     pub async fn ensure_realm(&self, representation: &Value) -> Result<(), Error> {
         let rep = representation::REALM.check(representation)?;
         match self.create_realm(rep).await {
-            Err(Error::Exists { thing: Thing::Realm, .. }) => Ok(()),
+            Err(Error::Exists {
+                thing: Thing::Realm,
+                ..
+            }) => Ok(()),
             other => other.map(|_| ()),
         }
     }
@@ -150,19 +153,30 @@ impl Iris {
         let rep = representation::CLIENT.check(representation)?;
         let realm = self.existing_realm(realm).await?;
         let secret = rep.get("secret").cloned();
-        let client_id = rep.get("clientId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let client_id = rep
+            .get("clientId")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         match self.create_client(realm.id(), rep).await {
-            Err(Error::Exists { thing: Thing::Client, .. }) => {}
+            Err(Error::Exists {
+                thing: Thing::Client,
+                ..
+            }) => {}
             other => return other.map(|_| ()),
         }
-        let Some(client) = self.client_body_by_client_id(realm.id(), &client_id).await? else {
+        let Some(client) = self
+            .client_body_by_client_id(realm.id(), &client_id)
+            .await?
+        else {
             return Err(Error::Missing(Thing::Client));
         };
         if secret.is_none() || client.rep.get("secret") == secret.as_ref() {
             return Ok(());
         }
         let change = secret.map(|secret| ("secret".to_owned(), secret));
-        self.update_client(realm.id(), &client.id, change.into_iter().collect()).await
+        self.update_client(realm.id(), &client.id, change.into_iter().collect())
+            .await
     }
 
     /// The published keys of a realm, by name; from memory once loaded.

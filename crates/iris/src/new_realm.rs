@@ -89,7 +89,12 @@ enum Into {
     Access,
 }
 
-struct MapperPlan(&'static str, &'static str, Into, &'static [(&'static str, &'static str)]);
+struct MapperPlan(
+    &'static str,
+    &'static str,
+    Into,
+    &'static [(&'static str, &'static str)],
+);
 
 const fn claim(
     name: &'static str,
@@ -104,7 +109,11 @@ const NOTE: &str = "oidc-usersessionmodel-note-mapper";
 
 macro_rules! from {
     ($source:literal: $name:literal => $claim:literal as $type:literal) => {
-        &[($source, $name), ("claim.name", $claim), ("jsonType.label", $type)]
+        &[
+            ($source, $name),
+            ("claim.name", $claim),
+            ("jsonType.label", $type),
+        ]
     };
 }
 
@@ -116,19 +125,71 @@ const SCOPES: &[ScopePlan] = &[
         consent: Some("${profileScopeConsentText}"),
         mappers: &[
             claim("full name", "oidc-full-name-mapper", &[]),
-            claim("username", ATTRIBUTE, from!("user.attribute": "username" => "preferred_username" as "String")),
-            claim("given name", ATTRIBUTE, from!("user.attribute": "firstName" => "given_name" as "String")),
-            claim("family name", ATTRIBUTE, from!("user.attribute": "lastName" => "family_name" as "String")),
-            claim("middle name", ATTRIBUTE, from!("user.attribute": "middleName" => "middle_name" as "String")),
-            claim("nickname", ATTRIBUTE, from!("user.attribute": "nickname" => "nickname" as "String")),
-            claim("profile", ATTRIBUTE, from!("user.attribute": "profile" => "profile" as "String")),
-            claim("picture", ATTRIBUTE, from!("user.attribute": "picture" => "picture" as "String")),
-            claim("website", ATTRIBUTE, from!("user.attribute": "website" => "website" as "String")),
-            claim("gender", ATTRIBUTE, from!("user.attribute": "gender" => "gender" as "String")),
-            claim("birthdate", ATTRIBUTE, from!("user.attribute": "birthdate" => "birthdate" as "String")),
-            claim("zoneinfo", ATTRIBUTE, from!("user.attribute": "zoneinfo" => "zoneinfo" as "String")),
-            claim("locale", ATTRIBUTE, from!("user.attribute": "locale" => "locale" as "String")),
-            claim("updated at", ATTRIBUTE, from!("user.attribute": "updatedAt" => "updated_at" as "long")),
+            claim(
+                "username",
+                ATTRIBUTE,
+                from!("user.attribute": "username" => "preferred_username" as "String"),
+            ),
+            claim(
+                "given name",
+                ATTRIBUTE,
+                from!("user.attribute": "firstName" => "given_name" as "String"),
+            ),
+            claim(
+                "family name",
+                ATTRIBUTE,
+                from!("user.attribute": "lastName" => "family_name" as "String"),
+            ),
+            claim(
+                "middle name",
+                ATTRIBUTE,
+                from!("user.attribute": "middleName" => "middle_name" as "String"),
+            ),
+            claim(
+                "nickname",
+                ATTRIBUTE,
+                from!("user.attribute": "nickname" => "nickname" as "String"),
+            ),
+            claim(
+                "profile",
+                ATTRIBUTE,
+                from!("user.attribute": "profile" => "profile" as "String"),
+            ),
+            claim(
+                "picture",
+                ATTRIBUTE,
+                from!("user.attribute": "picture" => "picture" as "String"),
+            ),
+            claim(
+                "website",
+                ATTRIBUTE,
+                from!("user.attribute": "website" => "website" as "String"),
+            ),
+            claim(
+                "gender",
+                ATTRIBUTE,
+                from!("user.attribute": "gender" => "gender" as "String"),
+            ),
+            claim(
+                "birthdate",
+                ATTRIBUTE,
+                from!("user.attribute": "birthdate" => "birthdate" as "String"),
+            ),
+            claim(
+                "zoneinfo",
+                ATTRIBUTE,
+                from!("user.attribute": "zoneinfo" => "zoneinfo" as "String"),
+            ),
+            claim(
+                "locale",
+                ATTRIBUTE,
+                from!("user.attribute": "locale" => "locale" as "String"),
+            ),
+            claim(
+                "updated at",
+                ATTRIBUTE,
+                from!("user.attribute": "updatedAt" => "updated_at" as "long"),
+            ),
         ],
     },
     ScopePlan {
@@ -137,8 +198,16 @@ const SCOPES: &[ScopePlan] = &[
         in_token: Some(true),
         consent: Some("${emailScopeConsentText}"),
         mappers: &[
-            claim("email", ATTRIBUTE, from!("user.attribute": "email" => "email" as "String")),
-            claim("email verified", "oidc-usermodel-property-mapper", from!("user.attribute": "emailVerified" => "email_verified" as "boolean")),
+            claim(
+                "email",
+                ATTRIBUTE,
+                from!("user.attribute": "email" => "email" as "String"),
+            ),
+            claim(
+                "email verified",
+                "oidc-usermodel-property-mapper",
+                from!("user.attribute": "emailVerified" => "email_verified" as "boolean"),
+            ),
         ],
     },
     ScopePlan {
@@ -165,8 +234,16 @@ const SCOPES: &[ScopePlan] = &[
         in_token: Some(true),
         consent: Some("${phoneScopeConsentText}"),
         mappers: &[
-            claim("phone number", ATTRIBUTE, from!("user.attribute": "phoneNumber" => "phone_number" as "String")),
-            claim("phone number verified", ATTRIBUTE, from!("user.attribute": "phoneNumberVerified" => "phone_number_verified" as "boolean")),
+            claim(
+                "phone number",
+                ATTRIBUTE,
+                from!("user.attribute": "phoneNumber" => "phone_number" as "String"),
+            ),
+            claim(
+                "phone number verified",
+                ATTRIBUTE,
+                from!("user.attribute": "phoneNumberVerified" => "phone_number_verified" as "boolean"),
+            ),
         ],
     },
     ScopePlan {
@@ -186,15 +263,30 @@ const SCOPES: &[ScopePlan] = &[
                 "realm roles",
                 "oidc-usermodel-realm-role-mapper",
                 Into::Access,
-                &[("user.attribute", "foo"), ("claim.name", "realm_access.roles"), ("jsonType.label", "String"), ("multivalued", "true")],
+                &[
+                    ("user.attribute", "foo"),
+                    ("claim.name", "realm_access.roles"),
+                    ("jsonType.label", "String"),
+                    ("multivalued", "true"),
+                ],
             ),
             MapperPlan(
                 "client roles",
                 "oidc-usermodel-client-role-mapper",
                 Into::Access,
-                &[("user.attribute", "foo"), ("claim.name", "resource_access.${client_id}.roles"), ("jsonType.label", "String"), ("multivalued", "true")],
+                &[
+                    ("user.attribute", "foo"),
+                    ("claim.name", "resource_access.${client_id}.roles"),
+                    ("jsonType.label", "String"),
+                    ("multivalued", "true"),
+                ],
             ),
-            MapperPlan("audience resolve", "oidc-audience-resolve-mapper", Into::Access, &[]),
+            MapperPlan(
+                "audience resolve",
+                "oidc-audience-resolve-mapper",
+                Into::Access,
+                &[],
+            ),
         ],
     },
     ScopePlan {
@@ -202,7 +294,12 @@ const SCOPES: &[ScopePlan] = &[
         assigned: Assigned::Default,
         in_token: Some(false),
         consent: None,
-        mappers: &[MapperPlan("allowed web origins", "oidc-allowed-origins-mapper", Into::Access, &[])],
+        mappers: &[MapperPlan(
+            "allowed web origins",
+            "oidc-allowed-origins-mapper",
+            Into::Access,
+            &[],
+        )],
     },
     ScopePlan {
         name: "microprofile-jwt",
@@ -210,11 +307,20 @@ const SCOPES: &[ScopePlan] = &[
         in_token: Some(true),
         consent: None,
         mappers: &[
-            claim("upn", ATTRIBUTE, from!("user.attribute": "username" => "upn" as "String")),
+            claim(
+                "upn",
+                ATTRIBUTE,
+                from!("user.attribute": "username" => "upn" as "String"),
+            ),
             claim(
                 "groups",
                 "oidc-usermodel-realm-role-mapper",
-                &[("user.attribute", "foo"), ("claim.name", "groups"), ("jsonType.label", "String"), ("multivalued", "true")],
+                &[
+                    ("user.attribute", "foo"),
+                    ("claim.name", "groups"),
+                    ("jsonType.label", "String"),
+                    ("multivalued", "true"),
+                ],
             ),
         ],
     },
@@ -224,7 +330,11 @@ const SCOPES: &[ScopePlan] = &[
         in_token: Some(false),
         consent: None,
         mappers: &[
-            claim("auth_time", NOTE, from!("user.session.note": "AUTH_TIME" => "auth_time" as "long")),
+            claim(
+                "auth_time",
+                NOTE,
+                from!("user.session.note": "AUTH_TIME" => "auth_time" as "long"),
+            ),
             MapperPlan("sub", "oidc-sub-mapper", Into::Access, &[]),
         ],
     },
@@ -234,9 +344,21 @@ const SCOPES: &[ScopePlan] = &[
         in_token: Some(false),
         consent: None,
         mappers: &[
-            claim("Client ID", NOTE, from!("user.session.note": "client_id" => "client_id" as "String")),
-            claim("Client Host", NOTE, from!("user.session.note": "clientHost" => "clientHost" as "String")),
-            claim("Client IP Address", NOTE, from!("user.session.note": "clientAddress" => "clientAddress" as "String")),
+            claim(
+                "Client ID",
+                NOTE,
+                from!("user.session.note": "client_id" => "client_id" as "String"),
+            ),
+            claim(
+                "Client Host",
+                NOTE,
+                from!("user.session.note": "clientHost" => "clientHost" as "String"),
+            ),
+            claim(
+                "Client IP Address",
+                NOTE,
+                from!("user.session.note": "clientAddress" => "clientAddress" as "String"),
+            ),
         ],
     },
 ];
@@ -261,7 +383,10 @@ fn realm_defaults() -> Rep {
             ("AcceptableAaguids", json!([])),
             ("ExtraOrigins", json!([])),
         ];
-        fields.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
+        fields
+            .into_iter()
+            .map(|(name, value)| (format!("{prefix}{name}"), value))
+            .collect()
     };
     let parsed = serde_json::from_str::<Rep>(include_str!("realm_defaults.json"));
     // The text is part of the program, and a test reads it.
@@ -301,7 +426,12 @@ impl NewRealm {
 
     fn add_roles_and_clients(&mut self, ambient: &Ambient) {
         let offline = self.add_role(None, "offline_access", "${role_offline-access}", ambient);
-        let uma = self.add_role(None, "uma_authorization", "${role_uma_authorization}", ambient);
+        let uma = self.add_role(
+            None,
+            "uma_authorization",
+            "${role_uma_authorization}",
+            ambient,
+        );
         self.add_scopes(&offline, ambient);
         for client_id in BUILT_IN_CLIENTS {
             let master = self.realm.name == MASTER;
@@ -310,7 +440,12 @@ impl NewRealm {
             }
         }
         let account = |name: &str| self.role_id("account", name);
-        let inside = [Some(offline), Some(uma), account("manage-account"), account("view-profile")];
+        let inside = [
+            Some(offline),
+            Some(uma),
+            account("manage-account"),
+            account("view-profile"),
+        ];
         let default_role = RoleBody {
             id: self.realm.default_role.clone(),
             realm: self.realm.id.clone(),
@@ -327,10 +462,16 @@ impl NewRealm {
     /// `realm-management` elsewhere.
     fn add_admin_role(&mut self, ambient: &Ambient) {
         let master = self.realm.name == MASTER;
-        let management = if master { "master-realm" } else { "realm-management" };
+        let management = if master {
+            "master-realm"
+        } else {
+            "realm-management"
+        };
         let client = self.client_uuid(management);
-        let mut all: Vec<String> =
-            ADMIN_ROLES.iter().filter_map(|name| self.role_id(management, name)).collect();
+        let mut all: Vec<String> = ADMIN_ROLES
+            .iter()
+            .filter_map(|name| self.role_id(management, name))
+            .collect();
         let id = if master {
             all.push(self.add_role(None, "create-realm", "${role_create-realm}", ambient));
             self.add_role(None, "admin", "${role_admin}", ambient)
@@ -342,7 +483,13 @@ impl NewRealm {
         }
     }
 
-    fn add_role(&mut self, client: Option<String>, name: &str, text: &str, ambient: &Ambient) -> String {
+    fn add_role(
+        &mut self,
+        client: Option<String>,
+        name: &str,
+        text: &str,
+        ambient: &Ambient,
+    ) -> String {
         let id = ambient.uuid();
         self.roles.push(RoleBody {
             id: id.clone(),
@@ -356,13 +503,20 @@ impl NewRealm {
     }
 
     fn client_uuid(&self, client_id: &str) -> Option<String> {
-        self.clients.iter().find(|it| it.client_id == client_id).map(|it| it.id.clone())
+        self.clients
+            .iter()
+            .find(|it| it.client_id == client_id)
+            .map(|it| it.id.clone())
     }
 
     fn role_id(&self, client_id: &str, name: &str) -> Option<String> {
         let client = self.client_uuid(client_id)?;
-        let of_client = |role: &&RoleBody| role.client.as_deref() == Some(&client) && role.name == name;
-        self.roles.iter().find(of_client).map(|role| role.id.clone())
+        let of_client =
+            |role: &&RoleBody| role.client.as_deref() == Some(&client) && role.name == name;
+        self.roles
+            .iter()
+            .find(of_client)
+            .map(|role| role.id.clone())
     }
 
     fn add_scopes(&mut self, offline_role: &str, ambient: &Ambient) {
@@ -373,13 +527,21 @@ impl NewRealm {
                 Assigned::Optional => self.realm.optional_scopes.push(id.clone()),
                 Assigned::Not => {}
             }
-            let roles = if plan.name == "offline_access" { vec![offline_role.to_owned()] } else { Vec::new() };
+            let roles = if plan.name == "offline_access" {
+                vec![offline_role.to_owned()]
+            } else {
+                Vec::new()
+            };
             self.scopes.push(ScopeBody {
                 id,
                 realm: self.realm.id.clone(),
                 name: plan.name.to_owned(),
                 rep: scope_rep(plan),
-                mappers: plan.mappers.iter().map(|mapper| mapper_rep(mapper, ambient)).collect(),
+                mappers: plan
+                    .mappers
+                    .iter()
+                    .map(|mapper| mapper_rep(mapper, ambient))
+                    .collect(),
                 scope_roles: roles,
             });
         }
@@ -400,17 +562,29 @@ impl NewRealm {
             service_user: None,
         });
         for name in roles {
-            self.add_role(Some(id.clone()), name, &format!("${{role_{name}}}"), ambient);
+            self.add_role(
+                Some(id.clone()),
+                name,
+                &format!("${{role_{name}}}"),
+                ambient,
+            );
         }
         for (outer, inner) in COMPOSITES.iter().filter(|(outer, _)| roles.contains(outer)) {
-            let inner = inner.iter().filter_map(|name| self.role_id(client_id, name)).collect();
-            let of_client = |role: &&mut RoleBody| role.client.as_deref() == Some(&id) && role.name == *outer;
+            let inner = inner
+                .iter()
+                .filter_map(|name| self.role_id(client_id, name))
+                .collect();
+            let of_client =
+                |role: &&mut RoleBody| role.client.as_deref() == Some(&id) && role.name == *outer;
             if let Some(role) = self.roles.iter_mut().find(of_client) {
                 role.composites = inner;
             }
         }
         if client_id == "account-console" {
-            let scope_roles = self.role_id("account", "manage-account").into_iter().collect();
+            let scope_roles = self
+                .role_id("account", "manage-account")
+                .into_iter()
+                .collect();
             if let Some(client) = self.clients.last_mut() {
                 client.scope_roles = scope_roles;
             }
@@ -429,7 +603,9 @@ impl NewRealm {
 }
 
 fn description(text: &str) -> Rep {
-    [("description".to_owned(), json!(text))].into_iter().collect()
+    [("description".to_owned(), json!(text))]
+        .into_iter()
+        .collect()
 }
 
 /// Settings over defaults; `attributes` are merged by name.
@@ -451,12 +627,18 @@ fn with_defaults(rep: Rep) -> Rep {
 fn scope_rep(plan: &ScopePlan) -> Rep {
     let mut attributes = Map::new();
     if let Some(shown) = plan.in_token {
-        attributes.insert("include.in.token.scope".to_owned(), json!(shown.to_string()));
+        attributes.insert(
+            "include.in.token.scope".to_owned(),
+            json!(shown.to_string()),
+        );
     }
     if let Some(text) = plan.consent {
         attributes.insert("consent.screen.text".to_owned(), json!(text));
     }
-    attributes.insert("display.on.consent.screen".to_owned(), json!(plan.consent.is_some().to_string()));
+    attributes.insert(
+        "display.on.consent.screen".to_owned(),
+        json!(plan.consent.is_some().to_string()),
+    );
     let mut rep = description(&format!("OpenID Connect built-in scope: {}", plan.name));
     rep.insert("protocol".to_owned(), json!("openid-connect"));
     rep.insert("attributes".to_owned(), Value::Object(attributes));
@@ -474,7 +656,11 @@ fn mapper_rep(plan: &MapperPlan, ambient: &Ambient) -> Rep {
     for key in everywhere.iter().chain(&["access.token.claim"]) {
         config.insert((*key).to_owned(), json!("true"));
     }
-    config.extend(pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
+    config.extend(
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value))),
+    );
     let rep = json!({
         "id": ambient.uuid(), "name": name, "protocol": "openid-connect", "protocolMapper": of,
         "consentRequired": false, "config": config,
@@ -484,10 +670,17 @@ fn mapper_rep(plan: &MapperPlan, ambient: &Ambient) -> Rep {
 
 /// Mappers that built-in clients have of their own.
 fn built_in_mappers(client_id: &str, ambient: &Ambient) -> Vec<Rep> {
-    const RESOLVE: MapperPlan =
-        MapperPlan("audience resolve", "oidc-audience-resolve-mapper", Into::Access, &[]);
-    const LOCALE: MapperPlan =
-        claim("locale", ATTRIBUTE, from!("user.attribute": "locale" => "locale" as "String"));
+    const RESOLVE: MapperPlan = MapperPlan(
+        "audience resolve",
+        "oidc-audience-resolve-mapper",
+        Into::Access,
+        &[],
+    );
+    const LOCALE: MapperPlan = claim(
+        "locale",
+        ATTRIBUTE,
+        from!("user.attribute": "locale" => "locale" as "String"),
+    );
     match client_id {
         "account-console" => vec![mapper_rep(&RESOLVE, ambient)],
         "security-admin-console" => vec![mapper_rep(&LOCALE, ambient)],
@@ -549,15 +742,26 @@ fn built_in_client(client_id: &str, realm: &str) -> (Rep, &'static [&'static str
 impl Iris {
     /// Makes the master realm and its administrator where they are missing.
     pub(crate) async fn ensure_master(&self, settings: &Settings) -> Result<(), Error> {
-        if self.read_by_key::<RealmBody>(kind::REALM, "", "name", MASTER).await?.is_none() {
+        if self
+            .read_by_key::<RealmBody>(kind::REALM, "", "name", MASTER)
+            .await?
+            .is_none()
+        {
             let rep = json!({
                 "realm": MASTER, "enabled": true, "displayName": "Keycloak",
                 "displayNameHtml": "<div class=\"kc-logo-text\"><span>Keycloak</span></div>",
                 "accessTokenLifespan": 60,
             });
-            match self.create_realm(rep.as_object().cloned().unwrap_or_default()).await {
+            match self
+                .create_realm(rep.as_object().cloned().unwrap_or_default())
+                .await
+            {
                 // Another replica made it at the same time.
-                Ok(_) | Err(Error::Exists { thing: Thing::Realm, .. }) => {}
+                Ok(_)
+                | Err(Error::Exists {
+                    thing: Thing::Realm,
+                    ..
+                }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -575,7 +779,8 @@ impl Iris {
         if !self.store.list(&people).await?.is_empty() {
             return Ok(());
         }
-        self.create_administrator(realm.id(), &realm.body, name, secret).await
+        self.create_administrator(realm.id(), &realm.body, name, secret)
+            .await
     }
 
     async fn create_administrator(
@@ -589,7 +794,10 @@ impl Iris {
         let admin: Option<RoleBody> = self.read_by_key(kind::ROLE, realm_id, "name", &key).await?;
         let admin = admin.ok_or(Error::Missing(Thing::Role))?;
         let (secret, ambient) = (secret.clone(), self.ambient.clone());
-        let hashed = self.hashing.run(move || password::hash(&secret, &ambient)).await?;
+        let hashed = self
+            .hashing
+            .run(move || password::hash(&secret, &ambient))
+            .await?;
         let rep = json!({
             "enabled": true, "emailVerified": false, "requiredActions": [],
             "attributes": {"is_temporary_admin": ["true"]},
@@ -604,7 +812,10 @@ impl Iris {
             client: None,
             password: hashed,
         };
-        match self.write(realm_id, vec![Write::Insert(user.object())]).await {
+        match self
+            .write(realm_id, vec![Write::Insert(user.object())])
+            .await
+        {
             Ok(()) | Err(o28m_store::Error::Duplicate { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -613,7 +824,11 @@ impl Iris {
     /// Keys of a new realm, made on a blocking thread.
     pub(crate) async fn new_keys(&self, realm: &RealmBody) -> Result<Vec<KeyBody>, Error> {
         let (id, name, ambient) = (realm.id.clone(), realm.name.clone(), self.ambient.clone());
-        let algorithm = realm.rep.text("defaultSignatureAlgorithm").unwrap_or("RS256").to_owned();
+        let algorithm = realm
+            .rep
+            .text("defaultSignatureAlgorithm")
+            .unwrap_or("RS256")
+            .to_owned();
         let make = move || keys::of_new_realm(&id, &name, &algorithm, &ambient);
         Ok(self.signing.run(make).await??)
     }

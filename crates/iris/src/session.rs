@@ -31,7 +31,9 @@ pub(crate) struct Ends {
 
 /// A client's setting that overrides the realm's, when it is a positive number.
 fn setting(client: &Client, attribute: &str, realm: &Realm, field: &str) -> i64 {
-    let own = client.attribute_int(attribute).filter(|seconds| *seconds > 0);
+    let own = client
+        .attribute_int(attribute)
+        .filter(|seconds| *seconds > 0);
     own.unwrap_or_else(|| realm.body.rep.int(field))
 }
 
@@ -39,16 +41,39 @@ fn setting(client: &Client, attribute: &str, realm: &Realm, field: &str) -> i64 
 pub(crate) fn ends(realm: &Realm, client: &Client, login: &Login, now_s: i64) -> Ends {
     let rep = &realm.body.rep;
     if login.offline {
-        let idle = setting(client, "client.offline.session.idle.timeout", realm, "offlineSessionIdleTimeout");
+        let idle = setting(
+            client,
+            "client.offline.session.idle.timeout",
+            realm,
+            "offlineSessionIdleTimeout",
+        );
         let limited = rep.flag("offlineSessionMaxLifespanEnabled");
-        let max = setting(client, "client.offline.session.max.lifespan", realm, "offlineSessionMaxLifespan");
+        let max = setting(
+            client,
+            "client.offline.session.max.lifespan",
+            realm,
+            "offlineSessionMaxLifespan",
+        );
         let at_most_s = limited.then(|| login.started_s.saturating_add(max));
-        return Ends { at_most_s, idle_s: now_s.saturating_add(idle) };
+        return Ends {
+            at_most_s,
+            idle_s: now_s.saturating_add(idle),
+        };
     }
     let idle = rep.int("ssoSessionIdleTimeout");
     let max = rep.int("ssoSessionMaxLifespan");
-    let client_idle = setting(client, "client.session.idle.timeout", realm, "clientSessionIdleTimeout");
-    let client_max = setting(client, "client.session.max.lifespan", realm, "clientSessionMaxLifespan");
+    let client_idle = setting(
+        client,
+        "client.session.idle.timeout",
+        realm,
+        "clientSessionIdleTimeout",
+    );
+    let client_max = setting(
+        client,
+        "client.session.max.lifespan",
+        realm,
+        "clientSessionMaxLifespan",
+    );
     let least = |realm: i64, client: i64| if client > 0 { realm.min(client) } else { realm };
     Ends {
         at_most_s: Some(login.started_s.saturating_add(least(max, client_max))),
@@ -59,7 +84,8 @@ pub(crate) fn ends(realm: &Realm, client: &Client, login: &Login, now_s: i64) ->
 impl Ends {
     /// The nearer end.
     pub(crate) fn next_s(&self) -> i64 {
-        self.at_most_s.map_or(self.idle_s, |most| most.min(self.idle_s))
+        self.at_most_s
+            .map_or(self.idle_s, |most| most.min(self.idle_s))
     }
 }
 
@@ -78,18 +104,17 @@ const USES_MAX: i64 = 16;
 
 impl Iris {
     /// A login that has not ended.
-    pub(crate) async fn login(
-        &self,
-        realm_id: &str,
-        id: &str,
-    ) -> Result<Option<Login>, Error> {
+    pub(crate) async fn login(&self, realm_id: &str, id: &str) -> Result<Option<Login>, Error> {
         let now_s = self.ambient.now().seconds();
         let Some(session) = self.store.session(realm_id, id, now_s).await? else {
             return Ok(None);
         };
         // Other records (revocations, counted uses) share the table but are no logins.
         let login = serde_json::from_value::<Login>(session.body).ok();
-        Ok(login.map(|login| Login { id: session.id, ..login }))
+        Ok(login.map(|login| Login {
+            id: session.id,
+            ..login
+        }))
     }
 
     pub(crate) async fn keep_login(
@@ -99,8 +124,12 @@ impl Iris {
         expires_at_s: i64,
     ) -> Result<(), Error> {
         let body = serde_json::to_value(login).unwrap_or_default();
-        let session =
-            Session { id: login.id.clone(), owner: realm_id.to_owned(), expires_at_s, body };
+        let session = Session {
+            id: login.id.clone(),
+            owner: realm_id.to_owned(),
+            expires_at_s,
+            body,
+        };
         Ok(self.store.put_session(&session).await?)
     }
 
@@ -127,7 +156,11 @@ impl Iris {
 
     pub(crate) async fn is_revoked(&self, realm_id: &str, jti: &str) -> Result<bool, Error> {
         let now_s = self.ambient.now().seconds();
-        Ok(self.store.session(realm_id, &revoked_id(jti), now_s).await?.is_some())
+        Ok(self
+            .store
+            .session(realm_id, &revoked_id(jti), now_s)
+            .await?
+            .is_some())
     }
 
     /// Allows a refresh token to be used `1 + reuse` times.
@@ -158,7 +191,11 @@ impl Iris {
         reuse: i64,
     ) -> Result<bool, Error> {
         for number in 0..=reuse.clamp(0, USES_MAX) {
-            if self.store.delete_session(realm_id, &use_id(jti, number)).await? {
+            if self
+                .store
+                .delete_session(realm_id, &use_id(jti, number))
+                .await?
+            {
                 return Ok(true);
             }
         }

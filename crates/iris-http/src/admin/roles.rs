@@ -84,7 +84,9 @@ fn container<'a>(context: &'a Context<'_>) -> RoleContainer<'a> {
 }
 
 fn id(rep: &Rep) -> &str {
-    rep.get("id").and_then(serde_json::Value::as_str).unwrap_or_default()
+    rep.get("id")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default()
 }
 
 async fn list(context: &Context<'_>, of: RoleContainer<'_>) -> Result<Reply, Error> {
@@ -94,7 +96,9 @@ async fn list(context: &Context<'_>, of: RoleContainer<'_>) -> Result<Reply, Err
         max: context.number("max"),
         brief: context.query("briefRepresentation") != Some("false"),
     };
-    Ok(admin_json(&context.iris.roles(context.realm, of, &filter).await?))
+    Ok(admin_json(
+        &context.iris.roles(context.realm, of, &filter).await?,
+    ))
 }
 
 async fn create(context: &Context<'_>, of: RoleContainer<'_>, below: &str) -> Result<Reply, Error> {
@@ -104,13 +108,18 @@ async fn create(context: &Context<'_>, of: RoleContainer<'_>, below: &str) -> Re
 }
 
 async fn one(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Result<Reply, Error> {
-    Ok(admin_json(&context.iris.role_by_name(context.realm, of, name).await?))
+    Ok(admin_json(
+        &context.iris.role_by_name(context.realm, of, name).await?,
+    ))
 }
 
 async fn update(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Result<Reply, Error> {
     let known = context.iris.role_by_name(context.realm, of, name).await?;
     let rep = context.rep(&representation::ROLE)?;
-    context.iris.update_role(context.realm, id(&known), rep).await?;
+    context
+        .iris
+        .update_role(context.realm, id(&known), rep)
+        .await?;
     Ok(no_content())
 }
 
@@ -120,10 +129,19 @@ async fn delete(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Res
     Ok(no_content())
 }
 
-async fn composites(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Result<Reply, Error> {
+async fn composites(
+    context: &Context<'_>,
+    of: RoleContainer<'_>,
+    name: &str,
+) -> Result<Reply, Error> {
     let known = context.iris.role_by_name(context.realm, of, name).await?;
     let holder = RoleHolder::Composite(id(&known));
-    Ok(admin_json(&context.iris.held_roles(context.realm, holder, None, false).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .held_roles(context.realm, holder, None, false)
+            .await?,
+    ))
 }
 
 async fn compose(
@@ -135,27 +153,49 @@ async fn compose(
     let known = context.iris.role_by_name(context.realm, of, name).await?;
     let roles = context.reps(&representation::ROLE)?;
     let holder = RoleHolder::Composite(id(&known));
-    context.iris.change_held_roles(context.realm, holder, None, &roles, add).await?;
+    context
+        .iris
+        .change_held_roles(context.realm, holder, None, &roles, add)
+        .await?;
     Ok(no_content())
 }
 
 async fn all(context: &Context<'_>, holder: RoleHolder<'_>) -> Result<Reply, Error> {
-    Ok(admin_json(&context.iris.all_held_roles(context.realm, holder).await?))
+    Ok(admin_json(
+        &context.iris.all_held_roles(context.realm, holder).await?,
+    ))
 }
 
-async fn held(context: &Context<'_>, holder: RoleHolder<'_>, effective: bool) -> Result<Reply, Error> {
+async fn held(
+    context: &Context<'_>,
+    holder: RoleHolder<'_>,
+    effective: bool,
+) -> Result<Reply, Error> {
     let of = Some(container(context));
-    Ok(admin_json(&context.iris.held_roles(context.realm, holder, of, effective).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .held_roles(context.realm, holder, of, effective)
+            .await?,
+    ))
 }
 
 async fn available(context: &Context<'_>, holder: RoleHolder<'_>) -> Result<Reply, Error> {
     let of = container(context);
-    Ok(admin_json(&context.iris.available_roles(context.realm, holder, of).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .available_roles(context.realm, holder, of)
+            .await?,
+    ))
 }
 
 async fn change(context: &Context<'_>, holder: RoleHolder<'_>, add: bool) -> Result<Reply, Error> {
     let roles = context.reps(&representation::ROLE)?;
     let of = Some(container(context));
-    context.iris.change_held_roles(context.realm, holder, of, &roles, add).await?;
+    context
+        .iris
+        .change_held_roles(context.realm, holder, of, &roles, add)
+        .await?;
     Ok(no_content())
 }

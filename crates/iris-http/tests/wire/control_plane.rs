@@ -31,7 +31,11 @@ impl Plane<'_> {
             self.client.json(method, &url, body).await
         };
         let reply = reply.expect(status);
-        if status == 201 { reply.id() } else { String::new() }
+        if status == 201 {
+            reply.id()
+        } else {
+            String::new()
+        }
     }
 
     async fn realm(&mut self) {
@@ -65,12 +69,31 @@ impl Plane<'_> {
             })
         };
         let wanted = [
-            mapper("originZone", "oidc-hardcoded-claim-mapper", "claim.value", "zone"),
-            mapper("originStargate", "oidc-hardcoded-claim-mapper", "claim.value", "https://gw"),
-            mapper("clientId", "oidc-usersessionmodel-note-mapper", "user.session.note", "clientId"),
+            mapper(
+                "originZone",
+                "oidc-hardcoded-claim-mapper",
+                "claim.value",
+                "zone",
+            ),
+            mapper(
+                "originStargate",
+                "oidc-hardcoded-claim-mapper",
+                "claim.value",
+                "https://gw",
+            ),
+            mapper(
+                "clientId",
+                "oidc-usersessionmodel-note-mapper",
+                "user.session.note",
+                "clientId",
+            ),
         ];
         let (_, scopes) = self.read("/zone/client-scopes").await;
-        let known = scopes.as_array().unwrap().iter().find(|it| it["name"] == "controlplane-claims");
+        let known = scopes
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["name"] == "controlplane-claims");
         let Some(known) = known else {
             let body = json!({
                 "name": "controlplane-claims", "description": "d", "protocol": "openid-connect",
@@ -87,9 +110,15 @@ impl Plane<'_> {
         let id = known["id"].as_str().unwrap();
         for mapper in &wanted {
             let stored = known["protocolMappers"].as_array().unwrap().iter();
-            let stored = stored.clone().find(|it| it["name"] == mapper["name"]).unwrap();
+            let stored = stored
+                .clone()
+                .find(|it| it["name"] == mapper["name"])
+                .unwrap();
             if stored["config"] != mapper["config"] {
-                let path = format!("/zone/client-scopes/{id}/protocol-mappers/models/{}", stored["id"]);
+                let path = format!(
+                    "/zone/client-scopes/{id}/protocol-mappers/models/{}",
+                    stored["id"]
+                );
                 self.write("PUT", &path, mapper.clone(), 204).await;
             }
         }
@@ -101,10 +130,13 @@ impl Plane<'_> {
             "access.token.claim": "true", "userinfo.token.claim": "false",
             "claim.name": "clientId", "jsonType.label": "String",
         });
-        let (status, _) = self.read("/zone/clients/00000000-0000-4000-8000-000000000000").await;
+        let (status, _) = self
+            .read("/zone/clients/00000000-0000-4000-8000-000000000000")
+            .await;
         assert_eq!(status, 404);
-        let (status, found) =
-            self.read("/zone/clients?clientId=eni--team--app&search=false&viewableOnly=true").await;
+        let (status, found) = self
+            .read("/zone/clients?clientId=eni--team--app&search=false&viewableOnly=true")
+            .await;
         assert_eq!(status, 200);
         let Some(found) = found.get(0) else {
             let body = json!({
@@ -121,7 +153,8 @@ impl Plane<'_> {
         };
         let mapper = &found["protocolMappers"][0];
         let same = found["secret"] == "topsecret" && mapper["config"] == config;
-        let same = same && found["fullScopeAllowed"] == false && found["standardFlowEnabled"] == false;
+        let same =
+            same && found["fullScopeAllowed"] == false && found["standardFlowEnabled"] == false;
         if !same {
             let path = format!("/zone/clients/{}", found["id"].as_str().unwrap());
             self.write("PUT", &path, found.clone(), 204).await;
@@ -137,13 +170,20 @@ async fn iris_case_039_the_control_planes_second_run_writes_nothing() {
     let url = world.protocol("master", "token");
     let login = "grant_type=password&username=admin&password=pw";
     let token = basic.form(&url, login).await.expect(200).json();
-    let refresh = format!("grant_type=refresh_token&refresh_token={}", token["refresh_token"].as_str().unwrap());
+    let refresh = format!(
+        "grant_type=refresh_token&refresh_token={}",
+        token["refresh_token"].as_str().unwrap()
+    );
     let token = basic.form(&url, &refresh).await.expect(200).json();
     for member in ["access_token", "token_type", "expires_in", "refresh_token"] {
         assert!(token.get(member).is_some(), "{member}");
     }
     let client = world.http.bearer(token["access_token"].as_str().unwrap());
-    let mut plane = Plane { world: &world, client, writes: 0 };
+    let mut plane = Plane {
+        world: &world,
+        client,
+        writes: 0,
+    };
     for expected in [4, 0] {
         plane.writes = 0;
         plane.realm().await;
@@ -155,12 +195,21 @@ async fn iris_case_039_the_control_planes_second_run_writes_nothing() {
     let form = "grant_type=client_credentials&client_id=eni--team--app&client_secret=topsecret";
     let body = world.token("zone", form).await.expect(200).json();
     let token = claims(&body["access_token"]);
-    assert_eq!((&token["clientId"], &token["client_id"]), (&json!("eni--team--app"), &json!("eni--team--app")));
-    assert_eq!((&token["originZone"], &token["originStargate"]), (&json!("zone"), &json!("https://gw")));
+    assert_eq!(
+        (&token["clientId"], &token["client_id"]),
+        (&json!("eni--team--app"), &json!("eni--team--app"))
+    );
+    assert_eq!(
+        (&token["originZone"], &token["originStargate"]),
+        (&json!("zone"), &json!("https://gw"))
+    );
     for absent in ["aud", "realm_access", "resource_access", "sid"] {
         assert!(token.get(absent).is_none(), "{absent}");
     }
-    assert_eq!(crate::harness::words(&body["scope"]), ["controlplane-claims", "email", "profile"]);
+    assert_eq!(
+        crate::harness::words(&body["scope"]),
+        ["controlplane-claims", "email", "profile"]
+    );
     plane.write("DELETE", "/zone", Value::Null, 204).await;
     plane.write("DELETE", "/zone", Value::Null, 404).await;
 }

@@ -57,12 +57,19 @@ impl Reply {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "body: {}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "body: {}",
+            String::from_utf8_lossy(&self.body)
+        );
         self
     }
 
@@ -70,7 +77,10 @@ impl Reply {
     #[track_caller]
     pub(crate) fn refused(self, status: u16, error: &str, description: &str) {
         let body = self.expect(status).json();
-        assert_eq!(body, json!({"error": error, "error_description": description}));
+        assert_eq!(
+            body,
+            json!({"error": error, "error_description": description})
+        );
     }
 
     /// Asserts an error in prose.
@@ -87,7 +97,11 @@ impl Reply {
 
     /// Last segment of the Location header.
     pub(crate) fn id(&self) -> String {
-        self.header("location").rsplit('/').next().unwrap().to_owned()
+        self.header("location")
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -100,12 +114,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new() -> Self {
-        Self { pool: Pool::new(), headers: HeaderMap::new() }
+        Self {
+            pool: Pool::new(),
+            headers: HeaderMap::new(),
+        }
     }
 
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
-        client.headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        client.headers.insert(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
         client
     }
 
@@ -121,11 +141,21 @@ impl Client {
         *request.headers_mut() = self.headers.clone();
         let host = HeaderValue::from_str(&format!("{}:{}", target.host, target.port)).unwrap();
         request.headers_mut().entry("host").or_insert(host);
-        let timeouts = Timeouts { connect: PATIENCE, write: PATIENCE, read: PATIENCE * 3 };
+        let timeouts = Timeouts {
+            connect: PATIENCE,
+            write: PATIENCE,
+            read: PATIENCE * 3,
+        };
         let response = self.pool.send(&target, request, &timeouts).await;
-        let (parts, body) = response.unwrap_or_else(|error| panic!("{url}: {error:?}")).into_parts();
+        let (parts, body) = response
+            .unwrap_or_else(|error| panic!("{url}: {error:?}"))
+            .into_parts();
         let body = body.collect(64 * 1024 * 1024).await.unwrap();
-        Reply { status: parts.status, headers: parts.headers, body }
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub(crate) async fn get(&self, url: &str) -> Reply {
@@ -133,7 +163,9 @@ impl Client {
     }
 
     pub(crate) async fn json(&self, method: &str, url: &str, body: Value) -> Reply {
-        self.with("content-type", "application/json").send(method, url, body.to_string()).await
+        self.with("content-type", "application/json")
+            .send(method, url, body.to_string())
+            .await
     }
 
     pub(crate) async fn form(&self, url: &str, form: &str) -> Reply {
@@ -183,28 +215,51 @@ impl World {
     /// On this store.
     pub(crate) async fn on(store: Store) -> Self {
         let clock = Arc::new(Manual(AtomicI64::new(1_800_000_000)));
-        let ambient =
-            Ambient { clock: clock.clone(), rng: Arc::new(Random(SystemRandom::new())) };
+        let ambient = Ambient {
+            clock: clock.clone(),
+            rng: Arc::new(Random(SystemRandom::new())),
+        };
         let settings = o28m_iris::Settings {
             admin_user: Some("admin".to_owned()),
             admin_password: Some(Secret::new("pw".to_owned())),
         };
-        let iris = Iris::open(store.clone(), settings, ambient.clone()).await.unwrap();
-        let surface =
-            Settings { relative_path: "/auth".to_owned(), hostname: None, proxy_headers: true };
+        let iris = Iris::open(store.clone(), settings, ambient.clone())
+            .await
+            .unwrap();
+        let surface = Settings {
+            relative_path: "/auth".to_owned(),
+            hostname: None,
+            proxy_headers: true,
+        };
         let metrics = o28m_telemetry::metrics::Registry::default();
         let drain = CancellationToken::new();
-        let public = o28m_iris_http::service_with_metrics(iris.clone(), surface.clone(), metrics.clone());
+        let public =
+            o28m_iris_http::service_with_metrics(iris.clone(), surface.clone(), metrics.clone());
         let management = o28m_iris_http::management(iris.clone(), surface, metrics);
         let listen = |service| {
             let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
             let url = format!("http://{}/auth", listener.address());
             let limits = HeadLimits::default();
-            tokio::spawn(serve(listener, service, Pool::new(), limits, drain.clone(), drain.clone()));
+            tokio::spawn(serve(
+                listener,
+                service,
+                Pool::new(),
+                limits,
+                drain.clone(),
+                drain.clone(),
+            ));
             url
         };
         let (url, management) = (listen(public), listen(management));
-        Self { url, management, clock, http: Client::new(), store, _iris: iris, drain }
+        Self {
+            url,
+            management,
+            clock,
+            http: Client::new(),
+            store,
+            _iris: iris,
+            drain,
+        }
     }
 
     pub(crate) fn at(&self, path: &str) -> String {
@@ -218,7 +273,9 @@ impl World {
 
     /// URL of a protocol endpoint of a realm.
     pub(crate) fn protocol(&self, realm: &str, endpoint: &str) -> String {
-        self.at(&format!("/realms/{realm}/protocol/openid-connect/{endpoint}"))
+        self.at(&format!(
+            "/realms/{realm}/protocol/openid-connect/{endpoint}"
+        ))
     }
 
     /// A request to the token endpoint.
@@ -234,21 +291,28 @@ impl World {
 
     /// A client with an administrator's token.
     pub(crate) async fn admin(&self) -> Client {
-        self.http.bearer(self.login().await["access_token"].as_str().unwrap())
+        self.http
+            .bearer(self.login().await["access_token"].as_str().unwrap())
     }
 
     /// Makes an enabled realm; gives an administrator.
     pub(crate) async fn realm(&self, name: &str) -> Client {
         let admin = self.admin().await;
         let body = json!({"realm": name, "enabled": true});
-        let _ = admin.json("POST", &self.admin_url(""), body).await.expect(201);
+        let _ = admin
+            .json("POST", &self.admin_url(""), body)
+            .await
+            .expect(201);
         admin
     }
 
     /// Makes a client with secret `s` in a realm; gives its id.
     pub(crate) async fn client(&self, admin: &Client, realm: &str, body: Value) -> String {
         let mut client = json!({"secret": "s", "serviceAccountsEnabled": true});
-        client.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        client
+            .as_object_mut()
+            .unwrap()
+            .extend(body.as_object().unwrap().clone());
         let url = self.admin_url(&format!("/{realm}/clients"));
         admin.json("POST", &url, client).await.expect(201).id()
     }
@@ -277,7 +341,12 @@ fn part(token: &Value, at: usize) -> Value {
 
 /// The words of a scope member.
 pub(crate) fn words(value: &Value) -> Vec<String> {
-    let mut words: Vec<String> = value.as_str().unwrap().split(' ').map(str::to_owned).collect();
+    let mut words: Vec<String> = value
+        .as_str()
+        .unwrap()
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
     words.sort();
     words
 }
@@ -286,7 +355,10 @@ pub(crate) fn words(value: &Value) -> Vec<String> {
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(tokio::time::Instant::now() < deadline, "gave up waiting for {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "gave up waiting for {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

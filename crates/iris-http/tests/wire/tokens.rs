@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use crate::harness::{World, claims, header, words};
 
 fn members(body: &Value) -> Vec<&str> {
-    body.as_object().unwrap().keys().map(String::as_str).collect()
+    body.as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 const CLIENT_TEXT: &str = "Invalid client or Invalid client credentials";
@@ -20,8 +24,15 @@ async fn iris_case_001_a_realm_made_with_a_client_serves_it_with_a_generated_sec
         "clientId": "rover", "standardFlowEnabled": false, "directAccessGrantsEnabled": false,
         "serviceAccountsEnabled": true, "publicClient": false,
     }]});
-    let _ = admin.json("POST", &world.admin_url(""), realm).await.expect(201);
-    let found = admin.get(&world.admin_url("/rover/clients?clientId=rover")).await.expect(200).json();
+    let _ = admin
+        .json("POST", &world.admin_url(""), realm)
+        .await
+        .expect(201);
+    let found = admin
+        .get(&world.admin_url("/rover/clients?clientId=rover"))
+        .await
+        .expect(200)
+        .json();
     let secret = found[0]["secret"].as_str().unwrap();
     assert_eq!(secret.len(), 32);
     let form = format!("grant_type=client_credentials&client_id=rover&client_secret={secret}");
@@ -30,25 +41,56 @@ async fn iris_case_001_a_realm_made_with_a_client_serves_it_with_a_generated_sec
     assert_eq!(reply.header("pragma"), "no-cache");
     assert_eq!(reply.header("content-type"), "application/json");
     let body = reply.json();
-    let expected = ["access_token", "expires_in", "refresh_expires_in", "token_type", "not-before-policy", "scope"];
+    let expected = [
+        "access_token",
+        "expires_in",
+        "refresh_expires_in",
+        "token_type",
+        "not-before-policy",
+        "scope",
+    ];
     assert_eq!(members(&body), expected);
-    assert_eq!((&body["expires_in"], &body["refresh_expires_in"]), (&json!(300), &json!(0)));
+    assert_eq!(
+        (&body["expires_in"], &body["refresh_expires_in"]),
+        (&json!(300), &json!(0))
+    );
 }
 
 #[tokio::test]
 async fn iris_case_002_claims_of_a_full_scope_service_account() {
     let world = World::start().await;
     let admin = world.realm("rover").await;
-    world.client(&admin, "rover", json!({"clientId": "rover"})).await;
+    world
+        .client(&admin, "rover", json!({"clientId": "rover"}))
+        .await;
     let body = world.service_token("rover", "rover").await;
     let token = claims(&body["access_token"]);
     let leading: Vec<&str> = members(&token).into_iter().take(12).collect();
-    let order = ["exp", "iat", "jti", "iss", "aud", "sub", "typ", "azp", "acr", "realm_access", "resource_access", "scope"];
+    let order = [
+        "exp",
+        "iat",
+        "jti",
+        "iss",
+        "aud",
+        "sub",
+        "typ",
+        "azp",
+        "acr",
+        "realm_access",
+        "resource_access",
+        "scope",
+    ];
     assert_eq!(leading, order);
     assert_eq!(token["iss"], world.at("/realms/rover"));
-    assert_eq!((&token["azp"], &token["client_id"]), (&json!("rover"), &json!("rover")));
+    assert_eq!(
+        (&token["azp"], &token["client_id"]),
+        (&json!("rover"), &json!("rover"))
+    );
     assert_eq!(token["preferred_username"], "service-account-rover");
-    assert_eq!((&token["typ"], &token["acr"], &token["aud"]), (&json!("Bearer"), &json!("1"), &json!("account")));
+    assert_eq!(
+        (&token["typ"], &token["acr"], &token["aud"]),
+        (&json!("Bearer"), &json!("1"), &json!("account"))
+    );
     assert_eq!(
         token["realm_access"]["roles"],
         json!(["default-roles-rover", "offline_access", "uma_authorization"])
@@ -59,8 +101,14 @@ async fn iris_case_002_claims_of_a_full_scope_service_account() {
     );
     assert_eq!(token["email_verified"], false);
     assert!(token.get("sid").is_none());
-    assert_eq!(token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap(), 300);
-    assert_eq!((&token["clientHost"], &token["clientAddress"]), (&json!("127.0.0.1"), &json!("127.0.0.1")));
+    assert_eq!(
+        token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap(),
+        300
+    );
+    assert_eq!(
+        (&token["clientHost"], &token["clientAddress"]),
+        (&json!("127.0.0.1"), &json!("127.0.0.1"))
+    );
     assert_eq!(words(&token["scope"]), ["email", "profile"]);
     assert!(token["jti"].as_str().unwrap().starts_with("trrtcc:"));
     assert_eq!(header(&body["access_token"])["alg"], "RS256");
@@ -98,10 +146,17 @@ async fn iris_case_003_the_guides_rover_client_has_its_notes_and_no_roles() {
     });
     let id = world.client(&admin, "rover", body).await;
     let token = claims(&world.service_token("rover", "rover").await["access_token"]);
-    assert_eq!((&token["clientId"], &token["client_id"]), (&json!("rover"), &json!("rover")));
+    assert_eq!(
+        (&token["clientId"], &token["client_id"]),
+        (&json!("rover"), &json!("rover"))
+    );
     assert_eq!(token["clientHost"], "127.0.0.1");
     assert!(token.get("aud").is_none() && token.get("realm_access").is_none());
-    let stored = admin.get(&world.admin_url(&format!("/rover/clients/{id}"))).await.expect(200).json();
+    let stored = admin
+        .get(&world.admin_url(&format!("/rover/clients/{id}")))
+        .await
+        .expect(200)
+        .json();
     let scopes = stored["defaultClientScopes"].as_array().unwrap();
     assert!(!scopes.contains(&json!("client-origin")) && scopes.contains(&json!("profile")));
     assert!(scopes.contains(&json!("service_account")));
@@ -116,7 +171,10 @@ async fn iris_case_004_and_005_scopes_of_the_installation_guide() {
     let optional = admin.json("POST", &scopes, plain).await.expect(201).id();
     let origin = json!({"name": "client-origin", "protocol": "openid-connect"});
     let id = admin.json("POST", &scopes, origin).await.expect(201).id();
-    for (name, value) in [("originZone", "z1"), ("originStargate", "https://gw.example")] {
+    for (name, value) in [
+        ("originZone", "z1"),
+        ("originStargate", "https://gw.example"),
+    ] {
         let mapper = json!({
             "name": name, "protocol": "openid-connect",
             "protocolMapper": "oidc-hardcoded-claim-mapper",
@@ -130,29 +188,54 @@ async fn iris_case_004_and_005_scopes_of_the_installation_guide() {
         let _ = admin.json("POST", &models, mapper).await.expect(201);
     }
     let lists = world.admin_url("/default");
-    let _ = admin.send("PUT", &format!("{lists}/default-default-client-scopes/{id}"), "").await.expect(204);
     let _ = admin
-        .send("PUT", &format!("{lists}/default-optional-client-scopes/{optional}"), "")
+        .send(
+            "PUT",
+            &format!("{lists}/default-default-client-scopes/{id}"),
+            "",
+        )
         .await
         .expect(204);
-    world.client(&admin, "default", json!({"clientId": "c"})).await;
+    let _ = admin
+        .send(
+            "PUT",
+            &format!("{lists}/default-optional-client-scopes/{optional}"),
+            "",
+        )
+        .await
+        .expect(204);
+    world
+        .client(&admin, "default", json!({"clientId": "c"}))
+        .await;
     let body = world.service_token("default", "c").await;
     let token = claims(&body["access_token"]);
-    assert_eq!((&token["originZone"], &token["originStargate"]), (&json!("z1"), &json!("https://gw.example")));
+    assert_eq!(
+        (&token["originZone"], &token["originStargate"]),
+        (&json!("z1"), &json!("https://gw.example"))
+    );
     assert!(words(&body["scope"]).contains(&"client-origin".to_owned()));
 
     let ask = async |scope: &str| {
-        let form = format!("grant_type=client_credentials&client_id=c&client_secret=s&scope={scope}");
+        let form =
+            format!("grant_type=client_credentials&client_id=c&client_secret=s&scope={scope}");
         world.token("default", &form).await
     };
-    let asked = ask("open-telekom-integration-platform").await.expect(200).json();
+    let asked = ask("open-telekom-integration-platform")
+        .await
+        .expect(200)
+        .json();
     assert!(words(&asked["scope"]).contains(&"open-telekom-integration-platform".to_owned()));
     let openid = ask("openid").await.expect(200).json();
     assert!(openid["scope"].as_str().unwrap().starts_with("openid"));
     let id_token = claims(&openid["id_token"]);
-    assert_eq!((&id_token["typ"], &id_token["aud"]), (&json!("ID"), &json!("c")));
+    assert_eq!(
+        (&id_token["typ"], &id_token["aud"]),
+        (&json!("ID"), &json!("c"))
+    );
     assert!(id_token["at_hash"].is_string());
-    ask("nosuch").await.refused(400, "invalid_scope", "Invalid scopes: nosuch");
+    ask("nosuch")
+        .await
+        .refused(400, "invalid_scope", "Invalid scopes: nosuch");
 }
 
 #[tokio::test]
@@ -160,9 +243,19 @@ async fn iris_case_006_and_007_client_authentication() {
     let world = World::start().await;
     let admin = world.realm("r").await;
     world.client(&admin, "r", json!({"clientId": "c"})).await;
-    world.client(&admin, "r", json!({"clientId": "a:b c"})).await;
-    world.client(&admin, "r", json!({"clientId": "off", "enabled": false})).await;
-    world.client(&admin, "r", json!({"clientId": "bearer", "bearerOnly": true})).await;
+    world
+        .client(&admin, "r", json!({"clientId": "a:b c"}))
+        .await;
+    world
+        .client(&admin, "r", json!({"clientId": "off", "enabled": false}))
+        .await;
+    world
+        .client(
+            &admin,
+            "r",
+            json!({"clientId": "bearer", "bearerOnly": true}),
+        )
+        .await;
     let url = world.protocol("r", "token");
     let basic = |pair: &str| {
         let text = o28m_jose::base64std(pair.as_bytes());
@@ -174,11 +267,26 @@ async fn iris_case_006_and_007_client_authentication() {
     let form_wins = format!("{grant}&client_id=c&client_secret=s");
     let _ = basic("c:wrong").form(&url, &form_wins).await.expect(200);
 
-    basic("c:wrong").form(&url, grant).await.refused(401, "unauthorized_client", CLIENT_TEXT);
-    basic("c:").form(&url, grant).await.refused(401, "unauthorized_client", CLIENT_TEXT);
-    basic("nosuch:s").form(&url, grant).await.refused(401, "invalid_client", CLIENT_TEXT);
-    basic("off:s").form(&url, grant).await.refused(401, "invalid_client", CLIENT_TEXT);
-    world.token("r", grant).await.refused(401, "invalid_client", CLIENT_TEXT);
+    basic("c:wrong")
+        .form(&url, grant)
+        .await
+        .refused(401, "unauthorized_client", CLIENT_TEXT);
+    basic("c:")
+        .form(&url, grant)
+        .await
+        .refused(401, "unauthorized_client", CLIENT_TEXT);
+    basic("nosuch:s")
+        .form(&url, grant)
+        .await
+        .refused(401, "invalid_client", CLIENT_TEXT);
+    basic("off:s")
+        .form(&url, grant)
+        .await
+        .refused(401, "invalid_client", CLIENT_TEXT);
+    world
+        .token("r", grant)
+        .await
+        .refused(401, "invalid_client", CLIENT_TEXT);
     let bearer = basic("bearer:s").form(&url, grant).await;
     bearer.refused(400, "invalid_client", "Bearer-only not allowed");
     let negotiate = world.http.with("authorization", "Negotiate abc");
@@ -189,24 +297,58 @@ async fn iris_case_006_and_007_client_authentication() {
 async fn iris_case_008_who_has_no_service_account() {
     let world = World::start().await;
     let admin = world.realm("r").await;
-    world.client(&admin, "r", json!({"clientId": "p", "publicClient": true, "serviceAccountsEnabled": false})).await;
-    world.client(&admin, "r", json!({"clientId": "c", "serviceAccountsEnabled": false})).await;
+    world
+        .client(
+            &admin,
+            "r",
+            json!({"clientId": "p", "publicClient": true, "serviceAccountsEnabled": false}),
+        )
+        .await;
+    world
+        .client(
+            &admin,
+            "r",
+            json!({"clientId": "c", "serviceAccountsEnabled": false}),
+        )
+        .await;
     let grant = "grant_type=client_credentials";
     let public = world.token("r", &format!("{grant}&client_id=p")).await;
-    public.refused(401, "unauthorized_client", "Public client not allowed to retrieve service account");
-    let off = world.token("r", &format!("{grant}&client_id=c&client_secret=s")).await;
-    off.refused(401, "unauthorized_client", "Client not enabled to retrieve service account");
+    public.refused(
+        401,
+        "unauthorized_client",
+        "Public client not allowed to retrieve service account",
+    );
+    let off = world
+        .token("r", &format!("{grant}&client_id=c&client_secret=s"))
+        .await;
+    off.refused(
+        401,
+        "unauthorized_client",
+        "Client not enabled to retrieve service account",
+    );
 
     let id = world.client(&admin, "r", json!({"clientId": "gone"})).await;
-    let user = admin.get(&world.admin_url(&format!("/r/clients/{id}/service-account-user"))).await;
+    let user = admin
+        .get(&world.admin_url(&format!("/r/clients/{id}/service-account-user")))
+        .await;
     let user = world.admin_url(&format!("/r/users/{}", user.json()["id"].as_str().unwrap()));
-    let _ = admin.json("PUT", &user, json!({"enabled": false})).await.expect(204);
+    let _ = admin
+        .json("PUT", &user, json!({"enabled": false}))
+        .await
+        .expect(204);
     let form = format!("{grant}&client_id=gone&client_secret=s");
     let disabled = world.token("r", &form).await;
-    disabled.refused(401, "invalid_request", "User 'service-account-gone' disabled");
+    disabled.refused(
+        401,
+        "invalid_request",
+        "User 'service-account-gone' disabled",
+    );
     let _ = admin.send("DELETE", &user, "").await.expect(204);
     let text = "The associated service account for the client does not exist";
-    world.token("r", &form).await.refused(401, "invalid_request", text);
+    world
+        .token("r", &form)
+        .await
+        .refused(401, "invalid_request", text);
 }
 
 #[tokio::test]
@@ -216,24 +358,43 @@ async fn iris_case_009_grant_type_is_looked_at_before_the_client() {
     world.client(&admin, "r", json!({"clientId": "c"})).await;
     let wrong = "client_id=c&client_secret=wrong";
     let text = "Missing form parameter: grant_type";
-    world.token("r", wrong).await.refused(400, "invalid_request", text);
-    for grant in ["foo", "urn:ietf:params:oauth:grant-type:token-exchange", "authorization_code"] {
+    world
+        .token("r", wrong)
+        .await
+        .refused(400, "invalid_request", text);
+    for grant in [
+        "foo",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+        "authorization_code",
+    ] {
         let form = format!("{wrong}&grant_type={grant}");
         let reply = world.token("r", &form).await;
         reply.refused(400, "unsupported_grant_type", "Unsupported grant_type");
     }
     let twice = "grant_type=client_credentials&client_id=c&client_secret=s&scope=email&scope=email";
-    world.token("r", twice).await.refused(400, "invalid_request", "duplicated parameter");
+    world
+        .token("r", twice)
+        .await
+        .refused(400, "invalid_request", "duplicated parameter");
 }
 
 #[tokio::test]
 async fn iris_case_010_unknown_and_disabled_realms() {
     let world = World::start().await;
     let admin = world.admin().await;
-    let _ = admin.json("POST", &world.admin_url(""), json!({"realm": "off"})).await.expect(201);
+    let _ = admin
+        .json("POST", &world.admin_url(""), json!({"realm": "off"}))
+        .await
+        .expect(201);
     let grant = "grant_type=client_credentials";
-    world.token("nosuch", grant).await.prose(404, "Realm does not exist");
-    world.token("off", grant).await.refused(403, "access_denied", "Realm not enabled");
+    world
+        .token("nosuch", grant)
+        .await
+        .prose(404, "Realm does not exist");
+    world
+        .token("off", grant)
+        .await
+        .refused(403, "access_denied", "Realm not enabled");
     let remote = world.http.with("x-forwarded-for", "203.0.113.9");
     let reply = remote.form(&world.protocol("master", "token"), grant).await;
     reply.refused(403, "invalid_request", "HTTPS required");
@@ -243,9 +404,17 @@ async fn iris_case_010_unknown_and_disabled_realms() {
 async fn iris_case_011_bodies_of_the_wrong_kind() {
     let world = World::start().await;
     let url = world.protocol("master", "token");
-    let reply = world.http.json("POST", &url, json!({"grant_type": "client_credentials"})).await;
+    let reply = world
+        .http
+        .json("POST", &url, json!({"grant_type": "client_credentials"}))
+        .await;
     let _ = reply.expect(415).json();
-    let _ = world.http.send("POST", &url, "grant_type=password").await.expect(415).json();
+    let _ = world
+        .http
+        .send("POST", &url, "grant_type=password")
+        .await
+        .expect(415)
+        .json();
     let huge = format!("client_id={}", "x".repeat(2 * 1024 * 1024));
     let _ = world.http.form(&url, &huge).await.expect(413).json();
     for odd in ["client_id=%00", "client_id=%ff"] {
@@ -261,23 +430,45 @@ async fn iris_case_011_bodies_of_the_wrong_kind() {
 async fn iris_case_012_and_013_the_administrators_login() {
     let world = World::start().await;
     let body = world.login().await;
-    assert_eq!((&body["expires_in"], &body["refresh_expires_in"]), (&json!(60), &json!(1800)));
+    assert_eq!(
+        (&body["expires_in"], &body["refresh_expires_in"]),
+        (&json!(60), &json!(1800))
+    );
     let order = [
-        "access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type",
-        "not-before-policy", "session_state", "scope",
+        "access_token",
+        "expires_in",
+        "refresh_expires_in",
+        "refresh_token",
+        "token_type",
+        "not-before-policy",
+        "session_state",
+        "scope",
     ];
     assert_eq!(members(&body), order);
     let basic = world.http.with("authorization", "Basic YWRtaW4tY2xpOg==");
     let form = "grant_type=password&username=admin&password=pw";
-    let _ = basic.form(&world.protocol("master", "token"), form).await.expect(200);
+    let _ = basic
+        .form(&world.protocol("master", "token"), form)
+        .await
+        .expect(200);
 
     let token = claims(&body["access_token"]);
-    assert_eq!((&token["azp"], &token["sid"]), (&json!("admin-cli"), &body["session_state"]));
+    assert_eq!(
+        (&token["azp"], &token["sid"]),
+        (&json!("admin-cli"), &body["session_state"])
+    );
     assert!(token.get("sub").is_none() && token.get("realm_access").is_none());
     let admin = world.http.bearer(body["access_token"].as_str().unwrap());
-    let users = admin.get(&world.admin_url("/master/users")).await.expect(200).json();
+    let users = admin
+        .get(&world.admin_url("/master/users"))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(users[0]["username"], "admin");
-    assert_eq!(users[0]["attributes"]["is_temporary_admin"], json!(["true"]));
+    assert_eq!(
+        users[0]["attributes"]["is_temporary_admin"],
+        json!(["true"])
+    );
 }
 
 #[tokio::test]
@@ -285,9 +476,19 @@ async fn iris_case_014_refused_passwords() {
     let world = World::start().await;
     let admin = world.realm("r").await;
     world.client(&admin, "r", json!({"clientId": "no"})).await;
-    world.client(&admin, "r", json!({"clientId": "c", "directAccessGrantsEnabled": true})).await;
+    world
+        .client(
+            &admin,
+            "r",
+            json!({"clientId": "c", "directAccessGrantsEnabled": true}),
+        )
+        .await;
     let users = world.admin_url("/r/users");
-    for (name, enabled, temporary) in [("u", true, false), ("todo", true, true), ("off", false, false)] {
+    for (name, enabled, temporary) in [
+        ("u", true, false),
+        ("todo", true, true),
+        ("off", false, false),
+    ] {
         let body = json!({
             "username": name, "enabled": enabled,
             "credentials": [{"type": "password", "value": "pw", "temporary": temporary}],
@@ -295,21 +496,39 @@ async fn iris_case_014_refused_passwords() {
         let _ = admin.json("POST", &users, body).await.expect(201);
     }
     let login = async |client: &str, user: &str, password: &str| {
-        let form = format!("grant_type=password&client_id={client}&client_secret=s&username={user}&password={password}");
+        let form = format!(
+            "grant_type=password&client_id={client}&client_secret=s&username={user}&password={password}"
+        );
         world.token("r", &form).await
     };
     let body = login("c", "U", "pw").await.expect(200).json();
     assert_eq!(claims(&body["access_token"])["sid"], body["session_state"]);
     assert!(claims(&body["access_token"])["sub"].is_string());
-    for (user, password) in [("u", "wrong"), ("nobody", "pw"), ("service-account-c", "pw"), ("u", "")] {
-        login("c", user, password).await.refused(401, "invalid_grant", "Invalid user credentials");
+    for (user, password) in [
+        ("u", "wrong"),
+        ("nobody", "pw"),
+        ("service-account-c", "pw"),
+        ("u", ""),
+    ] {
+        login("c", user, password)
+            .await
+            .refused(401, "invalid_grant", "Invalid user credentials");
     }
-    login("c", "todo", "pw").await.refused(400, "invalid_grant", "Account is not fully set up");
-    login("c", "off", "pw").await.refused(400, "invalid_grant", "Account disabled");
+    login("c", "todo", "pw")
+        .await
+        .refused(400, "invalid_grant", "Account is not fully set up");
+    login("c", "off", "pw")
+        .await
+        .refused(400, "invalid_grant", "Account disabled");
     let text = "Client not allowed for direct access grants";
-    login("no", "u", "pw").await.refused(400, "unauthorized_client", text);
+    login("no", "u", "pw")
+        .await
+        .refused(400, "unauthorized_client", text);
     let missing = "grant_type=password&client_id=c&client_secret=s&password=pw";
-    world.token("r", missing).await.refused(401, "invalid_request", "Missing parameter: username");
+    world
+        .token("r", missing)
+        .await
+        .refused(401, "invalid_request", "Missing parameter: username");
 }
 
 #[tokio::test]
@@ -318,7 +537,10 @@ async fn iris_case_015_refreshing_and_logging_out() {
     let admin = world.realm("r").await;
     let first = world.login().await;
     let refresh = async |token: &Value| {
-        let form = format!("grant_type=refresh_token&client_id=admin-cli&refresh_token={}", token.as_str().unwrap());
+        let form = format!(
+            "grant_type=refresh_token&client_id=admin-cli&refresh_token={}",
+            token.as_str().unwrap()
+        );
         world.token("master", &form).await
     };
     world.clock.advance(30);
@@ -327,22 +549,46 @@ async fn iris_case_015_refreshing_and_logging_out() {
     assert_ne!(second["access_token"], first["access_token"]);
     // The old one stays usable unless the realm revokes refresh tokens.
     let _ = refresh(&first["refresh_token"]).await.expect(200);
-    refresh(&json!("garbage")).await.refused(400, "invalid_grant", "Invalid refresh token");
-    refresh(&first["access_token"]).await.refused(400, "invalid_grant", "Invalid refresh token");
-    world.token("master", "grant_type=refresh_token&client_id=admin-cli").await
+    refresh(&json!("garbage"))
+        .await
+        .refused(400, "invalid_grant", "Invalid refresh token");
+    refresh(&first["access_token"])
+        .await
+        .refused(400, "invalid_grant", "Invalid refresh token");
+    world
+        .token("master", "grant_type=refresh_token&client_id=admin-cli")
+        .await
         .refused(400, "invalid_request", "No refresh token");
-    world.client(&admin, "master", json!({"clientId": "other"})).await;
-    let stolen = format!("grant_type=refresh_token&client_id=other&client_secret=s&refresh_token={}", first["refresh_token"].as_str().unwrap());
+    world
+        .client(&admin, "master", json!({"clientId": "other"}))
+        .await;
+    let stolen = format!(
+        "grant_type=refresh_token&client_id=other&client_secret=s&refresh_token={}",
+        first["refresh_token"].as_str().unwrap()
+    );
     let text = "Invalid refresh token. Token client and authorized client don't match";
-    world.token("master", &stolen).await.refused(400, "invalid_grant", text);
+    world
+        .token("master", &stolen)
+        .await
+        .refused(400, "invalid_grant", text);
 
     let logout = world.protocol("master", "logout");
-    let form = format!("client_id=admin-cli&refresh_token={}", second["refresh_token"].as_str().unwrap());
+    let form = format!(
+        "client_id=admin-cli&refresh_token={}",
+        second["refresh_token"].as_str().unwrap()
+    );
     let _ = world.http.form(&logout, &form).await.expect(204);
-    refresh(&second["refresh_token"]).await.refused(400, "invalid_grant", "Session not active");
+    refresh(&second["refresh_token"])
+        .await
+        .refused(400, "invalid_grant", "Session not active");
     let gone = world.http.bearer(second["access_token"].as_str().unwrap());
-    gone.get(&world.admin_url("/r")).await.prose(401, "HTTP 401 Unauthorized");
-    world.http.form(&logout, "client_id=admin-cli&refresh_token=x").await
+    gone.get(&world.admin_url("/r"))
+        .await
+        .prose(401, "HTTP 401 Unauthorized");
+    world
+        .http
+        .form(&logout, "client_id=admin-cli&refresh_token=x")
+        .await
         .refused(400, "invalid_grant", "Invalid refresh token");
 }
 
@@ -350,9 +596,15 @@ async fn iris_case_015_refreshing_and_logging_out() {
 async fn refresh_tokens_end_with_their_session() {
     let world = World::start().await;
     let first = world.login().await;
-    let form = format!("grant_type=refresh_token&client_id=admin-cli&refresh_token={}", first["refresh_token"].as_str().unwrap());
+    let form = format!(
+        "grant_type=refresh_token&client_id=admin-cli&refresh_token={}",
+        first["refresh_token"].as_str().unwrap()
+    );
     world.clock.advance(1801);
-    world.token("master", &form).await.refused(400, "invalid_grant", "Token is not active");
+    world
+        .token("master", &form)
+        .await
+        .refused(400, "invalid_grant", "Token is not active");
 }
 
 #[tokio::test]
@@ -360,12 +612,24 @@ async fn iris_case_016_a_refresh_token_used_twice_ends_the_session() {
     let world = World::start().await;
     let admin = world.admin().await;
     let body = json!({"revokeRefreshToken": true});
-    let _ = admin.json("PUT", &world.admin_url("/master"), body).await.expect(204);
+    let _ = admin
+        .json("PUT", &world.admin_url("/master"), body)
+        .await
+        .expect(204);
     let first = world.login().await;
-    let form = |token: &Value| format!("grant_type=refresh_token&client_id=admin-cli&refresh_token={}", token.as_str().unwrap());
+    let form = |token: &Value| {
+        format!(
+            "grant_type=refresh_token&client_id=admin-cli&refresh_token={}",
+            token.as_str().unwrap()
+        )
+    };
     // Many at once: exactly one may win (RFC 9700 section 4.14).
     let tries = (0..8).map(|_| {
-        let (http, url, form) = (world.http.clone(), world.protocol("master", "token"), form(&first["refresh_token"]));
+        let (http, url, form) = (
+            world.http.clone(),
+            world.protocol("master", "token"),
+            form(&first["refresh_token"]),
+        );
         tokio::spawn(async move { http.form(&url, &form).await })
     });
     let mut won = 0;
@@ -374,14 +638,27 @@ async fn iris_case_016_a_refresh_token_used_twice_ends_the_session() {
         won += usize::from(reply.status == 200);
     }
     assert_eq!(won, 1);
-    let again = world.token("master", &form(&first["refresh_token"])).await.expect(400).json();
+    let again = world
+        .token("master", &form(&first["refresh_token"]))
+        .await
+        .expect(400)
+        .json();
     assert_eq!(again["error"], "invalid_grant");
 
     let fresh = world.login().await;
-    let next = world.token("master", &form(&fresh["refresh_token"])).await.expect(200).json();
+    let next = world
+        .token("master", &form(&fresh["refresh_token"]))
+        .await
+        .expect(200)
+        .json();
     let text = "Maximum allowed refresh token reuse exceeded";
-    world.token("master", &form(&fresh["refresh_token"])).await.refused(400, "invalid_grant", text);
-    world.token("master", &form(&next["refresh_token"])).await
+    world
+        .token("master", &form(&fresh["refresh_token"]))
+        .await
+        .refused(400, "invalid_grant", text);
+    world
+        .token("master", &form(&next["refresh_token"]))
+        .await
         .refused(400, "invalid_grant", "Session not active");
 }
 
@@ -391,10 +668,16 @@ async fn iris_case_017_lifespans_of_client_and_realm() {
     let admin = world.realm("r").await;
     let id = world.client(&admin, "r", json!({"clientId": "c"})).await;
     let body = json!({"accessTokenLifespan": 77});
-    let _ = admin.json("PUT", &world.admin_url("/r"), body).await.expect(204);
+    let _ = admin
+        .json("PUT", &world.admin_url("/r"), body)
+        .await
+        .expect(204);
     assert_eq!(world.service_token("r", "c").await["expires_in"], 77);
     let body = json!({"attributes": {"access.token.lifespan": "30"}});
-    let _ = admin.json("PUT", &world.admin_url(&format!("/r/clients/{id}")), body).await.expect(204);
+    let _ = admin
+        .json("PUT", &world.admin_url(&format!("/r/clients/{id}")), body)
+        .await
+        .expect(204);
     assert_eq!(world.service_token("r", "c").await["expires_in"], 30);
 }
 
@@ -424,46 +707,105 @@ async fn iris_case_027_and_028_introspection_and_revocation() {
     let admin = world.realm("r").await;
     let _ = world.realm("other").await;
     world.client(&admin, "r", json!({"clientId": "c"})).await;
-    world.client(&admin, "other", json!({"clientId": "c"})).await;
+    world
+        .client(&admin, "other", json!({"clientId": "c"}))
+        .await;
     world.client(&admin, "r", json!({"clientId": "d"})).await;
-    world.client(&admin, "r", json!({"clientId": "p", "publicClient": true, "serviceAccountsEnabled": false})).await;
-    let token = world.service_token("r", "c").await["access_token"].as_str().unwrap().to_owned();
-    let foreign = world.service_token("other", "c").await["access_token"].as_str().unwrap().to_owned();
+    world
+        .client(
+            &admin,
+            "r",
+            json!({"clientId": "p", "publicClient": true, "serviceAccountsEnabled": false}),
+        )
+        .await;
+    let token = world.service_token("r", "c").await["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let foreign = world.service_token("other", "c").await["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let introspect = async |client: &str, token: &str| {
         let form = format!("client_id={client}&client_secret=s&token={token}");
-        world.http.form(&world.protocol("r", "token/introspect"), &form).await
+        world
+            .http
+            .form(&world.protocol("r", "token/introspect"), &form)
+            .await
     };
     let active = introspect("c", &token).await.expect(200).json();
     assert_eq!(active["active"], true);
-    assert_eq!((&active["client_id"], &active["username"]), (&json!("c"), &json!("service-account-c")));
+    assert_eq!(
+        (&active["client_id"], &active["username"]),
+        (&json!("c"), &json!("service-account-c"))
+    );
 
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let (_, payload) = signed.split_once('.').unwrap();
     let b64 = |text: &str| o28m_jose::base64url(text.as_bytes());
     let kid = header(&json!(token))["kid"].as_str().unwrap().to_owned();
-    let none = format!("{}.{payload}.", b64(&format!("{{\"alg\":\"none\",\"kid\":\"{kid}\"}}")));
-    let confused = format!("{}.{payload}.{signature}", b64(&format!("{{\"alg\":\"HS256\",\"kid\":\"{kid}\"}}")));
+    let none = format!(
+        "{}.{payload}.",
+        b64(&format!("{{\"alg\":\"none\",\"kid\":\"{kid}\"}}"))
+    );
+    let confused = format!(
+        "{}.{payload}.{signature}",
+        b64(&format!("{{\"alg\":\"HS256\",\"kid\":\"{kid}\"}}"))
+    );
     let forged = format!("{signed}.{}", o28m_jose::base64url(&[7; 256]));
-    for bad in [none.as_str(), &confused, &forged, &foreign, "garbage", "a.b.c"] {
-        assert_eq!(introspect("c", bad).await.expect(200).json(), json!({"active": false}));
+    for bad in [
+        none.as_str(),
+        &confused,
+        &forged,
+        &foreign,
+        "garbage",
+        "a.b.c",
+    ] {
+        assert_eq!(
+            introspect("c", bad).await.expect(200).json(),
+            json!({"active": false})
+        );
     }
-    introspect("c", "").await.refused(400, "invalid_request", "Token not provided");
-    let wrong = world.http.form(&world.protocol("r", "token/introspect"), "client_id=c&client_secret=x&token=y").await;
+    introspect("c", "")
+        .await
+        .refused(400, "invalid_request", "Token not provided");
+    let wrong = world
+        .http
+        .form(
+            &world.protocol("r", "token/introspect"),
+            "client_id=c&client_secret=x&token=y",
+        )
+        .await;
     let _ = wrong.expect(401);
-    introspect("p", &token).await.refused(403, "invalid_request", "Client not allowed.");
+    introspect("p", &token)
+        .await
+        .refused(403, "invalid_request", "Client not allowed.");
 
     let revoke = async |client: &str, token: &str| {
         let form = format!("client_id={client}&client_secret=s&token={token}");
         world.http.form(&world.protocol("r", "revoke"), &form).await
     };
-    revoke("d", &token).await.refused(400, "invalid_token", "Unmatching clients");
+    revoke("d", &token)
+        .await
+        .refused(400, "invalid_token", "Unmatching clients");
     assert!(revoke("c", &token).await.expect(200).body.is_empty());
-    assert_eq!(introspect("c", &token).await.expect(200).json(), json!({"active": false}));
-    revoke("c", "garbage").await.refused(200, "invalid_token", "Invalid token");
+    assert_eq!(
+        introspect("c", &token).await.expect(200).json(),
+        json!({"active": false})
+    );
+    revoke("c", "garbage")
+        .await
+        .refused(200, "invalid_token", "Invalid token");
 
-    let late = world.service_token("r", "c").await["access_token"].as_str().unwrap().to_owned();
+    let late = world.service_token("r", "c").await["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     world.clock.advance(301);
-    assert_eq!(introspect("c", &late).await.expect(200).json(), json!({"active": false}));
+    assert_eq!(
+        introspect("c", &late).await.expect(200).json(),
+        json!({"active": false})
+    );
 }
 
 #[tokio::test]
@@ -471,13 +813,25 @@ async fn tokens_from_before_the_not_before_time_are_refused() {
     let world = World::start().await;
     let admin = world.realm("r").await;
     world.client(&admin, "r", json!({"clientId": "c"})).await;
-    let token = world.service_token("r", "c").await["access_token"].as_str().unwrap().to_owned();
+    let token = world.service_token("r", "c").await["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let iat = claims(&json!(token))["iat"].as_i64().unwrap();
-    let _ = admin.json("PUT", &world.admin_url("/r"), json!({"notBefore": iat + 1})).await.expect(204);
+    let _ = admin
+        .json("PUT", &world.admin_url("/r"), json!({"notBefore": iat + 1}))
+        .await
+        .expect(204);
     let form = format!("client_id=c&client_secret=s&token={token}");
-    let reply = world.http.form(&world.protocol("r", "token/introspect"), &form).await;
+    let reply = world
+        .http
+        .form(&world.protocol("r", "token/introspect"), &form)
+        .await;
     assert_eq!(reply.expect(200).json(), json!({"active": false}));
-    assert_eq!(world.service_token("r", "c").await["not-before-policy"], iat + 1);
+    assert_eq!(
+        world.service_token("r", "c").await["not-before-policy"],
+        iat + 1
+    );
 }
 
 #[tokio::test]
@@ -490,13 +844,31 @@ async fn iris_case_029_userinfo() {
     assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"r\"");
     assert!(reply.body.is_empty());
     let bad = world.http.bearer("garbage").get(&url).await.expect(401);
-    assert!(bad.header("www-authenticate").contains("error=\"invalid_token\""));
+    assert!(
+        bad.header("www-authenticate")
+            .contains("error=\"invalid_token\"")
+    );
     let token = world.service_token("r", "c").await;
-    let narrow = world.http.bearer(token["access_token"].as_str().unwrap()).get(&url).await.expect(403);
-    assert!(narrow.header("www-authenticate").contains("insufficient_scope"));
+    let narrow = world
+        .http
+        .bearer(token["access_token"].as_str().unwrap())
+        .get(&url)
+        .await
+        .expect(403);
+    assert!(
+        narrow
+            .header("www-authenticate")
+            .contains("insufficient_scope")
+    );
     let form = "grant_type=client_credentials&client_id=c&client_secret=s&scope=openid";
     let token = world.token("r", form).await.expect(200).json();
-    let info = world.http.bearer(token["access_token"].as_str().unwrap()).get(&url).await.expect(200).json();
+    let info = world
+        .http
+        .bearer(token["access_token"].as_str().unwrap())
+        .get(&url)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(members(&info)[0], "sub");
     assert_eq!(info["preferred_username"], "service-account-c");
 }

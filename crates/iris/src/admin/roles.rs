@@ -50,7 +50,8 @@ fn render(body: &RoleBody, brief: bool) -> Rep {
     if brief {
         rep.shift_remove("attributes");
     } else {
-        rep.entry("attributes".to_owned()).or_insert_with(|| json!({}));
+        rep.entry("attributes".to_owned())
+            .or_insert_with(|| json!({}));
     }
     rep.insert("id".to_owned(), json!(body.id));
     rep.insert("name".to_owned(), json!(body.name));
@@ -119,8 +120,13 @@ impl Iris {
             ..Query::default()
         };
         let key = |role: &RoleBody| role_key(role.container(), &role.name);
-        let roles = self.read_by_name(kind::ROLE, query, filter.first, filter.max, key).await?;
-        Ok(roles.iter().map(|role| render(role, filter.brief)).collect())
+        let roles = self
+            .read_by_name(kind::ROLE, query, filter.first, filter.max, key)
+            .await?;
+        Ok(roles
+            .iter()
+            .map(|role| render(role, filter.brief))
+            .collect())
     }
 
     pub(crate) async fn role_body(
@@ -144,7 +150,10 @@ impl Iris {
         container: RoleContainer<'_>,
         name: &str,
     ) -> Result<Rep, Error> {
-        Ok(render(&self.role_body(realm_id, container, name).await?, false))
+        Ok(render(
+            &self.role_body(realm_id, container, name).await?,
+            false,
+        ))
     }
 
     /// One role by id.
@@ -153,7 +162,9 @@ impl Iris {
     /// [`Error::Missing`].
     pub async fn role_by_id(&self, realm_id: &str, id: &str) -> Result<Rep, Error> {
         let found = self.read::<RoleBody>(kind::ROLE, realm_id, id).await?;
-        found.map(|(role, _)| render(&role, false)).ok_or(Error::Missing(Thing::RoleById))
+        found
+            .map(|(role, _)| render(&role, false))
+            .ok_or(Error::Missing(Thing::RoleById))
     }
 
     /// Makes a role; gives its name.
@@ -185,7 +196,10 @@ impl Iris {
             rep,
             composites: Vec::new(),
         };
-        match self.write(realm_id, vec![Write::Insert(role.object())]).await {
+        match self
+            .write(realm_id, vec![Write::Insert(role.object())])
+            .await
+        {
             Ok(()) => Ok(role.name),
             Err(error) => Err(taken(error, Thing::Role, &role.name, false)),
         }
@@ -209,7 +223,10 @@ impl Iris {
             }
             Ok(Vec::new())
         };
-        match self.change::<RoleBody>(realm_id, id, Thing::RoleById, change).await {
+        match self
+            .change::<RoleBody>(realm_id, id, Thing::RoleById, change)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(Error::Store(error)) => Err(taken(error, Thing::Role, &name, true)),
             Err(error) => Err(error),
@@ -226,7 +243,10 @@ impl Iris {
         if self.realm_body(realm_id).await?.default_role == role.id {
             return Err(Error::Invalid(Invalid::DefaultRole(role.name)));
         }
-        let step = Write::Delete { kind: kind::ROLE, id: id.to_owned() };
+        let step = Write::Delete {
+            kind: kind::ROLE,
+            id: id.to_owned(),
+        };
         Ok(self.write(realm_id, vec![step]).await?)
     }
 
@@ -258,7 +278,11 @@ impl Iris {
     ) -> Result<Vec<Rep>, Error> {
         let ids = self.held(realm_id, holder).await?;
         let mut roles: Vec<RoleBody> = if effective {
-            self.expand(realm_id, &ids).await?.iter().map(|role| role.body.clone()).collect()
+            self.expand(realm_id, &ids)
+                .await?
+                .iter()
+                .map(|role| role.body.clone())
+                .collect()
         } else {
             let mut direct = Vec::new();
             for id in &ids {
@@ -275,12 +299,18 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Missing`].
-    pub async fn all_held_roles(&self, realm_id: &str, holder: RoleHolder<'_>) -> Result<Value, Error> {
+    pub async fn all_held_roles(
+        &self,
+        realm_id: &str,
+        holder: RoleHolder<'_>,
+    ) -> Result<Value, Error> {
         let ids = self.held(realm_id, holder).await?;
         let mut realm = Vec::new();
         let mut clients = serde_json::Map::new();
         for id in &ids {
-            let Some(role) = self.role(realm_id, id).await? else { continue };
+            let Some(role) = self.role(realm_id, id).await? else {
+                continue;
+            };
             let rep = json!(render(&role.body, true));
             let Some(client) = &role.client_id else {
                 realm.push(rep);
@@ -313,7 +343,10 @@ impl Iris {
         container: RoleContainer<'_>,
     ) -> Result<Vec<Rep>, Error> {
         let held = self.held(realm_id, holder).await?;
-        let filter = RoleFilter { brief: true, ..RoleFilter::default() };
+        let filter = RoleFilter {
+            brief: true,
+            ..RoleFilter::default()
+        };
         let mut roles = self.roles(realm_id, container, &filter).await?;
         roles.retain(|role| !held.iter().any(|id| role.text("id") == Some(id)));
         Ok(roles)
@@ -343,13 +376,21 @@ impl Iris {
             ids.push(role.ok_or(Error::Missing(Thing::Role))?.id);
         }
         match holder {
-            RoleHolder::User(id) => self.change_roles_of::<UserBody>(realm_id, id, &ids, add).await,
-            RoleHolder::Client(id) => {
-                self.change_roles_of::<ClientBody>(realm_id, id, &ids, add).await
+            RoleHolder::User(id) => {
+                self.change_roles_of::<UserBody>(realm_id, id, &ids, add)
+                    .await
             }
-            RoleHolder::Scope(id) => self.change_roles_of::<ScopeBody>(realm_id, id, &ids, add).await,
+            RoleHolder::Client(id) => {
+                self.change_roles_of::<ClientBody>(realm_id, id, &ids, add)
+                    .await
+            }
+            RoleHolder::Scope(id) => {
+                self.change_roles_of::<ScopeBody>(realm_id, id, &ids, add)
+                    .await
+            }
             RoleHolder::Composite(id) => {
-                self.change_roles_of::<RoleBody>(realm_id, id, &ids, add).await
+                self.change_roles_of::<RoleBody>(realm_id, id, &ids, add)
+                    .await
             }
         }
     }
@@ -371,7 +412,8 @@ impl Iris {
             }
             Ok(Vec::new())
         };
-        self.change::<T>(realm_id, holder, T::MISSING, change).await?;
+        self.change::<T>(realm_id, holder, T::MISSING, change)
+            .await?;
         Ok(())
     }
 }
