@@ -150,6 +150,7 @@ fn refused(invalid: &Invalid) -> Reply {
             admin("Global profiles and policies are built in and cannot be changed")
         }
         Invalid::Policy(text) => admin(text),
+        Invalid::Component(text) => admin(text),
         Invalid::DefaultRole(name) => admin(&format!(
             "{name} is default role of the realm and cannot be removed."
         )),

@@ -173,8 +173,12 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
     if endpoint == Endpoint::UserInfo {
         return asked.userinfo(&bytes).await;
     }
-    let is_form = asked.call.media_type().as_deref() == Some("application/x-www-form-urlencoded");
-    if !is_form && !(bytes.is_empty() && asked.call.media_type().is_none()) {
+    let fits = match asked.call.media_type().as_deref() {
+        Some("application/x-www-form-urlencoded") => true,
+        Some(_) => false,
+        None => bytes.is_empty(),
+    };
+    if !fits {
         return reply::wrong_content_type();
     }
     let Ok(form) = Form::parse(&bytes) else {

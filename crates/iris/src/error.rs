@@ -115,6 +115,8 @@ pub enum Invalid {
     GlobalsChanged,
     /// A policy or profile is unacceptable, with the text to show.
     Policy(String),
+    /// A component of a type, provider or configuration that this version does not have.
+    Component(&'static str),
     /// The default role of a realm cannot be deleted.
     DefaultRole(String),
 }

@@ -140,13 +140,37 @@ pub(crate) fn fallback(
         "EC" => "ecdsa-generated",
         _ => "hmac-generated",
     };
+    let name = format!("fallback-{}", algorithm.name());
+    signing(
+        provider,
+        algorithm,
+        &name,
+        FALLBACK_PRIORITY,
+        realm_id,
+        realm,
+        ambient,
+    )
+}
+
+/// A signing key of a key provider.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) fn signing(
+    provider: &'static str,
+    algorithm: Algorithm,
+    name: &str,
+    priority: i64,
+    realm_id: &str,
+    realm: &str,
+    ambient: &Ambient,
+) -> Result<KeyBody, Error> {
     let plan = Plan {
         provider,
         algorithm: algorithm.name(),
         usage: Usage::Sig,
     };
-    let name = format!("fallback-{}", algorithm.name());
-    generate(plan, &name, FALLBACK_PRIORITY, realm_id, realm, ambient)
+    generate(plan, name, priority, realm_id, realm, ambient)
 }
 
 fn generate(
@@ -225,7 +249,11 @@ pub(crate) struct RealmKey {
 }
 
 impl RealmKey {
-    fn compile(body: KeyBody) -> Result<Self, KeyError> {
+    /// Parses the stored material.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub(crate) fn compile(body: KeyBody) -> Result<Self, KeyError> {
         let mut key = Self {
             signing: None,
             verifying: None,
@@ -271,6 +299,17 @@ impl RealmKey {
     #[must_use]
     pub(crate) fn kid(&self) -> &str {
         &self.body.kid
+    }
+
+    /// What is published of it; nothing of symmetric keys.
+    pub(crate) fn jwk(&self) -> Option<&Jwk> {
+        self.jwk.as_ref()
+    }
+
+    /// Base64 of the public half; nothing of symmetric and encryption keys.
+    pub(crate) fn public_key(&self) -> Option<String> {
+        let der = self.signing.as_ref().map(SigningKey::public_der)?;
+        (!der.is_empty()).then(|| base64std(&der))
     }
 
     /// The algorithm its signatures have.

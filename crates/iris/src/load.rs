@@ -101,7 +101,7 @@ impl Iris {
     /// # Errors
     /// When it is not in memory and the store fails.
     pub async fn realm(&self, name: &str) -> Result<Option<Arc<Realm>>, Error> {
-        self.realms.get(name, self.load_realm(name)).await
+        self.realms.get(name, || self.load_realm(name)).await
     }
 
     async fn load_realm(&self, name: &str) -> Result<Option<Made<Realm>>, Error> {
@@ -132,7 +132,7 @@ impl Iris {
         client_id: &str,
     ) -> Result<Option<Arc<Client>>, Error> {
         let key = format!("{realm_id}/{client_id}");
-        let load = async {
+        let load = move || async move {
             let found = self.client_body_by_client_id(realm_id, client_id).await?;
             Ok(found.map(|body| Made {
                 depends: vec![body.id.clone(), realm_id.to_owned()],
@@ -153,7 +153,7 @@ impl Iris {
 
     /// The user of that id with their effective roles.
     pub(crate) async fn user(&self, realm_id: &str, id: &str) -> Result<Option<Arc<User>>, Error> {
-        let load = async {
+        let load = move || async move {
             let found = self.read::<UserBody>(kind::USER, realm_id, id).await?;
             let Some((body, _)) = found else {
                 return Ok(None);
@@ -178,7 +178,7 @@ impl Iris {
 
     /// One role, with the `clientId` of its client.
     pub(crate) async fn role(&self, realm_id: &str, id: &str) -> Result<Option<Arc<Role>>, Error> {
-        let load = async {
+        let load = move || async move {
             let found = self.read::<RoleBody>(kind::ROLE, realm_id, id).await?;
             let Some((body, _)) = found else {
                 return Ok(None);

@@ -143,11 +143,7 @@ impl Mapper {
     pub(crate) fn change_roles(&self, granted: &mut Granted) {
         match &self.effect {
             Effect::AddRole(role) => granted.insert(role),
-            Effect::RenameRole { from, to } => {
-                if granted.remove(from) {
-                    granted.insert(to);
-                }
-            }
+            Effect::RenameRole { from, to } if granted.remove(from) => granted.insert(to),
             _ => {}
         }
     }

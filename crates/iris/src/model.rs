@@ -247,7 +247,12 @@ impl Stored for KeyBody {
     const KIND: &'static str = kind::KEY;
 
     fn object(&self) -> Object {
-        let keys = vec![key("name", self.name.clone())];
+        // Names of key providers may repeat; a fallback is made once per algorithm.
+        let unique = match self.name.strip_prefix("fallback-") {
+            Some(_) => self.name.clone(),
+            None => format!("{}/{}", self.name, self.id),
+        };
+        let keys = vec![key("name", unique)];
         let references = vec![cascade("realm", kind::REALM, &self.realm)];
         object(kind::KEY, &self.id, &self.realm, keys, references, self)
     }

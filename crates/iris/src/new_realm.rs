@@ -1,5 +1,8 @@
 //! What a new realm contains (Keycloak 26.5.7), and the master realm.
 
+mod clients;
+mod scopes;
+
 use o28m_core::{Ambient, Secret};
 use o28m_store::{Query, Write};
 use serde_json::{Map, Value, json};
@@ -10,358 +13,9 @@ use crate::model::{
 };
 use crate::{Error, Iris, MASTER, Settings, Thing, keys, password};
 
-/// Clients every realm is made with, which cannot be deleted.
-pub(crate) const BUILT_IN_CLIENTS: &[&str] = &[
-    "account",
-    "account-console",
-    "admin-cli",
-    "broker",
-    "realm-management",
-    "master-realm",
-    "security-admin-console",
-];
-
-const ACCOUNT_ROLES: &[&str] = &[
-    "delete-account",
-    "manage-account",
-    "manage-account-links",
-    "manage-consent",
-    "view-applications",
-    "view-consent",
-    "view-groups",
-    "view-profile",
-];
-
-const ADMIN_ROLES: &[&str] = &[
-    "create-client",
-    "impersonation",
-    "manage-authorization",
-    "manage-clients",
-    "manage-events",
-    "manage-identity-providers",
-    "manage-organizations",
-    "manage-realm",
-    "manage-users",
-    "query-clients",
-    "query-groups",
-    "query-organizations",
-    "query-realms",
-    "query-users",
-    "view-authorization",
-    "view-clients",
-    "view-events",
-    "view-identity-providers",
-    "view-organizations",
-    "view-realm",
-    "view-users",
-];
-
-/// Roles that contain others of the same client.
-const COMPOSITES: &[(&str, &[&str])] = &[
-    ("manage-account", &["manage-account-links"]),
-    ("manage-consent", &["view-consent"]),
-    ("view-clients", &["query-clients"]),
-    ("view-users", &["query-users", "query-groups"]),
-    ("view-organizations", &["query-organizations"]),
-];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Assigned {
-    Default,
-    Optional,
-    Not,
-}
-
-struct ScopePlan {
-    name: &'static str,
-    assigned: Assigned,
-    in_token: Option<bool>,
-    consent: Option<&'static str>,
-    mappers: &'static [MapperPlan],
-}
-
-/// Where a built-in mapper's tokens are configured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Into {
-    /// Access, ID, userinfo, introspection.
-    All,
-    /// Access and introspection.
-    Access,
-}
-
-struct MapperPlan(
-    &'static str,
-    &'static str,
-    Into,
-    &'static [(&'static str, &'static str)],
-);
-
-const fn claim(
-    name: &'static str,
-    of: &'static str,
-    config: &'static [(&'static str, &'static str)],
-) -> MapperPlan {
-    MapperPlan(name, of, Into::All, config)
-}
-
-const ATTRIBUTE: &str = "oidc-usermodel-attribute-mapper";
-const NOTE: &str = "oidc-usersessionmodel-note-mapper";
-
-macro_rules! from {
-    ($source:literal: $name:literal => $claim:literal as $type:literal) => {
-        &[
-            ($source, $name),
-            ("claim.name", $claim),
-            ("jsonType.label", $type),
-        ]
-    };
-}
-
-const SCOPES: &[ScopePlan] = &[
-    ScopePlan {
-        name: "profile",
-        assigned: Assigned::Default,
-        in_token: Some(true),
-        consent: Some("${profileScopeConsentText}"),
-        mappers: &[
-            claim("full name", "oidc-full-name-mapper", &[]),
-            claim(
-                "username",
-                ATTRIBUTE,
-                from!("user.attribute": "username" => "preferred_username" as "String"),
-            ),
-            claim(
-                "given name",
-                ATTRIBUTE,
-                from!("user.attribute": "firstName" => "given_name" as "String"),
-            ),
-            claim(
-                "family name",
-                ATTRIBUTE,
-                from!("user.attribute": "lastName" => "family_name" as "String"),
-            ),
-            claim(
-                "middle name",
-                ATTRIBUTE,
-                from!("user.attribute": "middleName" => "middle_name" as "String"),
-            ),
-            claim(
-                "nickname",
-                ATTRIBUTE,
-                from!("user.attribute": "nickname" => "nickname" as "String"),
-            ),
-            claim(
-                "profile",
-                ATTRIBUTE,
-                from!("user.attribute": "profile" => "profile" as "String"),
-            ),
-            claim(
-                "picture",
-                ATTRIBUTE,
-                from!("user.attribute": "picture" => "picture" as "String"),
-            ),
-            claim(
-                "website",
-                ATTRIBUTE,
-                from!("user.attribute": "website" => "website" as "String"),
-            ),
-            claim(
-                "gender",
-                ATTRIBUTE,
-                from!("user.attribute": "gender" => "gender" as "String"),
-            ),
-            claim(
-                "birthdate",
-                ATTRIBUTE,
-                from!("user.attribute": "birthdate" => "birthdate" as "String"),
-            ),
-            claim(
-                "zoneinfo",
-                ATTRIBUTE,
-                from!("user.attribute": "zoneinfo" => "zoneinfo" as "String"),
-            ),
-            claim(
-                "locale",
-                ATTRIBUTE,
-                from!("user.attribute": "locale" => "locale" as "String"),
-            ),
-            claim(
-                "updated at",
-                ATTRIBUTE,
-                from!("user.attribute": "updatedAt" => "updated_at" as "long"),
-            ),
-        ],
-    },
-    ScopePlan {
-        name: "email",
-        assigned: Assigned::Default,
-        in_token: Some(true),
-        consent: Some("${emailScopeConsentText}"),
-        mappers: &[
-            claim(
-                "email",
-                ATTRIBUTE,
-                from!("user.attribute": "email" => "email" as "String"),
-            ),
-            claim(
-                "email verified",
-                "oidc-usermodel-property-mapper",
-                from!("user.attribute": "emailVerified" => "email_verified" as "boolean"),
-            ),
-        ],
-    },
-    ScopePlan {
-        name: "address",
-        assigned: Assigned::Optional,
-        in_token: Some(true),
-        consent: Some("${addressScopeConsentText}"),
-        mappers: &[claim(
-            "address",
-            "oidc-address-mapper",
-            &[
-                ("user.attribute.formatted", "formatted"),
-                ("user.attribute.country", "country"),
-                ("user.attribute.postal_code", "postal_code"),
-                ("user.attribute.street", "street"),
-                ("user.attribute.region", "region"),
-                ("user.attribute.locality", "locality"),
-            ],
-        )],
-    },
-    ScopePlan {
-        name: "phone",
-        assigned: Assigned::Optional,
-        in_token: Some(true),
-        consent: Some("${phoneScopeConsentText}"),
-        mappers: &[
-            claim(
-                "phone number",
-                ATTRIBUTE,
-                from!("user.attribute": "phoneNumber" => "phone_number" as "String"),
-            ),
-            claim(
-                "phone number verified",
-                ATTRIBUTE,
-                from!("user.attribute": "phoneNumberVerified" => "phone_number_verified" as "boolean"),
-            ),
-        ],
-    },
-    ScopePlan {
-        name: "offline_access",
-        assigned: Assigned::Optional,
-        in_token: None,
-        consent: Some("${offlineAccessScopeConsentText}"),
-        mappers: &[],
-    },
-    ScopePlan {
-        name: "roles",
-        assigned: Assigned::Default,
-        in_token: Some(false),
-        consent: Some("${rolesScopeConsentText}"),
-        mappers: &[
-            MapperPlan(
-                "realm roles",
-                "oidc-usermodel-realm-role-mapper",
-                Into::Access,
-                &[
-                    ("user.attribute", "foo"),
-                    ("claim.name", "realm_access.roles"),
-                    ("jsonType.label", "String"),
-                    ("multivalued", "true"),
-                ],
-            ),
-            MapperPlan(
-                "client roles",
-                "oidc-usermodel-client-role-mapper",
-                Into::Access,
-                &[
-                    ("user.attribute", "foo"),
-                    ("claim.name", "resource_access.${client_id}.roles"),
-                    ("jsonType.label", "String"),
-                    ("multivalued", "true"),
-                ],
-            ),
-            MapperPlan(
-                "audience resolve",
-                "oidc-audience-resolve-mapper",
-                Into::Access,
-                &[],
-            ),
-        ],
-    },
-    ScopePlan {
-        name: "web-origins",
-        assigned: Assigned::Default,
-        in_token: Some(false),
-        consent: None,
-        mappers: &[MapperPlan(
-            "allowed web origins",
-            "oidc-allowed-origins-mapper",
-            Into::Access,
-            &[],
-        )],
-    },
-    ScopePlan {
-        name: "microprofile-jwt",
-        assigned: Assigned::Optional,
-        in_token: Some(true),
-        consent: None,
-        mappers: &[
-            claim(
-                "upn",
-                ATTRIBUTE,
-                from!("user.attribute": "username" => "upn" as "String"),
-            ),
-            claim(
-                "groups",
-                "oidc-usermodel-realm-role-mapper",
-                &[
-                    ("user.attribute", "foo"),
-                    ("claim.name", "groups"),
-                    ("jsonType.label", "String"),
-                    ("multivalued", "true"),
-                ],
-            ),
-        ],
-    },
-    ScopePlan {
-        name: "basic",
-        assigned: Assigned::Default,
-        in_token: Some(false),
-        consent: None,
-        mappers: &[
-            claim(
-                "auth_time",
-                NOTE,
-                from!("user.session.note": "AUTH_TIME" => "auth_time" as "long"),
-            ),
-            MapperPlan("sub", "oidc-sub-mapper", Into::Access, &[]),
-        ],
-    },
-    ScopePlan {
-        name: SERVICE_ACCOUNT,
-        assigned: Assigned::Not,
-        in_token: Some(false),
-        consent: None,
-        mappers: &[
-            claim(
-                "Client ID",
-                NOTE,
-                from!("user.session.note": "client_id" => "client_id" as "String"),
-            ),
-            claim(
-                "Client Host",
-                NOTE,
-                from!("user.session.note": "clientHost" => "clientHost" as "String"),
-            ),
-            claim(
-                "Client IP Address",
-                NOTE,
-                from!("user.session.note": "clientAddress" => "clientAddress" as "String"),
-            ),
-        ],
-    },
-];
+pub(crate) use clients::BUILT_IN_CLIENTS;
+use clients::{ADMIN_ROLES, COMPOSITES, built_in_client};
+use scopes::{Assigned, SCOPES, built_in_mappers, mapper_rep, scope_rep};
 
 /// Scope that clients with a service account get.
 pub(crate) const SERVICE_ACCOUNT: &str = "service_account";
@@ -388,7 +42,7 @@ fn realm_defaults() -> Rep {
             .map(|(name, value)| (format!("{prefix}{name}"), value))
             .collect()
     };
-    let parsed = serde_json::from_str::<Rep>(include_str!("realm_defaults.json"));
+    let parsed = serde_json::from_str::<Rep>(include_str!("new_realm/defaults.json"));
     // The text is part of the program, and a test reads it.
     let mut defaults = parsed.unwrap_or_default();
     defaults.extend(web_authn("webAuthnPolicy"));
@@ -624,121 +278,6 @@ fn with_defaults(rep: Rep) -> Rep {
     all
 }
 
-fn scope_rep(plan: &ScopePlan) -> Rep {
-    let mut attributes = Map::new();
-    if let Some(shown) = plan.in_token {
-        attributes.insert(
-            "include.in.token.scope".to_owned(),
-            json!(shown.to_string()),
-        );
-    }
-    if let Some(text) = plan.consent {
-        attributes.insert("consent.screen.text".to_owned(), json!(text));
-    }
-    attributes.insert(
-        "display.on.consent.screen".to_owned(),
-        json!(plan.consent.is_some().to_string()),
-    );
-    let mut rep = description(&format!("OpenID Connect built-in scope: {}", plan.name));
-    rep.insert("protocol".to_owned(), json!("openid-connect"));
-    rep.insert("attributes".to_owned(), Value::Object(attributes));
-    rep
-}
-
-fn mapper_rep(plan: &MapperPlan, ambient: &Ambient) -> Rep {
-    let MapperPlan(name, of, into, pairs) = plan;
-    let everywhere: &[&str] = match into {
-        Into::All => &["userinfo.token.claim", "id.token.claim"],
-        Into::Access => &[],
-    };
-    let mut config = Map::new();
-    config.insert("introspection.token.claim".to_owned(), json!("true"));
-    for key in everywhere.iter().chain(&["access.token.claim"]) {
-        config.insert((*key).to_owned(), json!("true"));
-    }
-    config.extend(
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), json!(value))),
-    );
-    let rep = json!({
-        "id": ambient.uuid(), "name": name, "protocol": "openid-connect", "protocolMapper": of,
-        "consentRequired": false, "config": config,
-    });
-    rep.as_object().cloned().unwrap_or_default()
-}
-
-/// Mappers that built-in clients have of their own.
-fn built_in_mappers(client_id: &str, ambient: &Ambient) -> Vec<Rep> {
-    const RESOLVE: MapperPlan = MapperPlan(
-        "audience resolve",
-        "oidc-audience-resolve-mapper",
-        Into::Access,
-        &[],
-    );
-    const LOCALE: MapperPlan = claim(
-        "locale",
-        ATTRIBUTE,
-        from!("user.attribute": "locale" => "locale" as "String"),
-    );
-    match client_id {
-        "account-console" => vec![mapper_rep(&RESOLVE, ambient)],
-        "security-admin-console" => vec![mapper_rep(&LOCALE, ambient)],
-        _ => Vec::new(),
-    }
-}
-
-/// The settings and roles of a built-in client.
-fn built_in_client(client_id: &str, realm: &str) -> (Rep, &'static [&'static str]) {
-    let bearer = matches!(client_id, "broker" | "realm-management" | "master-realm");
-    let cli = client_id == "admin-cli";
-    let mut rep = json!({
-        "name": format!("${{client_{client_id}}}"),
-        "surrogateAuthRequired": false, "enabled": true, "alwaysDisplayInConsole": false,
-        "clientAuthenticatorType": "client-secret", "redirectUris": [], "webOrigins": [],
-        "notBefore": 0, "bearerOnly": bearer, "consentRequired": false,
-        "standardFlowEnabled": !cli, "implicitFlowEnabled": false,
-        "directAccessGrantsEnabled": cli, "serviceAccountsEnabled": false,
-        "publicClient": !bearer, "frontchannelLogout": false, "protocol": "openid-connect",
-        "attributes": {"realm_client": bearer.to_string()},
-        "authenticationFlowBindingOverrides": {},
-        "fullScopeAllowed": matches!(client_id, "admin-cli" | "security-admin-console"),
-        "nodeReRegistrationTimeout": 0,
-    });
-    let lightweight = ("client.use.lightweight.access.token.enabled", "true");
-    let s256 = ("pkce.code.challenge.method", "S256");
-    let account = format!("/realms/{realm}/account/");
-    match client_id {
-        "account" | "account-console" => {
-            rep["rootUrl"] = json!("${authBaseUrl}");
-            rep["redirectUris"] = json!([format!("{account}*")]);
-            rep["baseUrl"] = json!(account);
-            rep["attributes"]["post.logout.redirect.uris"] = json!("+");
-        }
-        "security-admin-console" => {
-            rep["rootUrl"] = json!("${authAdminUrl}");
-            rep["baseUrl"] = json!(format!("/admin/{realm}/console/"));
-            rep["redirectUris"] = json!([format!("/admin/{realm}/console/*")]);
-            rep["webOrigins"] = json!(["+"]);
-            rep["attributes"]["post.logout.redirect.uris"] = json!("+");
-            rep["attributes"][lightweight.0] = json!(lightweight.1);
-        }
-        "admin-cli" => rep["attributes"][lightweight.0] = json!(lightweight.1),
-        "master-realm" => rep["name"] = json!("master Realm"),
-        _ => {}
-    }
-    if matches!(client_id, "account-console" | "security-admin-console") {
-        rep["attributes"][s256.0] = json!(s256.1);
-    }
-    let roles = match client_id {
-        "account" => ACCOUNT_ROLES,
-        "broker" => &["read-token"],
-        "realm-management" | "master-realm" => ADMIN_ROLES,
-        _ => &[],
-    };
-    (rep.as_object().cloned().unwrap_or_default(), roles)
-}
-
 impl Iris {
     /// Makes the master realm and its administrator where they are missing.
     pub(crate) async fn ensure_master(&self, settings: &Settings) -> Result<(), Error> {
@@ -831,5 +370,20 @@ impl Iris {
             .to_owned();
         let make = move || keys::of_new_realm(&id, &name, &algorithm, &ambient);
         Ok(self.signing.run(make).await??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_field_of_the_representation() {
+        let defaults = realm_defaults();
+        assert_eq!(defaults.int("accessTokenLifespan"), 300);
+        let fields = crate::representation::REALM
+            .check(&Value::Object(defaults.clone()))
+            .unwrap();
+        assert_eq!(fields, defaults);
     }
 }

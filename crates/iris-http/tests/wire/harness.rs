@@ -182,7 +182,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<Manual>,
     pub(crate) http: Client,
     pub(crate) store: Store,
-    _iris: Arc<Iris>,
+    pub(crate) iris: Arc<Iris>,
     drain: CancellationToken,
 }
 
@@ -257,7 +257,7 @@ impl World {
             clock,
             http: Client::new(),
             store,
-            _iris: iris,
+            iris,
             drain,
         }
     }

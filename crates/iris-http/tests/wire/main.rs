@@ -1,4 +1,10 @@
 //! The identity provider over the wire: real listeners, real store, settable clock.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test helper that meets something unexpected should fail the test loudly"
+)]
 
 mod admin;
 mod clients;
@@ -7,5 +13,6 @@ mod harness;
 mod keys;
 mod replicas;
 mod rotation;
+mod setup;
 mod tokens;
 mod users;

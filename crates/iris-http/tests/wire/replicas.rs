@@ -127,6 +127,11 @@ async fn cached_clients_get_tokens_while_the_database_is_away() {
         .get(&format!("{}/health/live", world.management))
         .await;
     let _ = live.expect(200);
+    let ready = world
+        .http
+        .get(&format!("{}/health/ready", world.management))
+        .await;
+    assert_eq!(ready.expect(200).json()["checks"][2]["status"], "DOWN");
     server.restart();
     eventually("the database to be back", async || {
         let cold = "grant_type=client_credentials&client_id=cold&client_secret=s";

@@ -2,7 +2,7 @@
 
 use o28m_core::Ambient;
 use o28m_store::{Query, Write};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::admin::mappers::{prepare_all, take_list};
 use crate::admin::users::{render_user, service_user};
@@ -292,6 +292,11 @@ fn render(body: ClientBody, scopes: &[ScopeBody]) -> Rep {
     representation::CLIENT.arrange(rep)
 }
 
+/// Whether a sent field does not change the client: it is derived, or an empty secret.
+fn is_kept(field: &str, value: &Value) -> bool {
+    DERIVED.contains(&field) || (field == "secret" && value == "")
+}
+
 /// Applies the sent fields to a stored client.
 fn apply(client: &mut ClientBody, rep: &Rep, ambient: &Ambient) -> Result<(), Error> {
     if let Some(client_id) = rep.text("clientId").filter(|id| !id.is_empty()) {
@@ -302,7 +307,7 @@ fn apply(client: &mut ClientBody, rep: &Rep, ambient: &Ambient) -> Result<(), Er
     for (field, value) in rep {
         if field == "attributes" {
             merge_texts(&mut client.rep, field, value.clone());
-        } else if !DERIVED.contains(&field.as_str()) && !(field == "secret" && value == "") {
+        } else if !is_kept(field, value) {
             client.rep.insert(field.clone(), value.clone());
         }
     }

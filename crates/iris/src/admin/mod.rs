@@ -2,6 +2,7 @@
 //! sees what any replica wrote before.
 
 pub(crate) mod clients;
+pub(crate) mod keys;
 pub(crate) mod mappers;
 pub(crate) mod policies;
 pub(crate) mod realms;
