@@ -123,13 +123,14 @@ fn refused(invalid: &Invalid) -> Reply {
         Invalid::ImportBlock(block) => admin(&format!("Importing {block} is not supported")),
         Invalid::Required(field) => admin(&format!("{field} is missing or has an unusable value")),
         Invalid::TooLong(field) => admin(&format!("{field} is longer than 255 characters")),
-        Invalid::ClientUrl { field, value } => {
+        Invalid::ClientValue { field, value } => {
             let text = format!("{field} has an unacceptable value: {value}");
             reply::oauth(BAD_REQUEST, "invalid_input", &text)
         }
         Invalid::BuiltInClient => {
             reply::oauth(BAD_REQUEST, "invalid_request", "Could not delete client")
         }
+        Invalid::BuiltInName(name) => admin(&format!("{name} is built in and keeps its name")),
         Invalid::ServiceAccountOff(client) => {
             let text = format!("Service account not enabled for the client '{client}'");
             reply::prose(BAD_REQUEST, &text)

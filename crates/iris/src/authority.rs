@@ -24,6 +24,8 @@ pub enum Permission {
     ViewUsers,
     ManageUsers,
     QueryUsers,
+    /// Giving and taking roles, which could give any right over the realm.
+    MapRoles,
     /// Administration of the whole installation.
     CreateRealm,
 }
@@ -50,6 +52,7 @@ impl Permission {
             Self::ViewUsers => &["view-users", "manage-users"],
             Self::ManageUsers => &["manage-users"],
             Self::QueryUsers => &["query-users", "view-users", "manage-users"],
+            Self::MapRoles => &["realm-admin"],
             Self::CreateRealm => &["create-realm"],
         }
     }

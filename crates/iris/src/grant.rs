@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time;
 use o28m_core::Secret;
-use o28m_oauth::ClientCredentials;
+use o28m_oauth::{ClientCredentials, Scopes};
 
 use crate::admin::rotation;
 use crate::error::RefreshProblem;
@@ -325,7 +325,7 @@ impl Iris {
         }
         self.count_use(realm, &login, claims.text("jti").unwrap_or_default())
             .await?;
-        let narrowed = narrow(granted, scope)?;
+        let narrowed = narrow(realm, client, granted, scope)?;
         let applied = apply_scopes(realm, client, &user, Some(&narrowed))?;
         let seat = Seat {
             realm,
@@ -364,16 +364,32 @@ struct Seat<'a> {
     grant: &'static str,
 }
 
-/// The scope of a refreshed token: the one asked for, which must lie within the granted one.
-fn narrow(granted: &str, asked: Option<&str>) -> Result<String, GrantError> {
+/// The scope of a refreshed token: the one asked for, which must lie within the granted one and what
+/// the client has anyway (RFC 6749 section 6).
+fn narrow(
+    realm: &Realm,
+    client: &Client,
+    granted: &str,
+    asked: Option<&str>,
+) -> Result<String, GrantError> {
     let Some(asked) = asked else {
         return Ok(granted.to_owned());
     };
-    let granted: Vec<&str> = granted.split_whitespace().collect();
-    let kept = asked
-        .split_whitespace()
-        .filter(|word| granted.contains(word));
-    Ok(kept.collect::<Vec<_>>().join(" "))
+    let granted = Scopes::parse(Some(granted));
+    let is_default = |word: &str| {
+        let ids = &client.body.default_scopes;
+        ids.iter()
+            .filter_map(|id| realm.scopes.get(id))
+            .any(|scope| scope.body.name == word)
+    };
+    let words = Scopes::parse(Some(asked));
+    if words
+        .iter()
+        .all(|word| granted.contains(word) || is_default(word))
+    {
+        return Ok(asked.to_owned());
+    }
+    Err(GrantError::Scope(asked.to_owned()))
 }
 
 /// Compares secrets in constant time; an empty stored secret fits nothing.

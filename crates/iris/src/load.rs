@@ -173,7 +173,7 @@ impl Iris {
                 depends,
             }))
         };
-        self.users.get(id, load).await
+        self.users.get(&format!("{realm_id}/{id}"), load).await
     }
 
     /// One role, with the `clientId` of its client.
@@ -200,7 +200,7 @@ impl Iris {
                 depends,
             }))
         };
-        self.roles.get(id, load).await
+        self.roles.get(&format!("{realm_id}/{id}"), load).await
     }
 
     /// These roles and, through composites, all they contain; ids that are gone are left out.

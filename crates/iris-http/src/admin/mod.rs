@@ -258,6 +258,7 @@ mod tests {
                 Permission::ManageRealm
                     | Permission::ManageClients
                     | Permission::ManageUsers
+                    | Permission::MapRoles
                     | Permission::CreateRealm
             );
             assert!(!writes || manages, "{} {}", route.method, route.pattern);

@@ -14,8 +14,8 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     PUT "roles/{}" ManageRealm Json |c| update(c, RoleContainer::Realm, c.arg(0)).await;
     DELETE "roles/{}" ManageRealm Nothing |c| delete(c, RoleContainer::Realm, c.arg(0)).await;
     GET "roles/{}/composites" ViewRealm Nothing |c| composites(c, RoleContainer::Realm, c.arg(0)).await;
-    POST "roles/{}/composites" ManageRealm Json |c| compose(c, RoleContainer::Realm, c.arg(0), true).await;
-    DELETE "roles/{}/composites" ManageRealm Json |c| compose(c, RoleContainer::Realm, c.arg(0), false).await;
+    POST "roles/{}/composites" MapRoles Json |c| compose(c, RoleContainer::Realm, c.arg(0), true).await;
+    DELETE "roles/{}/composites" MapRoles Json |c| compose(c, RoleContainer::Realm, c.arg(0), false).await;
     GET "clients/{}/roles" ViewClients Nothing |c| list(c, RoleContainer::Client(c.arg(0))).await;
     POST "clients/{}/roles" ManageClients Json |c| {
         create(c, RoleContainer::Client(c.arg(0)), &format!("clients/{}/roles", c.arg(0))).await
@@ -26,10 +26,10 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     GET "clients/{}/roles/{}/composites" ViewClients Nothing |c| {
         composites(c, RoleContainer::Client(c.arg(0)), c.arg(1)).await
     };
-    POST "clients/{}/roles/{}/composites" ManageRealm Json |c| {
+    POST "clients/{}/roles/{}/composites" MapRoles Json |c| {
         compose(c, RoleContainer::Client(c.arg(0)), c.arg(1), true).await
     };
-    DELETE "clients/{}/roles/{}/composites" ManageRealm Json |c| {
+    DELETE "clients/{}/roles/{}/composites" MapRoles Json |c| {
         compose(c, RoleContainer::Client(c.arg(0)), c.arg(1), false).await
     };
     GET "roles-by-id/{}" ViewRealm Nothing |c| Ok(admin_json(&c.iris.role_by_id(c.realm, c.arg(0)).await?));
@@ -45,13 +45,13 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     GET "users/{}/role-mappings/realm" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/realm/composite" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), true).await;
     GET "users/{}/role-mappings/realm/available" ViewUsers Nothing |c| available(c, RoleHolder::User(c.arg(0))).await;
-    POST "users/{}/role-mappings/realm" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
-    DELETE "users/{}/role-mappings/realm" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    POST "users/{}/role-mappings/realm" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
+    DELETE "users/{}/role-mappings/realm" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/clients/{}" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/clients/{}/composite" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), true).await;
     GET "users/{}/role-mappings/clients/{}/available" ViewUsers Nothing |c| available(c, RoleHolder::User(c.arg(0))).await;
-    POST "users/{}/role-mappings/clients/{}" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
-    DELETE "users/{}/role-mappings/clients/{}" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    POST "users/{}/role-mappings/clients/{}" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
+    DELETE "users/{}/role-mappings/clients/{}" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
     GET "clients/{}/scope-mappings" ViewClients Nothing |c| all(c, RoleHolder::Client(c.arg(0))).await;
     GET "clients/{}/scope-mappings/realm" ViewClients Nothing |c| held(c, RoleHolder::Client(c.arg(0)), false).await;
     GET "clients/{}/scope-mappings/realm/available" ViewClients Nothing |c| available(c, RoleHolder::Client(c.arg(0))).await;

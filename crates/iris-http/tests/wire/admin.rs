@@ -85,6 +85,33 @@ async fn a_realms_own_administrator_has_the_rights_of_their_roles() {
     created.prose(403, "HTTP 403 Forbidden");
     let brief = viewer.get(&world.admin_url("/a")).await.expect(200).json();
     assert!(brief.get("accessTokenLifespan").is_none() && brief["realm"] == "a");
+    let rename = json!({"name": "x"});
+    let view = world.admin_url(&format!("/a/clients/{management}/roles/view-clients"));
+    admin
+        .json("PUT", &view, rename)
+        .await
+        .message(400, "view-clients is built in and keeps its name");
+    let client = world.admin_url(&format!("/a/clients/{management}"));
+    let reply = admin.json("PUT", &client, json!({"clientId": "x"})).await;
+    reply.message(400, "realm-management is built in and keeps its name");
+    // Whoever may change the realm may still not make themselves more than that.
+    let role = admin
+        .get(&world.admin_url(&format!("/a/clients/{management}/roles/manage-realm")))
+        .await
+        .json();
+    let _ = admin.json("POST", &url, json!([role])).await.expect(204);
+    let _ = viewer
+        .json("PUT", &world.admin_url("/a"), json!({"displayName": "A"}))
+        .await
+        .expect(204);
+    let all = admin
+        .get(&world.admin_url(&format!("/a/clients/{management}/roles/realm-admin")))
+        .await
+        .json();
+    viewer
+        .json("POST", &url, json!([all]))
+        .await
+        .prose(403, "HTTP 403 Forbidden");
     viewer
         .get(&world.admin_url("/a/users"))
         .await

@@ -54,6 +54,12 @@ async fn iris_case_018_elliptic_curve_realms_and_clients() {
         .json();
     assert_eq!(client["attributes"]["access.token.jwt.claims"], "true");
 
+    let none = json!({"clientId": "n", "attributes": {"access.token.signed.response.alg": "none"}});
+    let refused = admin
+        .json("POST", &world.admin_url("/r/clients"), none)
+        .await;
+    assert_eq!(refused.expect(400).json()["error"], "invalid_input");
+
     // An algorithm the realm has no key for gets one, published at once.
     let other =
         json!({"clientId": "d", "attributes": {"access.token.signed.response.alg": "ES384"}});

@@ -872,3 +872,44 @@ async fn iris_case_029_userinfo() {
     assert_eq!(members(&info)[0], "sub");
     assert_eq!(info["preferred_username"], "service-account-c");
 }
+
+#[tokio::test]
+async fn sessions_of_service_accounts_and_offline_sessions() {
+    let world = World::start().await;
+    let admin = world.realm("r").await;
+    let attributes = json!({"client_credentials.use_refresh_token": "true"});
+    world
+        .client(
+            &admin,
+            "r",
+            json!({"clientId": "c", "attributes": attributes}),
+        )
+        .await;
+    let body = world.service_token("r", "c").await;
+    assert_eq!(claims(&body["access_token"])["sid"], body["session_state"]);
+    assert_eq!(claims(&body["access_token"])["clientHost"], "127.0.0.1");
+    let refresh = async |token: &Value, more: &str| {
+        let token = token.as_str().unwrap();
+        let form = format!(
+            "grant_type=refresh_token&client_id=c&client_secret=s&refresh_token={token}{more}"
+        );
+        world.token("r", &form).await
+    };
+    let again = refresh(&body["refresh_token"], "&scope=email")
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(claims(&again["access_token"])["client_id"], "c");
+    let wider = refresh(&body["refresh_token"], "&scope=phone").await;
+    wider.refused(400, "invalid_scope", "Invalid scopes: phone");
+
+    let form = "grant_type=client_credentials&client_id=c&client_secret=s&scope=offline_access";
+    let offline = world.token("r", form).await.expect(200).json();
+    assert_eq!(offline["refresh_expires_in"], 0);
+    assert_eq!(claims(&offline["refresh_token"])["typ"], "Offline");
+    world.clock.advance(100_000);
+    let _ = refresh(&offline["refresh_token"], "").await.expect(200);
+    refresh(&body["refresh_token"], "")
+        .await
+        .refused(400, "invalid_grant", "Token is not active");
+}

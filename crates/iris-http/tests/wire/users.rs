@@ -88,6 +88,11 @@ async fn iris_case_043_users() {
         .json("POST", &url, groups)
         .await
         .message(400, "Importing groups is not supported");
+    let hashed = json!({"username": "h", "credentials": [{"type": "password", "secretData": "{}", "credentialData": "{}"}]});
+    admin
+        .json("POST", &url, hashed)
+        .await
+        .message(400, "Importing credentials is not supported");
     let _ = admin.send("DELETE", &one, "").await.expect(204);
     admin.get(&one).await.prose(404, "User not found");
     let gone = world.token("r", form).await;

@@ -1,6 +1,7 @@
 //! Clients, their secrets and their service accounts.
 
 use o28m_core::Ambient;
+use o28m_jose::Algorithm;
 use o28m_store::{Query, Write};
 use serde_json::{Value, json};
 
@@ -33,6 +34,11 @@ const DERIVED: &[&str] = &[
 ];
 /// Fields that hold a URL.
 const URLS: &[&str] = &["rootUrl", "adminUrl", "baseUrl"];
+/// Attributes that name a signature algorithm.
+const SIGNATURES: &[&str] = &[
+    "access.token.signed.response.alg",
+    "id.token.signed.response.alg",
+];
 /// Schemes that run code in a browser.
 const SCRIPT_SCHEMES: &[&str] = &["javascript:", "data:", "vbscript:"];
 
@@ -221,7 +227,7 @@ fn check(rep: &Rep) -> Result<(), Error> {
         check_length(field, rep.text(field).unwrap_or_default())?;
     }
     let refuse = |field: &'static str, value: &str| {
-        Err(Error::Invalid(Invalid::ClientUrl {
+        Err(Error::Invalid(Invalid::ClientValue {
             field,
             value: value.to_owned(),
         }))
@@ -236,6 +242,12 @@ fn check(rep: &Rep) -> Result<(), Error> {
         let url = rep.text(field).unwrap_or_default();
         if is_script(url) {
             return refuse(field, url);
+        }
+    }
+    for field in SIGNATURES {
+        let algorithm = rep.entry_text("attributes", field).unwrap_or("RS256");
+        if algorithm.parse::<Algorithm>().is_err() {
+            return refuse(field, algorithm);
         }
     }
     for uri in rep.texts("redirectUris") {
@@ -301,6 +313,12 @@ fn is_kept(field: &str, value: &Value) -> bool {
 fn apply(client: &mut ClientBody, rep: &Rep, ambient: &Ambient) -> Result<(), Error> {
     if let Some(client_id) = rep.text("clientId").filter(|id| !id.is_empty()) {
         check_length("clientId", client_id)?;
+        let built_in = BUILT_IN_CLIENTS.contains(&client.client_id.as_str());
+        if built_in && client_id != client.client_id {
+            return Err(Error::Invalid(Invalid::BuiltInName(
+                client.client_id.clone(),
+            )));
+        }
         client_id.clone_into(&mut client.client_id);
     }
     let old_secret = client.rep.get("secret").cloned();

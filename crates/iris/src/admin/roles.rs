@@ -7,7 +7,12 @@ use crate::admin::{Others, check_length, taken};
 use crate::model::{
     ClientBody, Fields as _, Rep, RoleBody, ScopeBody, Stored, UserBody, kind, role_key,
 };
-use crate::{Error, Invalid, Iris, Thing, representation};
+use crate::{Error, Invalid, Iris, MASTER, Thing, representation};
+
+/// Clients whose roles give rights over a realm.
+const MANAGEMENT_CLIENTS: &[&str] = &["realm-management", "master-realm"];
+/// Roles of the master realm that give rights over the installation.
+const MASTER_ROLES: &[&str] = &["admin", "create-realm"];
 
 /// Where a role belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,12 +210,34 @@ impl Iris {
         }
     }
 
+    /// Refuses to rename or delete a role that gives rights over a realm.
+    async fn check_not_built_in(&self, realm_id: &str, id: &str) -> Result<(), Error> {
+        let role = self
+            .role(realm_id, id)
+            .await?
+            .ok_or(Error::Missing(Thing::RoleById))?;
+        let name = role.body.name.as_str();
+        let built_in = match role.client_id.as_deref() {
+            Some(client) => MANAGEMENT_CLIENTS.contains(&client),
+            None => self.realm_body(realm_id).await?.name == MASTER && MASTER_ROLES.contains(&name),
+        };
+        if built_in {
+            return Err(Error::Invalid(Invalid::BuiltInName(name.to_owned())));
+        }
+        Ok(())
+    }
+
     /// Changes a role by id.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Exists`].
     pub async fn update_role(&self, realm_id: &str, id: &str, rep: Rep) -> Result<(), Error> {
         let name = rep.text("name").unwrap_or_default().to_owned();
+        let found = self.read::<RoleBody>(kind::ROLE, realm_id, id).await?;
+        let (known, _) = found.ok_or(Error::Missing(Thing::RoleById))?;
+        if !name.is_empty() && name != known.name {
+            self.check_not_built_in(realm_id, id).await?;
+        }
         let change = |role: &mut RoleBody| -> Result<Others, Error> {
             if !name.is_empty() {
                 check_length("name", &name)?;
@@ -243,6 +270,7 @@ impl Iris {
         if self.realm_body(realm_id).await?.default_role == role.id {
             return Err(Error::Invalid(Invalid::DefaultRole(role.name)));
         }
+        self.check_not_built_in(realm_id, id).await?;
         let step = Write::Delete {
             kind: kind::ROLE,
             id: id.to_owned(),

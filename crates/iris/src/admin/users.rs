@@ -122,6 +122,23 @@ fn apply(user: &mut UserBody, rep: &Rep) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses credentials that are not a password in clear: they would be lost silently.
+fn check_credentials(rep: &Rep) -> Result<(), Error> {
+    let credentials = rep.get("credentials").and_then(Value::as_array);
+    let usable = |it: &Value| {
+        let kind = it.get("type").and_then(Value::as_str).unwrap_or("password");
+        kind == "password"
+            && it
+                .get("value")
+                .and_then(Value::as_str)
+                .is_some_and(|it| !it.is_empty())
+    };
+    if credentials.is_some_and(|all| !all.iter().all(usable)) {
+        return Err(Error::Invalid(Invalid::ImportBlock("credentials")));
+    }
+    Ok(())
+}
+
 /// The password of a `credentials` list, and whether it must be changed at the next login.
 fn sent_password(rep: &Rep) -> Option<(Secret<String>, bool)> {
     let credentials = rep.get("credentials").and_then(Value::as_array)?;
@@ -223,6 +240,7 @@ impl Iris {
         {
             return Err(Error::Invalid(Invalid::ImportBlock(block)));
         }
+        check_credentials(&rep)?;
         let realm = self.realm_body(realm_id).await?;
         let base = json!({
             "enabled": false, "emailVerified": false, "requiredActions": [], "notBefore": 0,
@@ -260,6 +278,7 @@ impl Iris {
     /// # Errors
     /// [`Error::Missing`], [`Error::Exists`], [`Error::Invalid`].
     pub async fn update_user(&self, realm_id: &str, id: &str, rep: Rep) -> Result<(), Error> {
+        check_credentials(&rep)?;
         let realm = self.realm_body(realm_id).await?;
         let hash = match sent_password(&rep) {
             Some((secret, temporary)) => Some((self.hash(secret).await?, temporary)),
