@@ -1,15 +1,33 @@
 //! Kong's Admin API over the store, its protection, and the status endpoints.
+//!
+//! Every entity endpoint is generated from the declarations of `o28m_kong`; this crate knows HTTP,
+//! paging, foreign keys and errors, but no entity by name except where Kong itself makes one special.
+
+mod apr1;
+mod auth;
+mod body;
+mod endpoints;
+mod form;
+mod info;
+mod list;
+mod object;
+mod problem;
+mod reply;
+mod resolve;
+mod service;
+mod status;
+mod write;
 
 pub mod htpasswd;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use o28m_core::Ambient;
-use o28m_net::{Body, BoxFuture, Connection, HttpService};
-use o28m_store::Store;
-use serde_json::Value;
-use tokio::sync::watch;
+pub use object::{kinds, object};
+pub use service::AdminService;
+pub use status::{Readiness, status};
+
+/// The version of Kong whose Admin API this is.
+pub const KONG_VERSION: &str = "3.9.3";
 
 /// Settings of the Admin API.
 #[derive(Clone, Debug, Default)]
@@ -33,54 +51,4 @@ pub enum Error {
         /// Its message.
         message: String,
     },
-}
-
-/// The Admin API as a service; the listener and the gateway's in-process door share it.
-pub struct AdminService {}
-
-impl AdminService {
-    /// The Admin API over a migrated store. `applied` announces what this process's data plane applied.
-    #[must_use]
-    pub fn new(
-        store: Store,
-        settings: Settings,
-        applied: Option<watch::Receiver<i64>>,
-        ambient: Ambient,
-    ) -> Arc<Self> {
-        let _ = (store, settings, applied, ambient);
-        todo!()
-    }
-
-    /// A `PUT` by the process itself, without authentication; for set-up.
-    ///
-    /// # Errors
-    /// [`Error::Refused`].
-    pub async fn put(&self, path: &str, body: Value) -> Result<(), Error> {
-        let _ = (path, body);
-        todo!()
-    }
-}
-
-impl HttpService for AdminService {
-    fn call<'a>(
-        &'a self,
-        request: http::Request<Body>,
-        connection: &'a Connection,
-    ) -> BoxFuture<'a, http::Response<Body>> {
-        let _ = (request, connection);
-        todo!()
-    }
-}
-
-/// What the status listener reports.
-pub trait Readiness: Send + Sync {
-    /// `None` when ready, otherwise the reason of Kong's 503.
-    fn not_ready(&self) -> Option<String>;
-}
-
-/// The status listener: `/status`, `/status/ready`.
-#[must_use]
-pub fn status(readiness: Arc<dyn Readiness>, store: Option<Store>) -> Arc<dyn HttpService> {
-    let _ = (readiness, store);
-    todo!()
 }

@@ -22,7 +22,7 @@ pub struct Exchange {
     /// The client: the peer, or what a trusted peer's header says.
     pub client_ip: IpAddr,
     /// Head of the request as the client sent it, without hop-by-hop and identity headers
-    /// (`X-Consumer-*` and the like). Plugins change its headers and query; the upstream request is
+    /// (`X-Consumer-*` and the like); `Expect` is still there. Plugins change its headers and query; the upstream request is
     /// made from it. `uri` keeps the client's raw target.
     pub request: http::request::Parts,
     /// Body of the request; a plugin that takes it must put one back.
@@ -47,7 +47,7 @@ pub struct Exchange {
     pub gateway_consumer: Option<String>,
     /// Status sent to the client; known in the log phase.
     pub status: Option<http::StatusCode>,
-    /// Status of each upstream attempt that got one, oldest first.
+    /// Status of each upstream attempt, oldest first; 502 or 504 for one that got no answer.
     pub upstream_statuses: Vec<http::StatusCode>,
     /// Where the response came from; known from header_filter on.
     pub source: Source,
@@ -75,6 +75,39 @@ pub enum Source {
 }
 
 impl Exchange {
+    /// The exchange that a request begins; nothing is known of it but what the request says.
+    #[must_use]
+    pub fn new(
+        request: http::Request<Body>,
+        connection: Connection,
+        snapshot: Arc<Snapshot>,
+        request_id: String,
+        started: Timestamp,
+    ) -> Self {
+        let (request, body) = request.into_parts();
+        Self {
+            request_id,
+            started,
+            snapshot,
+            client_ip: connection.peer.ip().to_canonical(),
+            connection,
+            request,
+            body,
+            path: String::new(),
+            upstream_path: None,
+            uri_captures: Vec::new(),
+            route: None,
+            service: None,
+            consumer: None,
+            credential: None,
+            authenticated_groups: None,
+            gateway_consumer: None,
+            status: None,
+            upstream_statuses: Vec::new(),
+            source: Source::Error,
+        }
+    }
+
     /// First value of a request header as text; `None` when absent or not visible ASCII.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -1,10 +1,21 @@
 //! The data plane: snapshot of the configuration, plugin phases, and the path of a request through
 //! them to an upstream. It knows no plugin by name and no identity provider.
 
+mod access_log;
+mod address;
 pub mod errors;
 mod exchange;
+mod feed;
+mod flight;
+mod headers;
+mod metrics;
 mod plugin;
+mod proxy;
+mod request;
+mod request_id;
 mod snapshot;
+mod spool;
+mod upstream;
 
 pub use exchange::{Credential, Exchange, Source};
 pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
@@ -15,10 +26,16 @@ use std::sync::Arc;
 
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
-use o28m_net::{BoxFuture, HttpService};
+use o28m_net::{BoxFuture, Connection, HttpService, Rejection};
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
 use tokio_util::sync::CancellationToken;
+
+use access_log::AccessLog;
+use address::ClientAddress;
+use feed::Feed;
+use metrics::Metrics;
+use snapshot::{Compiler, Kinds};
 
 /// Key sets of issuers that live in this process, so that they need no network.
 pub trait LocalIssuers: Send + Sync {
@@ -56,6 +73,9 @@ pub enum Error {
     /// A trusted address is neither an IP address nor a CIDR block.
     #[error("invalid trusted address {0:?}")]
     TrustedIp(String),
+    /// The header with the client's address is no header name.
+    #[error("invalid client address header {0:?}")]
+    RealIpHeader(String),
     /// The access log cannot be opened.
     #[error("cannot open access log {}", path.display())]
     AccessLog {
@@ -71,13 +91,32 @@ pub enum Error {
 }
 
 /// The data plane of this process. Cheap to share; listeners of all threads use the same one.
-pub struct Gateway {}
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// What every request needs; outlives the call for as long as a response body does.
+struct Shared {
+    feed: Arc<Feed>,
+    client_address: ClientAddress,
+    engines: Vec<LocalEngine>,
+    metrics: Metrics,
+    access_log: Option<AccessLog>,
+    ambient: Ambient,
+}
+
+impl Shared {
+    fn engine(&self, port: u16) -> Option<&Arc<dyn HttpService>> {
+        let engine = self.engines.iter().find(|it| it.port == port);
+        engine.map(|it| &it.service)
+    }
+}
 
 impl Gateway {
     /// A data plane without configuration: every request is answered with 404.
     ///
     /// # Errors
-    /// [`Error::TrustedIp`], [`Error::AccessLog`].
+    /// [`Error::TrustedIp`], [`Error::RealIpHeader`], [`Error::AccessLog`].
     pub fn new(
         settings: Settings,
         kinds: Vec<Arc<dyn PluginKind>>,
@@ -85,8 +124,30 @@ impl Gateway {
         metrics: &Registry,
         ambient: Ambient,
     ) -> Result<Arc<Self>, Error> {
-        let _ = (settings, kinds, engines, metrics, ambient);
-        todo!()
+        let compiler = Compiler {
+            kinds: Kinds::new(kinds),
+            engine_ports: engines.iter().map(|it| it.port).collect(),
+            tls_verify: settings.upstream_tls_verify,
+        };
+        let client_address = ClientAddress::new(&settings)?;
+        let feed = Arc::new(Feed::new(compiler, ambient.clone()));
+        publish_state(metrics, &feed);
+        let metrics = Metrics::new(metrics);
+        let access_log = settings.access_log.as_deref();
+        let access_log = access_log
+            .map(|path| AccessLog::open(path, metrics.log_lines_dropped.clone()))
+            .transpose()?;
+        let shared = Shared {
+            feed,
+            client_address,
+            engines,
+            metrics,
+            access_log,
+            ambient,
+        };
+        Ok(Arc::new(Self {
+            shared: Arc::new(shared),
+        }))
     }
 
     /// Loads the whole configuration.
@@ -94,37 +155,68 @@ impl Gateway {
     /// # Errors
     /// [`Error::Store`]; the snapshot in use stays.
     pub async fn load(&self, store: &Store) -> Result<(), Error> {
-        let _ = store;
-        todo!()
+        Ok(self.shared.feed.load(store).await?)
     }
 
     /// Follows the change feed until `stop` is cancelled: each batch of changes becomes a new snapshot.
     /// A database that goes away is waited for; the snapshot in use stays.
     pub async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
-        let _ = (store, stop);
-        todo!()
+        self.shared.feed.follow(&store, &stop).await;
     }
 
     /// Announces the version of the snapshot in use.
     #[must_use]
     pub fn applied(&self) -> tokio::sync::watch::Receiver<i64> {
-        todo!()
+        self.shared.feed.applied()
     }
 
     /// The snapshot in use.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        todo!()
+        self.shared.feed.current()
     }
+}
+
+/// Gauges of the configuration in use.
+fn publish_state(metrics: &Registry, feed: &Arc<Feed>) {
+    let gauge = |name, help, read: fn(&Feed) -> f64| {
+        // The registry lives as long as the process; it must not keep the data plane alive.
+        let feed = Arc::downgrade(feed);
+        metrics.gauge(name, help, &[], move || {
+            feed.upgrade().map_or(f64::NAN, |feed| read(&feed))
+        });
+    };
+    gauge(
+        "o28m_config_snapshot_age_seconds",
+        "How long a known configuration change has been waiting to be applied.",
+        Feed::age_seconds,
+    );
+    gauge(
+        "o28m_config_snapshot_version",
+        "Version of the change log that the configuration in use is of.",
+        Feed::version,
+    );
+    gauge(
+        "o28m_config_routes",
+        "Routes in the configuration in use.",
+        Feed::routes,
+    );
 }
 
 impl HttpService for Gateway {
     fn call<'a>(
         &'a self,
         request: http::Request<o28m_net::Body>,
-        connection: &'a o28m_net::Connection,
+        connection: &'a Connection,
     ) -> BoxFuture<'a, http::Response<o28m_net::Body>> {
-        let _ = (request, connection);
-        todo!()
+        Box::pin(proxy::handle(&self.shared, request, connection))
+    }
+
+    fn reject(
+        &self,
+        rejection: &Rejection,
+        connection: &Connection,
+    ) -> http::Response<o28m_net::Body> {
+        proxy::reject(&self.shared, rejection, connection)
     }
 }

@@ -20,7 +20,8 @@ pub trait PluginKind: Send + Sync {
     /// each change of the configuration.
     ///
     /// # Errors
-    /// [`BadConfig`]: the instance is skipped and reported, the rest of the configuration stays.
+    /// [`BadConfig`]: reported; requests that the instance applies to are answered with 500, the rest
+    /// of the configuration stays.
     fn configure(&self, config: &Value) -> Result<Arc<dyn Plugin>, BadConfig>;
 }
 
@@ -53,7 +54,8 @@ impl Access<'_> {
 
 /// A configured plugin. Hooks that a plugin does not need stay at their defaults.
 pub trait Plugin: Send + Sync {
-    /// Before the upstream is contacted: may change the request or answer it.
+    /// Before the upstream is contacted: may change the request or answer it. A panic is answered
+    /// with 500.
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
         let _ = exchange;
         Access::CONTINUE
@@ -64,7 +66,8 @@ pub trait Plugin: Send + Sync {
         let _ = (exchange, response);
     }
 
-    /// The exchange is over; always runs, once.
+    /// The exchange is over, or was given up by the client: runs once for every instance that was
+    /// chosen for the request, whether or not its access phase ran.
     fn log(&self, exchange: &Exchange) {
         let _ = exchange;
     }

@@ -2,6 +2,8 @@
 //!
 //! The format is that of the `kubernetes.io/tls` secret which the platform's key rotator writes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::x509::{Certificate, CertificateError};
@@ -96,22 +98,26 @@ pub struct KeyRing {
     /// The key that signs; `None` where no slot holds a usable private key.
     pub signing: Option<SigningKey>,
     /// What is published.
-    pub jwk_set: JwkSet,
+    pub jwk_set: Arc<JwkSet>,
     /// Changes when another key signs, so that caches of signed tokens start anew.
     pub epoch: u64,
 }
 
 impl KeyRing {
-    /// Parses `slots`. The epoch follows `previous` and rises only when the signing key is another.
+    /// Parses `slots`. The epoch follows `previous` and rises only when the signing key is another:
+    /// another key id, or another key under the same id.
     #[must_use]
     pub fn new(slots: Slots, previous: Option<&Self>) -> Self {
         let signing = slots.signing().and_then(|slot| slot.signing_key().ok());
-        let kid = |key: &Option<SigningKey>| key.as_ref().map(|key| key.kid().to_owned());
+        let identity = |key: &Option<SigningKey>| {
+            key.as_ref()
+                .map(|key| (key.kid().to_owned(), key.public_der()))
+        };
         let epoch = previous.map_or(1, |previous| {
-            previous.epoch + u64::from(kid(&previous.signing) != kid(&signing))
+            previous.epoch + u64::from(identity(&previous.signing) != identity(&signing))
         });
         Self {
-            jwk_set: slots.jwk_set(),
+            jwk_set: Arc::new(slots.jwk_set()),
             slots,
             signing,
             epoch,
@@ -120,4 +126,53 @@ impl KeyRing {
 }
 
 /// The current key ring of the process, swapped as a whole when keys are read again.
-pub type SharedKeys = std::sync::Arc<arc_swap::ArcSwap<KeyRing>>;
+pub type SharedKeys = Arc<arc_swap::ArcSwap<KeyRing>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::x509;
+
+    fn slot(kid: &str) -> Slot {
+        let der = SigningKey::generate_pkcs8(Algorithm::RS256).unwrap();
+        let made = x509::self_signed(&der, "gateway", &[], 2100).unwrap();
+        Slot {
+            kid: kid.to_owned(),
+            certificate: made.certificate_pem,
+            key: Some(made.key_pem),
+        }
+    }
+
+    fn active(slot: Slot) -> Slots {
+        Slots {
+            active: Some(slot),
+            ..Slots::default()
+        }
+    }
+
+    #[test]
+    fn the_epoch_rises_with_the_key_not_with_the_reading() {
+        let first = slot("a");
+        let ring = KeyRing::new(active(first.clone()), None);
+        assert_eq!(KeyRing::new(active(first), Some(&ring)).epoch, ring.epoch);
+        assert_eq!(
+            KeyRing::new(active(slot("b")), Some(&ring)).epoch,
+            ring.epoch + 1
+        );
+        assert_eq!(
+            KeyRing::new(active(slot("a")), Some(&ring)).epoch,
+            ring.epoch + 1
+        );
+    }
+
+    #[test]
+    fn the_next_key_signs_while_there_is_no_active_one() {
+        let slots = Slots {
+            next: Some(slot("n")),
+            ..Slots::default()
+        };
+        let ring = KeyRing::new(slots, None);
+        assert_eq!(ring.signing.unwrap().kid(), "n");
+        assert_eq!(ring.jwk_set.keys.len(), 1);
+    }
+}

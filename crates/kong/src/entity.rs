@@ -1,8 +1,15 @@
 use o28m_core::Ambient;
 use serde_json::{Map, Value};
 
+use crate::schema::{EntityCheck, Field, Unsupported, is_blank};
+use crate::walk::{Operation, Walk};
+use crate::{declared, describe, form, plugins, walk};
+
 /// A JSON object, in the order of its members.
 pub type Document = Map<String, Value>;
+
+/// Member of a tree of messages that holds those about the whole document.
+pub(crate) const ENTITY: &str = "@entity";
 
 /// What validation needs besides the document.
 pub struct Context<'a> {
@@ -22,13 +29,50 @@ pub struct Entity {
     pub nested_path: &'static str,
     /// The field that can stand for the id in a path.
     pub endpoint_key: Option<&'static str>,
+    /// The field that can stand for the id in a path below the parent, such as an ACL's `group`.
+    pub nested_key: Option<&'static str>,
+    /// The unique field that a list can be searched by, such as `custom_id`.
+    pub search_key: Option<&'static str>,
     /// Pointers to other entities.
     pub foreign: &'static [Foreign],
     /// Unique constraints besides the id.
     pub unique: &'static [Unique],
+    /// The fields, in the order of the schema.
+    pub(crate) fields: &'static [Field],
+    /// A write-only member that stands for others.
+    pub(crate) shorthand: Option<&'static Shorthand>,
+    /// Fields and checks that depend on the document; its failure is reported alone.
+    pub(crate) overlay: fn(&Document, &[String]) -> Result<Overlay, Violations>,
+    /// Checks over several fields.
+    pub(crate) checks: &'static [EntityCheck],
+    /// What Kong accepts and this build refuses.
+    pub(crate) unsupported: &'static [Unsupported],
+}
+
+/// See [`Entity::shorthand`].
+pub(crate) struct Shorthand {
+    pub(crate) name: &'static str,
+    /// Writes the members it stands for.
+    pub(crate) expand: fn(&str, &mut Document),
+}
+
+/// What a document's own kind (protocol, plugin) adds to its entity's declaration.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Overlay {
+    /// These replace the declared fields of the same name.
+    pub(crate) fields: &'static [Field],
+    pub(crate) checks: &'static [EntityCheck],
+}
+
+impl Overlay {
+    /// The overlay of entities that have none.
+    pub(crate) fn none(_: &Document, _: &[String]) -> Result<Self, Violations> {
+        Ok(Self::default())
+    }
 }
 
 /// A foreign key.
+#[derive(Clone, Copy, Debug)]
 pub struct Foreign {
     /// Field that holds it, such as `service`.
     pub field: &'static str,
@@ -48,6 +92,7 @@ pub enum OnDelete {
 }
 
 /// A unique constraint over one or more fields.
+#[derive(Clone, Copy, Debug)]
 pub struct Unique {
     /// Name of the constraint: the field's name, or a name of its own for several fields.
     pub name: &'static str,
@@ -57,19 +102,32 @@ pub struct Unique {
     pub nulls_equal: bool,
 }
 
+impl Unique {
+    /// The value the constraint compares: the text of a single field, a JSON array of several.
+    /// `None` when a null keeps the document out of the constraint.
+    #[must_use]
+    pub fn value(&self, document: &Document) -> Option<String> {
+        let mut parts = Vec::with_capacity(self.fields.len());
+        for field in self.fields {
+            let value = document.get(*field).unwrap_or(&Value::Null);
+            let part = value.get("id").unwrap_or(value);
+            if part.is_null() && !self.nulls_equal {
+                return None;
+            }
+            parts.push(part.clone());
+        }
+        match parts.as_slice() {
+            [Value::String(text)] => Some(text.clone()),
+            _ => Some(Value::Array(parts).to_string()),
+        }
+    }
+}
+
 /// What is wrong with a document: the tree of messages of Kong's `schema violation`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Violations {
     /// `{"field": "message", "@entity": ["message"]}`, nested like the document.
     pub fields: Document,
-}
-
-impl Violations {
-    /// The `message` of error code 2, such as `schema violation (host: required field missing)`.
-    #[must_use]
-    pub fn message(&self) -> String {
-        todo!()
-    }
 }
 
 impl Entity {
@@ -79,8 +137,8 @@ impl Entity {
     /// # Errors
     /// [`Violations`].
     pub fn insert(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
-        let _ = (input, context);
-        todo!()
+        let input = self.expand(input)?;
+        self.check(input, Operation::Insert, context)
     }
 
     /// Validates `stored` with `patch` merged into it (records deep, arrays and maps whole).
@@ -93,19 +151,139 @@ impl Entity {
         patch: Document,
         context: &Context<'_>,
     ) -> Result<Document, Violations> {
-        let _ = (stored, patch, context);
-        todo!()
+        let mut patch = self.expand(patch)?;
+        patch.remove("id");
+        let overlay = self.overlay_of(&patch, Some(stored), context.enabled_plugins)?;
+        let merged = walk::merge(self.fields, overlay, stored, patch);
+        self.check(merged, Operation::Update, context)
+    }
+
+    /// Gives the texts of a form the types of the fields they are for: numbers, booleans, arrays of
+    /// one, null for the empty text. `stored` is the entity a PATCH is for.
+    #[must_use]
+    pub fn coerce(&self, form: Document, stored: Option<&Document>) -> Document {
+        let known = |name: &str| vec![name.to_owned()];
+        let plugin = form
+            .get("name")
+            .or_else(|| stored.and_then(|stored| stored.get("name")))
+            .and_then(Value::as_str)
+            .map(known)
+            .unwrap_or_default();
+        let overlay = self.overlay_of(&form, stored, &plugin).unwrap_or_default();
+        form::coerce(self.fields, overlay, form)
+    }
+
+    /// The body of `GET /schemas/<entity>`.
+    #[must_use]
+    pub fn describe(&self) -> Value {
+        describe::schema(self.fields, self.checks)
+    }
+
+    /// Whether `field` is declared.
+    #[must_use]
+    pub fn has_field(&self, field: &str) -> bool {
+        self.fields.iter().any(|declared| declared.name == field)
+    }
+
+    /// The constraint that `field` alone makes.
+    #[must_use]
+    pub fn unique_field(&self, field: &str) -> Option<&'static Unique> {
+        self.unique
+            .iter()
+            .find(|unique| unique.name == field && unique.fields == [field])
+    }
+
+    fn expand(&self, mut input: Document) -> Result<Document, Violations> {
+        let Some(shorthand) = self.shorthand else {
+            return Ok(input);
+        };
+        match input.remove(shorthand.name) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.is_empty() => {
+                return Err(Violations::on(shorthand.name, "length must be at least 1"));
+            }
+            Some(Value::String(text)) => (shorthand.expand)(&text, &mut input),
+            Some(_) => return Err(Violations::on(shorthand.name, "expected a string")),
+        }
+        Ok(input)
+    }
+
+    fn overlay_of(
+        &self,
+        document: &Document,
+        stored: Option<&Document>,
+        enabled_plugins: &[String],
+    ) -> Result<Overlay, Violations> {
+        let Some(stored) = stored else {
+            return (self.overlay)(document, enabled_plugins);
+        };
+        // What decides on the overlay is a scalar or an array, so one level of merging is enough.
+        let mut shallow = stored.clone();
+        shallow.extend(document.iter().map(|(k, v)| (k.clone(), v.clone())));
+        (self.overlay)(&shallow, enabled_plugins)
+    }
+
+    fn check(
+        &self,
+        input: Document,
+        operation: Operation,
+        context: &Context<'_>,
+    ) -> Result<Document, Violations> {
+        let overlay = (self.overlay)(&input, context.enabled_plugins)?;
+        let walk = Walk {
+            ambient: context.ambient,
+            operation,
+        };
+        let (document, mut errors) = walk.record(self.fields, overlay.fields, input);
+        walk.entity_checks(self.checks, &document, &mut errors);
+        walk.entity_checks(overlay.checks, &document, &mut errors);
+        if errors.is_empty() {
+            for rule in self.unsupported {
+                let value = document.get(rule.field).unwrap_or(&Value::Null);
+                if !is_blank(value) && !(rule.supported)(value) {
+                    errors.insert(
+                        rule.field.to_owned(),
+                        Value::String(rule.message.to_owned()),
+                    );
+                }
+            }
+        }
+        if errors.is_empty() {
+            Ok(document)
+        } else {
+            Err(Violations { fields: errors })
+        }
     }
 }
 
 /// Every entity, parents before children.
 #[must_use]
 pub fn entities() -> &'static [Entity] {
-    &[]
+    declared::ENTITIES
 }
 
 /// The entity of that internal name.
 #[must_use]
 pub fn entity(name: &str) -> Option<&'static Entity> {
     entities().iter().find(|entity| entity.name == name)
+}
+
+/// Checks a plugin's `name` and `config` alone.
+pub(crate) fn plugin_overlay(
+    document: &Document,
+    enabled_plugins: &[String],
+) -> Result<Overlay, Violations> {
+    let Some(Value::String(name)) = document.get("name") else {
+        return Ok(Overlay::default());
+    };
+    match plugins::plugin(name) {
+        Some(plugin) if enabled_plugins.iter().any(|enabled| enabled == name) => Ok(Overlay {
+            fields: plugin.fields,
+            checks: plugin.checks,
+        }),
+        _ => Err(Violations::on(
+            "name",
+            format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property"),
+        )),
+    }
 }

@@ -1,13 +1,24 @@
 //! Kong's entities: their fields, defaults, checks and messages, declared once as data.
 //!
 //! It stores nothing and serves nothing; the Admin API, the declarative format and the data plane
-//! all read the same declarations.
+//! all read the same declarations. Adding an entity or a plugin is one declaration: validation,
+//! defaults, form conversion, schema endpoints, keys and references follow from it.
 
+mod declared;
+mod describe;
 mod entity;
+mod form;
+mod formats;
+mod plugins;
+mod schema;
 mod typed;
+mod violations;
+mod walk;
 
 pub use entity::{
     Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity,
 };
+pub use formats::tag as tag_complaint;
+pub use plugins::{PluginSchema, plugin, plugins};
 
 pub use typed::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};

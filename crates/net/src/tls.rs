@@ -20,7 +20,8 @@ pub enum ConfigError {
     /// The key file holds no private key in PKCS#8, PKCS#1 or SEC1 form.
     #[error("failed to read private key")]
     Key(#[source] pem::Error),
-    /// Key and certificate do not fit together, or are of a kind that is not supported.
+    /// Key and certificate do not fit together, or are of a kind or with a provider that is not
+    /// supported.
     #[error("certificate and private key cannot be used")]
     Pair(#[source] rustls::Error),
 }
@@ -72,5 +73,7 @@ pub fn server_config_with(
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Resumption without memory of each session, with keys that change by themselves.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(ConfigError::Pair)?;
     Ok(Arc::new(config))
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, PgPool, Postgres, Sqlite, SqlitePool};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Sqlite, SqlitePool,
+};
 
 use crate::connection::{Connection, Raw};
 use crate::{Error, Settings};
@@ -18,6 +20,12 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limit for a connection while the database is known to be away: callers learn quickly.
 const DOUBTFUL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Every statement of ours is written for an index and nested loops. Without statistics, as after a bulk
+/// load, the planner would guess otherwise and read whole tables.
+const PLANNER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
+     SET enable_mergejoin = off; SET enable_bitmapscan = off; SET join_collapse_limit = 1; \
+     SET enable_material = off; SET jit = off";
 
 /// The pools of one database and what differs between the two.
 pub(crate) struct Database {
@@ -217,6 +225,9 @@ async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
     let pool = PoolOptions::<Postgres>::new()
         .max_connections(settings.pool_max.max(1))
         .acquire_timeout(settings.connect_timeout)
+        .after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(PLANNER_SETTINGS).await.map(drop) })
+        })
         .connect_lazy_with(options.clone());
     Ok(Pools::Postgres {
         pool,

@@ -100,8 +100,7 @@ impl Platform {
             database_url,
             ..
         } = self;
-        let Running { platform, .. } = running;
-        assert!(platform.shutdown().await);
+        assert!(running.stop().await);
         Self::start_in(dir, database_url, &[]).await
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -191,7 +191,10 @@ pub(super) struct Upstream {
     waited: Option<(Wait, u32)>,
     sleep: Pin<Box<Sleep>>,
     requests: u32,
-    idle_since: Instant,
+    /// The request asks to leave HTTP; a 101 to any other is nothing to follow.
+    upgrading: bool,
+    /// The pool's count of sweeps when the connection became idle.
+    pub(super) idle_since_sweep: u32,
 }
 
 /// Why an exchange gave no response head.
@@ -220,6 +223,7 @@ impl Upstream {
         let (sender, connection) = Builder::new()
             .max_buf_size(limits::RESPONSE_HEAD_BYTES_MAX)
             .max_header_size(limits::RESPONSE_HEAD_BYTES_MAX)
+            .max_headers(limits::HEADER_LINES_MAX)
             .handshake(stream)
             .await
             .map_err(|source| SendError::Closed {
@@ -239,7 +243,8 @@ impl Upstream {
             waited: None,
             sleep: Box::pin(tokio::time::sleep(Duration::from_secs(60))),
             requests: 0,
-            idle_since: Instant::now(),
+            upgrading: false,
+            idle_since_sweep: 0,
         }))
     }
 
@@ -287,10 +292,6 @@ impl Upstream {
         !self.done && self.sender.is_ready()
     }
 
-    pub(super) fn is_stale(&self) -> bool {
-        self.idle_since.elapsed() >= Duration::from_secs(limits::UPSTREAM_IDLE_TIMEOUT_S)
-    }
-
     /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         mut self: Box<Self>,
@@ -301,6 +302,7 @@ impl Upstream {
         frame(&mut request);
         self.requests += 1;
         self.waited = None;
+        self.upgrading = request.headers().contains_key(UPGRADE);
         self.meter.body_sent.store(false, Ordering::Relaxed);
         let meter = self.meter.clone();
         let sending = self
@@ -349,7 +351,9 @@ impl Upstream {
         let (mut parts, mut incoming) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let _ = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-            if let Some(tunnel) = self.into_tunnel(timeouts.read) {
+            if self.upgrading
+                && let Some(tunnel) = self.into_tunnel(timeouts.read)
+            {
                 parts.extensions.insert(TunnelSlot::new(tunnel));
             }
             return Response::from_parts(parts, Body::Empty);
@@ -410,7 +414,6 @@ impl Upstream {
                 return;
             }
         }
-        self.idle_since = Instant::now();
         pool.put(self);
     }
 }

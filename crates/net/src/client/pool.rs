@@ -16,6 +16,8 @@ use crate::Body;
 const IDLE_MAX: usize = 16 * 1024;
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Sweeps a connection may idle through.
+const SWEEPS_MAX: u32 = (limits::UPSTREAM_IDLE_TIMEOUT_S / SWEEP.as_secs()) as u32;
 /// Idle connections that may turn out closed before a request gets a fresh one.
 const STALE_MAX: usize = 3;
 
@@ -35,6 +37,8 @@ pub struct Pool {
 struct Idle {
     by_target: HashMap<Arc<Target>, Vec<Box<Upstream>>>,
     count: usize,
+    /// Sweeps so far: the clock of idle connections, cheaper to read than a real one.
+    sweeps: u32,
     /// The task that looks through idle connections; runs while there may be some.
     sweeper: Option<AbortHandle>,
 }
@@ -109,15 +113,16 @@ impl Pool {
                 idle.count -= 1;
                 upstream
             };
-            if !upstream.is_stale() && upstream.is_alive(probe) {
+            if upstream.is_alive(probe) {
                 return Some(upstream);
             }
         }
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn put(self: &Arc<Self>, upstream: Box<Upstream>) {
+    pub(super) fn put(self: &Arc<Self>, mut upstream: Box<Upstream>) {
         let mut idle = self.lock();
+        upstream.idle_since_sweep = idle.sweeps;
         if idle.count >= IDLE_MAX {
             return;
         }
@@ -131,8 +136,8 @@ impl Pool {
         }
         same.push(upstream);
         idle.count += 1;
-        let sweeps = idle.sweeper.as_ref();
-        if sweeps.is_none_or(AbortHandle::is_finished) {
+        let sweeper = idle.sweeper.as_ref();
+        if sweeper.is_none_or(AbortHandle::is_finished) {
             let sweeper = tokio::spawn(sweep(Arc::downgrade(self)));
             idle.sweeper = Some(sweeper.abort_handle());
         }
@@ -142,8 +147,13 @@ impl Pool {
     fn sweep(&self) -> bool {
         let mut idle = self.lock();
         let mut count = 0;
+        idle.sweeps = idle.sweeps.wrapping_add(1);
+        let sweeps = idle.sweeps;
         idle.by_target.retain(|_, connections| {
-            connections.retain_mut(|upstream| !upstream.is_stale() && upstream.is_alive(false));
+            connections.retain_mut(|upstream| {
+                let idle = sweeps.wrapping_sub(upstream.idle_since_sweep);
+                idle <= SWEEPS_MAX && upstream.is_alive(false)
+            });
             count += connections.len();
             !connections.is_empty()
         });

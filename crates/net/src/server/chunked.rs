@@ -134,3 +134,44 @@ impl ChunkReader {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the body ends, or that it is broken, reading in pieces of `step` bytes.
+    fn end(bytes: &[u8], step: usize) -> Option<Result<usize, Violation>> {
+        let mut reader = ChunkReader::new();
+        let mut at = 0;
+        for piece in bytes.chunks(step) {
+            match reader.advance(piece) {
+                Ok((length, true)) => return Some(Ok(at + length)),
+                Ok((length, false)) => at += length,
+                Err(violation) => return Some(Err(violation)),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn the_end_is_found_however_the_body_is_cut() {
+        let cases: &[(&str, Option<Result<usize, Violation>>)] = &[
+            ("0\r\n\r\nrest", Some(Ok(5))),
+            ("3\r\nabc\r\n0\r\n\r\nrest", Some(Ok(13))),
+            ("00003;a=b\r\nabc\r\n000\r\nX: y\r\n\r\nr", Some(Ok(29))),
+            ("a\r\n0123456789\r\n0\r\n\r\n", Some(Ok(20))),
+            ("3\r\nabc\r\n", None),
+            ("3\r\nabcd", Some(Err(Violation))),
+            ("g\r\n", Some(Err(Violation))),
+            ("1\r\r\n", Some(Err(Violation))),
+            ("\r\n", Some(Err(Violation))),
+            ("0\r\nX y\r\n\r\n", Some(Err(Violation))),
+            ("0000000000000000\r\n\r\n", Some(Err(Violation))),
+        ];
+        for (body, wanted) in cases {
+            for step in 1..=body.len() {
+                assert_eq!(&end(body.as_bytes(), step), wanted, "{body:?} by {step}");
+            }
+        }
+    }
+}

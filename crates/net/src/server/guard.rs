@@ -14,7 +14,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
 use super::chunked::ChunkReader;
-use super::head::{Framing, HeadReader, Refusal, Step};
+use super::head::{Framing, HeadReader, Refusal, Step, quoted};
 use super::shared::Shared;
 use crate::Rejection;
 use crate::transport::Transport;
@@ -61,6 +61,8 @@ struct Filter {
     start: usize,
     /// How many bytes from `start` on hyper may have.
     sound: usize,
+    /// The next so many bytes to be judged are a sound head whose target must be escaped.
+    quote: Option<usize>,
 }
 
 impl Guard {
@@ -74,6 +76,7 @@ impl Guard {
                 held: Vec::new(),
                 start: 0,
                 sound: 0,
+                quote: None,
             },
             write_blocked: false,
         }
@@ -113,9 +116,14 @@ impl Filter {
                         length,
                         framing,
                         upgrade,
+                        quote,
                     } => {
-                        sound += length;
                         self.head_complete(framing, upgrade);
+                        if quote {
+                            self.quote = Some(length);
+                            break;
+                        }
+                        sound += length;
                     }
                     Step::Refused(refusal) => {
                         let head = reader.sound_parts(rest);
@@ -182,16 +190,33 @@ impl Filter {
 
     /// Judges what is held and not yet judged.
     fn judge_held(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        let from = self.start + self.sound;
-        let sound = self.judge(held.get(from..).unwrap_or_default());
-        // A refusal wrote its stand-in to the empty buffer; it belongs behind the sound bytes.
-        let stand_in = std::mem::replace(&mut self.held, held);
-        if !stand_in.is_empty() {
-            self.held.truncate(from + sound);
-            self.held.extend_from_slice(&stand_in);
+        loop {
+            self.quote_head();
+            let held = std::mem::take(&mut self.held);
+            let from = self.start + self.sound;
+            let sound = self.judge(held.get(from..).unwrap_or_default());
+            // A refusal wrote its stand-in to the empty buffer; it belongs behind the sound bytes.
+            let stand_in = std::mem::replace(&mut self.held, held);
+            if !stand_in.is_empty() {
+                self.held.truncate(from + sound);
+                self.held.extend_from_slice(&stand_in);
+            }
+            self.sound += sound;
+            if self.quote.is_none() {
+                return;
+            }
         }
-        self.sound += sound;
+    }
+
+    /// Replaces the head at the first unjudged byte by its escaped form.
+    fn quote_head(&mut self) {
+        let Some(length) = self.quote.take() else {
+            return;
+        };
+        let from = self.start + self.sound;
+        let head = quoted(self.held.get(from..from + length).unwrap_or_default());
+        self.sound += head.len();
+        self.held.splice(from..from + length, head);
     }
 
     /// Takes bytes just read: sound ones go to hyper at once as far as it has room.
@@ -216,6 +241,9 @@ impl Filter {
         }
         if !matches!(self.place, Place::Refused | Place::Broken) {
             self.held.extend_from_slice(rest);
+        }
+        if self.quote.is_some() {
+            self.judge_held();
         }
     }
 

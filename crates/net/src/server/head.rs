@@ -39,6 +39,8 @@ pub(super) enum Step {
         framing: Framing,
         /// The client asks to leave HTTP after this request.
         upgrade: bool,
+        /// The target has bytes that a URI must escape: hand on [`quoted`] instead.
+        quote: bool,
     },
     /// The head is refused; it is not handed on.
     Refused(Refusal),
@@ -72,6 +74,7 @@ pub(super) struct HeadReader {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    quote: bool,
 }
 
 impl HeadReader {
@@ -177,6 +180,7 @@ impl HeadReader {
             });
         }
         self.has_authority = check_target(target)?;
+        self.quote = target.iter().copied().any(is_quoted);
         Ok(())
     }
 
@@ -257,6 +261,7 @@ impl HeadReader {
             length,
             framing,
             upgrade: self.upgrade && self.version_11,
+            quote: self.quote,
         })
     }
 
@@ -268,7 +273,8 @@ impl HeadReader {
     /// The sound lines before the refused one, for logs and content negotiation.
     pub(super) fn sound_parts(&self, bytes: &[u8]) -> Option<http::request::Parts> {
         self.lines?;
-        let sound = std::str::from_utf8(bytes.get(..self.line_start)?).ok()?;
+        let sound = quoted(bytes.get(..self.line_start)?);
+        let sound = std::str::from_utf8(&sound).ok()?;
         let mut lines = sound.trim_start().split("\r\n");
         let mut words = lines.next()?.split(' ');
         let mut request = http::Request::new(());
@@ -280,6 +286,28 @@ impl HeadReader {
         *request.headers_mut() = headers_of(lines);
         Some(request.into_parts().0)
     }
+}
+
+/// A sound head with its target escaped: `"`, `<`, `>`, back quote and everything beyond ASCII. nginx
+/// takes such targets, and browsers and `curl` differ in whether they escape them; behind this point
+/// all are alike.
+pub(super) fn quoted(head: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len() + 64);
+    let mut spaces = 0;
+    for byte in head {
+        if *byte == b' ' {
+            spaces += 1;
+        }
+        if spaces == 1 && is_quoted(*byte) {
+            let digit = |value: u8| b"0123456789ABCDEF".get(usize::from(value)).copied();
+            out.push(b'%');
+            out.extend(digit(byte >> 4));
+            out.extend(digit(byte & 15));
+        } else {
+            out.push(*byte);
+        }
+    }
+    out
 }
 
 fn headers_of<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
@@ -338,9 +366,6 @@ fn version_11(version: &[u8]) -> Checked<bool> {
 fn check_target(target: &[u8]) -> Checked<bool> {
     if !target.iter().copied().all(is_target) {
         return Err(bad("invalid character in request target"));
-    }
-    if !target.is_ascii() && std::str::from_utf8(target).is_err() {
-        return Err(bad("request target is neither ASCII nor UTF-8"));
     }
     if target.starts_with(b"/") {
         return Ok(false);
@@ -410,6 +435,7 @@ const TOKEN: u8 = 2;
 const FIELD: u8 = 4;
 const TARGET: u8 = 8;
 const HOST: u8 = 16;
+const QUOTED: u8 = 32;
 
 /// What each byte may be part of.
 static CLASSES: [u8; 256] = classes();
@@ -440,15 +466,15 @@ const fn classes() -> [u8; 256] {
         if byte == b'\t' || (byte >= b' ' && byte != 0x7f) {
             class |= FIELD;
         }
-        // What `http::Uri` takes: everything visible but `#`, `<`, `>` and the back quote.
-        if byte > b' ' && byte != 0x7f && !matches!(byte, b'#' | b'<' | b'>' | b'`') {
+        if byte > b' ' && byte != 0x7f && byte != b'#' {
             class |= TARGET;
         }
+        // What `http::Uri` does not take, or takes in some places only.
+        if byte > 0x7f || matches!(byte, b'"' | b'<' | b'>' | b'`') {
+            class |= QUOTED;
+        }
         if byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\''
-            )
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
             || matches!(byte, b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
         {
             class |= HOST;
@@ -483,6 +509,14 @@ fn is_target(byte: u8) -> bool {
     has(byte, TARGET)
 }
 
+fn is_quoted(byte: u8) -> bool {
+    has(byte, QUOTED)
+}
+
 fn is_host(byte: u8) -> bool {
     has(byte, HOST)
 }
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;

@@ -115,6 +115,7 @@ impl Shared {
         let mut state = self.lock();
         state.calls += 1;
         state.busy = true;
+        state.body_overdue = false;
         let calls = state.calls;
         state
             .rejection

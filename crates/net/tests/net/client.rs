@@ -105,6 +105,35 @@ async fn a_cancelled_send_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn proxy_case_045_idle_connections_and_requests_per_connection_are_limited() {
+    let all = Arc::new(tokio::sync::Barrier::new(600));
+    let upstream = Server::start(move |request, connection| {
+        let all = all.clone();
+        async move {
+            all.wait().await;
+            echo(request, connection).await
+        }
+    });
+    let (pool, target, limits) = (Pool::new(), upstream.target(), patient());
+    let sends = (0..600).map(|_| pool.send(&target, get("/"), &limits));
+    let answers = patiently("answers", futures_util::future::join_all(sends)).await;
+    assert!(answers.iter().all(Result::is_ok));
+    drop(answers);
+    assert_eq!(pool.idle(), 512);
+
+    let upstream = RawUpstream::start(|stream, _| answer_all(stream, OK)).await;
+    let pool = Pool::new();
+    for _ in 0..10_000 {
+        let response = pool.send(&upstream.target(), get("/"), &patient()).await;
+        assert_eq!(response.unwrap().status(), 200);
+    }
+    assert_eq!((upstream.count(), pool.idle()), (1, 0));
+    let response = pool.send(&upstream.target(), get("/"), &patient()).await;
+    assert_eq!(response.unwrap().status(), 200);
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
 async fn connection_close_is_obeyed() {
     let upstream = RawUpstream::start(|stream, _| {
         answer_all(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use http::Response;
 use o28m_net::server::{Limits, Listener};
 use o28m_net::{Body, BodyError, TooLarge};
@@ -131,6 +132,24 @@ async fn a_panic_costs_its_request() {
     assert!(answer.contains("connection: close"), "{answer}");
     let answer = raw(server.address, b"GET / HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_panic_in_a_response_body_costs_its_connection() {
+    let server = Server::start(|_, _| async {
+        let pieces = futures_util::stream::iter(0..2).map(|piece| {
+            assert_eq!(piece, 0, "a bug");
+            Ok(http_body::Frame::data(bytes::Bytes::from_static(b"first")))
+        });
+        Response::new(Body::Stream(Box::pin(http_body_util::StreamBody::new(
+            pieces,
+        ))))
+    });
+    for _ in 0..2 {
+        let answer = raw(server.address, GET).await;
+        assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+    }
+    assert_eq!(server.calls(), 2);
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ fn generate(common_name: &str, out: &Path, force: bool) -> Outcome {
 }
 
 fn rotate(common_name: &str, dir: &Path) -> Outcome {
+    let _lock = rotator::lock_directory(dir)?;
     let slots = rotator::load_directory(dir)?;
     let slots = rotator::rotate(
         slots,

@@ -250,6 +250,100 @@ pub const SETTINGS: &[Setting] = &[
         "Zones whose consumers come from the internet.",
     )
     .compat(&["JUMPER_INTERNET_FACING_ZONES"]),
+    setting("jumper.name", Kind::Text, "jumper", "Name of the service in error bodies.")
+        .compat(&["JUMPER_NAME"]),
+    setting(
+        "jumper.certificate_validation",
+        Kind::OneOf(&["strict", "insecure"]),
+        "strict",
+        "strict verifies certificates of providers and identity providers; insecure, the original's default, accepts any.",
+    )
+    .compat(&["JUMPER_SSL_CERTIFICATE_VALIDATION_MODE"]),
+    setting(
+        "jumper.plaintext_validation",
+        Kind::OneOf(&["insecure", "warn", "strict"]),
+        "insecure",
+        "Providers without TLS: insecure lets them pass, warn logs and counts, strict answers 502.",
+    )
+    .compat(&["JUMPER_SSL_PLAINTEXT_VALIDATION_MODE"]),
+    setting(
+        "jumper.trusted_proxies",
+        Kind::Text,
+        "",
+        "Regular expression over peer addresses whose X-Forwarded-* headers pass; unset is loopback.",
+    )
+    .compat(&["SPRING_CLOUD_GATEWAY_SERVER_WEBFLUX_TRUSTED_PROXIES"]),
+    setting("jumper.connect_timeout", Kind::Duration, "10s", "Limit for connecting to a provider."),
+    setting(
+        "jumper.response_timeout",
+        Kind::Duration,
+        "61s",
+        "Limit for a provider's response head after the request was sent.",
+    ),
+    setting(
+        "jumper.verbose_errors",
+        Kind::Boolean,
+        "true",
+        "Name the cause of transport errors in error bodies, as the original does.",
+    ),
+    setting(
+        "jumper.publish_event_url",
+        Kind::Text,
+        "http://producer.stage:8080/v1/events",
+        "Where events about listened traffic go.",
+    )
+    .compat(&["PUBLISH_EVENT_URL"]),
+    setting(
+        "jumper.zone_health.enabled",
+        Kind::Boolean,
+        "false",
+        "Follow the health of other zones on a Redis channel, for failover.",
+    )
+    .compat(&["ZONE_HEALTH_ENABLED"]),
+    setting(
+        "jumper.zone_health.default",
+        Kind::Boolean,
+        "true",
+        "Health of zones that nothing is known about.",
+    )
+    .compat(&["ZONE_HEALTH_DEFAULT"]),
+    setting("jumper.zone_health.host", Kind::Text, "localhost", "Host of that Redis server.")
+        .compat(&["ZONE_HEALTH_DATABASE_HOST"]),
+    setting("jumper.zone_health.port", Kind::Integer(1, 65_535), "6379", "Its port.")
+        .compat(&["ZONE_HEALTH_DATABASE_PORT"]),
+    setting("jumper.zone_health.index", Kind::Integer(0, 1_000), "2", "Its database.")
+        .compat(&["ZONE_HEALTH_DATABASE_INDEX"]),
+    setting("jumper.zone_health.password", Kind::Text, "", "Its password.")
+        .compat(&["ZONE_HEALTH_DATABASE_PASSWORD"])
+        .secret(),
+    setting(
+        "jumper.zone_health.channel",
+        Kind::Text,
+        "stargate-zone-status",
+        "Channel of the news about zones.",
+    )
+    .compat(&["ZONE_HEALTH_KEY_CHANNEL"]),
+    setting(
+        "jumper.zone_health.connect_timeout_ms",
+        Kind::Integer(1, 600_000),
+        "500",
+        "Milliseconds: limit for connecting to it.",
+    )
+    .compat(&["ZONE_HEALTH_DATABASE_CONNECTTIMEOUT"]),
+    setting(
+        "jumper.zone_health.timeout_ms",
+        Kind::Integer(1, 600_000),
+        "500",
+        "Milliseconds: limit for its replies.",
+    )
+    .compat(&["ZONE_HEALTH_DATABASE_TIMEOUT"]),
+    setting(
+        "jumper.zone_health.probe_interval_ms",
+        Kind::Integer(1, 3_600_000),
+        "5000",
+        "Milliseconds between two probes of a silent connection to it.",
+    )
+    .compat(&["ZONE_HEALTH_REQUEST_GET_RATE", "ZONE_HEALTH_REQUEST_RATE"]),
     setting("issuer.listen", Kind::Listen, "127.0.0.1:8081", "Listener of the issuer."),
     setting("issuer.base_path", Kind::Text, "/api/v1", "Path prefix of the issuer's short routes.")
         .compat(&["API_BASE_PATH"]),

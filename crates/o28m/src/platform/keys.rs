@@ -1,6 +1,6 @@
 //! The gateway's signing keys: loaded at start, read again when they may have changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,19 +68,29 @@ impl Keys {
         self.current.clone()
     }
 
-    /// Reads the keys again every interval until `stop`; a failure keeps the previous ones.
+    /// Keeps the keys current until `stop`: by the change feed, or by reading the directory again every
+    /// interval. A failure keeps the previous ones.
     pub(super) async fn follow(self, stop: CancellationToken) {
+        let follow = async {
+            match &self.origin {
+                Origin::Database(store, _) => {
+                    o28m_rotator::follow_database(store, &self.current).await;
+                }
+                Origin::Directory(dir) => self.follow_directory(dir).await,
+            }
+        };
+        let _ended = stop.run_until_cancelled(follow).await;
+    }
+
+    async fn follow_directory(&self, dir: &Path) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            match self.origin.slots().await {
+            let _now = ticks.tick().await;
+            match read(dir).await {
                 Ok(slots) => self.replace(slots),
                 Err(error) => {
-                    tracing::error!(error = %format!("{error:#}"), "signing keys not reloaded")
+                    tracing::error!(error = %format!("{error:#}"), "signing keys not reloaded");
                 }
             }
         }
@@ -105,16 +115,16 @@ impl Keys {
 impl Origin {
     async fn slots(&self) -> Result<Slots> {
         match self {
-            Self::Directory(dir) => {
-                let dir = dir.clone();
-                let read = tokio::task::spawn_blocking(move || o28m_rotator::load_directory(&dir));
-                read.await
-                    .map_err(|error| anyhow!(error))?
-                    .map_err(Into::into)
-            }
+            Self::Directory(dir) => read(dir).await,
             Self::Database(store, ambient) => {
                 Ok(o28m_rotator::database_slots(store, ambient, COMMON_NAME).await?)
             }
         }
     }
+}
+
+async fn read(dir: &Path) -> Result<Slots> {
+    let dir = dir.to_owned();
+    let read = tokio::task::spawn_blocking(move || o28m_rotator::load_directory(&dir));
+    Ok(read.await.map_err(|error| anyhow!(error))??)
 }

@@ -52,7 +52,7 @@ impl LocalIssuers for PlatformIssuers {
             }
             let (prefix, keys) = self.gateway.as_ref()?;
             let _realm = realm(issuer, prefix)?;
-            Some(Arc::new(keys.load().jwk_set.clone()))
+            Some(keys.load().jwk_set.clone())
         })
     }
 }

@@ -70,7 +70,9 @@ impl Platform {
         let issuer = keys.as_ref().filter(|_| config.has_role("issuer"));
         let issuer = issuer.map(|keys| open::issuer(&config, keys));
         let jumper = keys.as_ref().filter(|_| config.has_role("jumper"));
-        let jumper = jumper.map(|keys| open::jumper(&config, keys, &metrics, &ambient));
+        let jumper = jumper
+            .map(|keys| open::jumper(&config, keys, &metrics, &ambient))
+            .transpose()?;
         let (announce, applied) = watch::channel(0);
         let admin = config.has_role("admin").then(|| {
             let applied = config.has_role("proxy").then_some(applied);

@@ -10,7 +10,7 @@ use o28m_gateway::{Gateway, LocalEngine};
 use o28m_gateway_admin::AdminService;
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
-use o28m_jumper::Jumper;
+use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
 use tokio::sync::watch;
@@ -162,20 +162,58 @@ pub(super) fn jumper(
     keys: &Keys,
     metrics: &Registry,
     ambient: &Ambient,
-) -> Arc<Jumper> {
+) -> Result<Arc<Jumper>> {
+    let trusted_proxies = config
+        .optional("jumper.trusted_proxies")
+        .map(regex::Regex::new);
     let settings = o28m_jumper::Settings {
         issuer_url: config.text("jumper.issuer_url").to_owned(),
         zone: config.text("node.zone").to_owned(),
         stargate_url: config.text("jumper.stargate_url").to_owned(),
         internet_facing_zones: config.list("jumper.internet_facing_zones"),
-        tls_verify: config.boolean("upstream.tls.verify"),
+        tls_verify: config.text("jumper.certificate_validation") == "strict",
+        name: config.text("jumper.name").to_owned(),
+        plaintext: match config.text("jumper.plaintext_validation") {
+            "strict" => PlaintextMode::Strict,
+            "warn" => PlaintextMode::Warn,
+            _ => PlaintextMode::Insecure,
+        },
+        connect_timeout: config.duration("jumper.connect_timeout"),
+        response_timeout: config.duration("jumper.response_timeout"),
+        trusted_proxies: trusted_proxies
+            .transpose()
+            .context("jumper.trusted_proxies")?,
+        verbose_errors: config.boolean("jumper.verbose_errors"),
+        publish_event_url: config.text("jumper.publish_event_url").to_owned(),
+        zones_healthy_by_default: config.boolean("jumper.zone_health.default"),
+        ..o28m_jumper::Settings::default()
     };
-    Arc::new(Jumper::new(
+    Ok(Arc::new(Jumper::new(
         settings,
         keys.shared(),
         metrics,
         ambient.clone(),
-    ))
+    )))
+}
+
+/// Where news about other zones comes from, when it is to be followed.
+pub(super) fn zone_feed(config: &Config) -> Option<ZoneFeed> {
+    let millis =
+        |key: &str| Duration::from_millis(u64::try_from(config.integer(key)).unwrap_or_default());
+    config
+        .boolean("jumper.zone_health.enabled")
+        .then(|| ZoneFeed {
+            host: config.text("jumper.zone_health.host").to_owned(),
+            port: u16::try_from(config.integer("jumper.zone_health.port")).unwrap_or_default(),
+            index: u32::try_from(config.integer("jumper.zone_health.index")).unwrap_or_default(),
+            password: config
+                .optional("jumper.zone_health.password")
+                .map(|password| Secret::new(password.to_owned())),
+            channel: config.text("jumper.zone_health.channel").to_owned(),
+            connect_timeout: millis("jumper.zone_health.connect_timeout_ms"),
+            timeout: millis("jumper.zone_health.timeout_ms"),
+            probe_interval: millis("jumper.zone_health.probe_interval_ms"),
+        })
 }
 
 /// The gateway's Admin API.

@@ -56,6 +56,12 @@ impl Platform {
                 .rest
                 .spawn(keys.clone().follow(self.serving.drain_rest.clone()));
         }
+        if let Some((jumper, feed)) = self.jumper.clone().zip(open::zone_feed(&self.config)) {
+            let stop = self.serving.drain_rest.clone();
+            self.serving
+                .rest
+                .spawn(async move { jumper.follow_zones(feed, stop).await });
+        }
         self.serve_proxy()?;
         let state = self.serving.state.clone();
         let status = o28m_gateway_admin::status(state, Some(self.store.clone()));
@@ -144,6 +150,9 @@ impl Platform {
     pub async fn shutdown(self) -> bool {
         let serving = &self.serving;
         serving.state.draining();
+        if let Some(jumper) = &self.jumper {
+            jumper.drain();
+        }
         tokio::time::sleep(self.config.duration("node.shutdown_delay")).await;
         let timeout = self.config.duration("node.drain_timeout");
         let deadline = tokio::time::Instant::now() + timeout;
@@ -153,6 +162,9 @@ impl Platform {
         let proxies = tokio::time::timeout_at(deadline, serving.proxies.wait()).await;
         serving.drain_rest.cancel();
         let rest = tokio::time::timeout_at(deadline, serving.rest.wait()).await;
+        if let Some(jumper) = &self.jumper {
+            let _late = tokio::time::timeout_at(deadline, jumper.flushed()).await;
+        }
         serving.stop.cancel();
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;

@@ -67,6 +67,13 @@ pub struct Running {
     _lock: File,
 }
 
+impl Running {
+    /// Stops the platform and frees the data directory; false when requests in flight were cut.
+    pub async fn stop(self) -> bool {
+        self.platform.shutdown().await
+    }
+}
+
 /// Runs the command until it is told to stop.
 ///
 /// # Errors

@@ -1,0 +1,163 @@
+//! Pages about the node: `/`, `/status`, `/endpoints`, plugins, schemas, versions.
+
+use http::{Response, StatusCode};
+use o28m_kong::{PluginSchema, plugin, plugins};
+use o28m_net::Body;
+use o28m_store::{Query, Store};
+use serde_json::{Map, Value, json};
+
+use crate::endpoints::Page;
+use crate::list::Arguments;
+use crate::problem::Problem;
+use crate::service::AdminService;
+use crate::{KONG_VERSION, reply};
+
+impl AdminService {
+    /// Answers a page; `parameter` is the name in its path.
+    pub(crate) async fn page(
+        &self,
+        page: Page,
+        parameter: &str,
+        arguments: &Arguments,
+    ) -> Result<Response<Body>, Problem> {
+        let body = match page {
+            Page::Root => self.root().await?,
+            Page::Status => status_body(arguments, Some(self.store()), self.requests())?,
+            Page::Endpoints => json!({"data": self.table().paths()}),
+            Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins()}),
+            Page::ConfigVersion => json!({
+                "version": self.store().version().await?,
+                "applied": self.applied_version(),
+            }),
+            Page::EntitySchema => match o28m_kong::entity(parameter) {
+                Some(entity) => entity.describe(),
+                None => return Err(Problem::Unknown(format!("No entity named '{parameter}'"))),
+            },
+            Page::PluginSchema => self.plugin_schema(parameter)?.describe(),
+            Page::Robots => {
+                let text = "User-agent: *\nDisallow: /";
+                return Ok(reply::text(StatusCode::OK, "text/plain", text));
+            }
+        };
+        Ok(reply::json(StatusCode::OK, &body))
+    }
+
+    fn plugin_schema(&self, name: &str) -> Result<&'static PluginSchema, Problem> {
+        plugin(name)
+            .filter(|plugin| self.enabled_plugins().iter().any(|it| it == plugin.name))
+            .ok_or_else(|| Problem::Unknown(format!("No plugin named '{name}'")))
+    }
+
+    async fn root(&self) -> Result<Value, Problem> {
+        let enabled = self.enabled_plugins();
+        let available: Map<String, Value> = plugins()
+            .iter()
+            .filter(|plugin| enabled.iter().any(|name| name == plugin.name))
+            .map(|plugin| {
+                let about = json!({"version": KONG_VERSION, "priority": plugin.priority});
+                (plugin.name.to_owned(), about)
+            })
+            .collect();
+        let loaded: Map<String, Value> = enabled
+            .iter()
+            .map(|name| (name.clone(), json!(true)))
+            .collect();
+        Ok(json!({
+            "tagline": "Welcome to kong",
+            "version": KONG_VERSION,
+            "edition": "community",
+            "o28m_version": env!("CARGO_PKG_VERSION"),
+            "hostname": self.hostname(),
+            "node_id": self.node_id(),
+            "plugins": {
+                "available_on_server": available,
+                "enabled_in_cluster": self.configured_plugins().await?,
+            },
+            "configuration": {
+                "database": "postgres",
+                "pg_password": "******",
+                "router_flavor": "traditional_compatible",
+                "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
+                "plugins": enabled,
+                "loaded_plugins": loaded,
+            },
+            "pids": {"master": std::process::id()},
+        }))
+    }
+
+    /// Names of plugins that have at least one instance: one look at the index of scopes for each.
+    async fn configured_plugins(&self) -> Result<Vec<&'static str>, Problem> {
+        let mut found = Vec::new();
+        for plugin in plugins() {
+            // Values of that index are JSON arrays that begin with the name.
+            let prefix = format!("[\"{}\",", plugin.name);
+            let query = Query {
+                kind: "plugins",
+                by_key: Some("scope"),
+                after: Some(&prefix),
+                limit: 1,
+                ..Query::default()
+            };
+            let next = self.store().list(&query).await?;
+            let is_one = |body: &Value| body.get("name").is_some_and(|name| name == plugin.name);
+            if next.iter().any(|record| is_one(&record.body)) {
+                found.push(plugin.name);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The body of `/status`.
+pub(crate) fn status_body(
+    arguments: &Arguments,
+    store: Option<&Store>,
+    requests: u64,
+) -> Result<Value, Problem> {
+    let unit = arguments.get("unit").unwrap_or("m");
+    let scale: usize = arguments
+        .get("scale")
+        .and_then(|scale| scale.parse().ok())
+        .filter(|scale| *scale <= 16)
+        .unwrap_or(2);
+    let resident = resident_bytes();
+    let memory = match unit {
+        "b" | "B" => json!(resident),
+        "k" | "K" => json!(scaled(resident, 1024.0, scale, "KiB")),
+        "m" | "M" => json!(scaled(resident, 1024.0 * 1024.0, scale, "MiB")),
+        "g" | "G" => json!(scaled(resident, 1024.0 * 1024.0 * 1024.0, scale, "GiB")),
+        other => {
+            return Err(Problem::Bad(format!(
+                "invalid unit '{other}' (expected 'k/K', 'm/M', or 'g/G')"
+            )));
+        }
+    };
+    let mut body = json!({
+        "memory": {
+            "lua_shared_dicts": {},
+            "workers_lua_vms": [{"pid": std::process::id(), "http_allocated_gc": memory}],
+        },
+        "server": {"total_requests": requests},
+    });
+    if let (Some(store), Value::Object(members)) = (store, &mut body) {
+        let database = json!({"reachable": store.is_reachable()});
+        members.insert("database".to_owned(), database);
+    }
+    Ok(body)
+}
+
+fn scaled(bytes: u64, unit: f64, scale: usize, name: &str) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
+    let value = bytes as f64 / unit;
+    format!("{value:.scale$} {name}")
+}
+
+/// Memory of this process in bytes; 0 where the system does not tell.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|number| number.parse::<u64>().ok());
+    kilobytes.unwrap_or(0).saturating_mul(1024)
+}

@@ -1,0 +1,323 @@
+//! Every way a request can fail, and the one place that turns it into a response.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use o28m_kong::{Document, Violations};
+use o28m_net::Body;
+use serde_json::{Value, json};
+
+use crate::reply;
+
+/// Seconds after which a client should try again when the database is away or everything is busy.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// No or wrong credentials; whether the client prefers HTML.
+    Unauthorized { html: bool },
+    /// Unknown path, or an entity that does not exist.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The content type is not accepted; with a reason when it could be.
+    UnsupportedMediaType(Option<&'static str>),
+    /// The body is larger than the limit.
+    TooLarge,
+    /// A plain message with status 400.
+    Bad(String),
+    /// A plain message with status 404.
+    Unknown(String),
+    /// The document breaks the schema.
+    Violations(Violations),
+    /// A foreign key given by name leads nowhere: messages by field and member.
+    Unresolved(Vec<Unresolved>),
+    /// The id is taken.
+    PrimaryKey(String),
+    /// A foreign key's id leads nowhere.
+    ForeignKey {
+        field: String,
+        entity: String,
+        id: String,
+    },
+    /// Others point to the entity to delete.
+    Referenced { entity: String, by: String },
+    /// A unique constraint: its fields as in the document.
+    Unique(Document),
+    /// The entity to change does not exist: how it was addressed.
+    Missing(Document),
+    /// The id in the path is no UUID and nothing else can stand for it.
+    InvalidId,
+    /// The text in the path is no value of the field it stands for.
+    InvalidUnique {
+        field: &'static str,
+        message: String,
+    },
+    /// `offset`
+    InvalidOffset(String),
+    /// `size`
+    InvalidSize(&'static str),
+    /// `tags`
+    InvalidTags(String),
+    /// Too many concurrent changes or password checks.
+    Busy,
+    /// The database cannot be reached.
+    Unavailable,
+    /// Anything else; the log has it.
+    Internal,
+}
+
+/// A foreign key given by a name that nothing has.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) field: &'static str,
+    pub(crate) member: String,
+    pub(crate) value: String,
+    pub(crate) entity: &'static str,
+}
+
+impl From<Violations> for Problem {
+    fn from(violations: Violations) -> Self {
+        Self::Violations(violations)
+    }
+}
+
+impl From<o28m_store::Error> for Problem {
+    fn from(error: o28m_store::Error) -> Self {
+        use o28m_store::Error;
+        match error {
+            Error::Duplicate { key, value, .. } => {
+                Self::Unique([(key, Value::String(value))].into_iter().collect())
+            }
+            Error::DuplicateId { id, .. } => Self::PrimaryKey(id),
+            Error::ReferenceMissing { field, kind, id } => Self::ForeignKey {
+                field,
+                entity: kind,
+                id,
+            },
+            Error::Referenced { kind, by, .. } => Self::Referenced { entity: kind, by },
+            Error::Conflict { .. } => Self::Busy,
+            error @ (Error::Unavailable(_) | Error::Schema { .. }) => {
+                tracing::warn!(error = %chain(&error), "Admin API has no database");
+                Self::Unavailable
+            }
+            error @ (Error::Failed(_) | Error::Url(_)) => {
+                tracing::error!(error = %chain(&error), "Admin API request failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Kong's compact form of keys in messages: `{id="…"}`, members sorted, nested keys alike.
+pub(crate) fn compact(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by(|a, b| a.0.cmp(b.0));
+            let members = members
+                .into_iter()
+                .map(|(name, value)| format!("{name}={}", compact(value)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+        Value::String(text) => format!("\"{text}\""),
+        other => other.to_string(),
+    }
+}
+
+fn compact_key(fields: &Document) -> String {
+    compact(&Value::Object(fields.clone()))
+}
+
+/// A body of the common error shape.
+fn coded(
+    status: StatusCode,
+    code: u8,
+    name: &str,
+    message: String,
+    fields: Value,
+) -> Response<Body> {
+    let body = json!({"code": code, "name": name, "message": message, "fields": fields});
+    reply::json(status, &body)
+}
+
+fn message(status: StatusCode, message: &str) -> Response<Body> {
+    reply::json(status, &json!({"message": message}))
+}
+
+impl Problem {
+    /// The response, as Kong 3.9.3 words it.
+    pub(crate) fn response(self) -> Response<Body> {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        match self {
+            Self::Unauthorized { html } => unauthorized(html),
+            Self::NotFound => message(StatusCode::NOT_FOUND, "Not found"),
+            Self::MethodNotAllowed => message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::UnsupportedMediaType(None) => reply::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::UnsupportedMediaType(Some(reason)) => {
+                message(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
+            }
+            Self::TooLarge => message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"),
+            Self::Bad(text) => message(BAD, &text),
+            Self::Unknown(text) => message(StatusCode::NOT_FOUND, &text),
+            Self::Violations(violations) => {
+                let text = violations.message();
+                coded(
+                    BAD,
+                    2,
+                    "schema violation",
+                    text,
+                    Value::Object(violations.fields),
+                )
+            }
+            Self::Unresolved(keys) => unresolved(&keys),
+            Self::PrimaryKey(id) => {
+                let key = json!({"id": id});
+                let text = format!("primary key violation on key '{}'", compact(&key));
+                coded(BAD, 3, "primary key violation", text, key)
+            }
+            Self::ForeignKey { field, entity, id } => {
+                let key = json!({"id": id});
+                let text = format!(
+                    "the foreign key '{}' does not reference an existing '{entity}' entity.",
+                    compact(&key)
+                );
+                coded(BAD, 4, "foreign key violation", text, json!({field: key}))
+            }
+            Self::Referenced { entity, by } => {
+                let text = format!("an existing '{by}' entity references this '{entity}' entity");
+                coded(
+                    BAD,
+                    4,
+                    "foreign key violation",
+                    text,
+                    json!({"@referenced_by": by}),
+                )
+            }
+            Self::Unique(fields) => {
+                let text = format!("UNIQUE violation detected on '{}'", compact_key(&fields));
+                let name = "unique constraint violation";
+                coded(StatusCode::CONFLICT, 5, name, text, Value::Object(fields))
+            }
+            Self::Missing(key) => {
+                let kind = if key.contains_key("id") {
+                    "primary key "
+                } else {
+                    ""
+                };
+                let text = format!(
+                    "could not find the entity with {kind}'{}'",
+                    compact_key(&key)
+                );
+                coded(
+                    StatusCode::NOT_FOUND,
+                    6,
+                    "not found",
+                    text,
+                    Value::Object(key),
+                )
+            }
+            Self::InvalidId => {
+                let fields = json!({"id": "expected a valid UUID"});
+                let text = format!("invalid primary key: '{}'", compact(&fields));
+                coded(BAD, 1, "invalid primary key", text, fields)
+            }
+            Self::InvalidUnique { field, message } => {
+                let name = format!("invalid unique {field}");
+                reply::json(BAD, &json!({"code": 10, "name": name, "message": message}))
+            }
+            Self::InvalidOffset(text) => coded(BAD, 7, "invalid offset", text, json!({})),
+            Self::InvalidSize(text) => coded(BAD, 9, "invalid size", text.to_owned(), json!({})),
+            Self::InvalidTags(text) => {
+                let body = json!({
+                    "code": 11, "name": "invalid options",
+                    "message": format!("invalid option (tags: {text})"),
+                    "options": {"tags": text},
+                });
+                reply::json(BAD, &body)
+            }
+            Self::Busy => retry("Too many concurrent requests"),
+            Self::Unavailable => retry("The database is unavailable"),
+            Self::Internal => message(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "An unexpected error occurred",
+            ),
+        }
+    }
+}
+
+fn retry(text: &str) -> Response<Body> {
+    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, text);
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER_S);
+    response
+}
+
+fn unauthorized(html: bool) -> Response<Body> {
+    let mut response = if html {
+        let text = "<html>\n<head><title>401 Authorization Required</title></head>\n<body>\n<h1>401 Authorization Required</h1>\n</body>\n</html>\n";
+        reply::text(StatusCode::UNAUTHORIZED, "text/html", text)
+    } else {
+        message(StatusCode::UNAUTHORIZED, "Unauthorized")
+    };
+    let challenge = HeaderValue::from_static("Basic realm=\"Administrator Area\"");
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
+fn unresolved(keys: &[Unresolved]) -> Response<Body> {
+    let mut fields = Document::new();
+    let mut items = Vec::new();
+    for key in keys {
+        let by = json!({key.member.clone(): key.value});
+        let text = format!(
+            "the foreign key cannot be resolved with '{}' for an existing '{}' entity",
+            compact(&by),
+            key.entity
+        );
+        items.push(format!("{}.{}: {text}", key.field, key.member));
+        fields.insert(key.field.to_owned(), json!({key.member.clone(): text}));
+    }
+    let text = match items.as_slice() {
+        [only] => format!("foreign key unresolved ({only})"),
+        many => format!(
+            "{} foreign keys unresolved ({})",
+            many.len(),
+            many.join("; ")
+        ),
+    };
+    let name = "foreign keys unresolved";
+    coded(
+        StatusCode::BAD_REQUEST,
+        13,
+        name,
+        text,
+        Value::Object(fields),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_nested() {
+        let key = json!({"service": null, "name": "acl", "route": {"id": "1"}, "consumer": null});
+        let text = r#"{consumer=null,name="acl",route={id="1"},service=null}"#;
+        assert_eq!(compact(&key), text);
+    }
+}

@@ -1,0 +1,365 @@
+//! Creating, replacing, changing and deleting entities (spec gateway-admin 6).
+
+use std::time::Duration;
+
+use o28m_kong::{Context, Document, Entity, Foreign, Violations, entity};
+use o28m_store::{Error, Query, Record, Tags, Write};
+use serde_json::{Value, json};
+
+use crate::body::Members;
+use crate::object::object;
+use crate::problem::Problem;
+use crate::resolve::{self, Selector};
+use crate::service::AdminService;
+
+/// How often a change is tried again that others got in the way of.
+const ATTEMPTS_MAX: u32 = 200;
+/// Routes of a service looked at when a plugin's protocols are compared with theirs.
+const ROUTES_MAX: u32 = 1000;
+/// Longest pause between two attempts, in milliseconds.
+const PAUSE_MS_MAX: u32 = 16;
+
+/// A foreign key that the path decides: its field and the id.
+pub(crate) type Fixed<'a> = Option<(&'static str, &'a str)>;
+
+/// An entity after a write, and the version that contains it.
+pub(crate) struct Written {
+    pub(crate) document: Document,
+    pub(crate) version: i64,
+}
+
+impl AdminService {
+    fn context(&self) -> Context<'_> {
+        Context {
+            ambient: self.ambient(),
+            enabled_plugins: self.enabled_plugins(),
+        }
+    }
+
+    /// Validates without storing; for the schema endpoints.
+    pub(crate) fn validate(&self, entity: &Entity, members: &Members) -> Result<(), Problem> {
+        let document = members.document(entity, None);
+        entity.insert(document, &self.context())?;
+        Ok(())
+    }
+
+    /// The document a client sent, with foreign keys as ids and the path's one set.
+    async fn input(
+        &self,
+        entity: &Entity,
+        members: &Members,
+        stored: Option<&Document>,
+        fixed: Fixed<'_>,
+    ) -> Result<Document, Problem> {
+        let mut input = members.document(entity, stored);
+        let field = fixed.map(|(field, _)| field);
+        resolve::foreign_keys(self.store(), entity, &mut input, field).await?;
+        if let Some((field, id)) = fixed {
+            input.insert(field.to_owned(), json!({"id": id}));
+        }
+        Ok(input)
+    }
+
+    /// `POST`: a new entity.
+    pub(crate) async fn create(
+        &self,
+        entity: &'static Entity,
+        members: &Members,
+        fixed: Fixed<'_>,
+    ) -> Result<Written, Problem> {
+        let input = self.input(entity, members, None, fixed).await?;
+        let document = entity.insert(input, &self.context())?;
+        self.check_protocols(entity, members, &document).await?;
+        let write = Write::Insert(object(entity, &document));
+        match self.store().write(vec![write]).await {
+            Ok(version) => Ok(Written { document, version }),
+            Err(error) => Err(refused(entity, &document, error)),
+        }
+    }
+
+    /// `PUT`: creates the entity or replaces all of it. The same content again changes nothing.
+    pub(crate) async fn put_entity(
+        &self,
+        entity: &'static Entity,
+        selector: &Selector,
+        members: &Members,
+        fixed: Fixed<'_>,
+    ) -> Result<Written, Problem> {
+        let input = self.input(entity, members, None, fixed).await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let stored = selector.find(self.store(), entity).await?;
+            let document = self.replacement(entity, selector, input.clone(), stored.as_ref())?;
+            self.check_protocols(entity, members, &document).await?;
+            if let Some(stored) = stored.as_ref().filter(|stored| same(&document, stored)) {
+                return Ok(Written {
+                    document,
+                    version: stored.version,
+                }
+                .with_body(stored));
+            }
+            let object = object(entity, &document);
+            let write = match &stored {
+                Some(_) => Write::Update {
+                    object,
+                    if_version: None,
+                },
+                None => Write::Insert(object),
+            };
+            match self.store().write(vec![write]).await {
+                Ok(version) => return Ok(Written { document, version }),
+                Err(error) if lost_race(selector, stored.is_some(), &error) => {
+                    self.pause(attempt).await;
+                }
+                Err(error) => return Err(refused(entity, &document, error)),
+            }
+        }
+        Err(Problem::Busy)
+    }
+
+    /// The whole entity a PUT stands for.
+    fn replacement(
+        &self,
+        entity: &Entity,
+        selector: &Selector,
+        mut input: Document,
+        stored: Option<&Record>,
+    ) -> Result<Document, Problem> {
+        input.extend(selector.document());
+        if let Some(stored) = stored {
+            input.insert("id".to_owned(), json!(stored.id));
+            if let Some(created_at) = stored.body.get("created_at") {
+                input
+                    .entry("created_at")
+                    .or_insert_with(|| created_at.clone());
+            }
+        }
+        Ok(entity.insert(input, &self.context())?)
+    }
+
+    /// `PATCH`: changes what the client named, atomically.
+    pub(crate) async fn patch(
+        &self,
+        entity: &'static Entity,
+        selector: &Selector,
+        members: &Members,
+        parent: Fixed<'_>,
+    ) -> Result<Written, Problem> {
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some(stored) = selector.find(self.store(), entity).await? else {
+                return Err(missing(entity, selector, members, parent));
+            };
+            if !belongs(&stored, parent) {
+                return Err(Problem::NotFound);
+            }
+            let Value::Object(old) = &stored.body else {
+                return Err(Problem::Internal);
+            };
+            let patch = self.input(entity, members, Some(old), None).await?;
+            let document = entity.update(old, patch, &self.context())?;
+            self.check_protocols(entity, members, &document).await?;
+            let write = Write::Update {
+                object: object(entity, &document),
+                if_version: Some(stored.version),
+            };
+            match self.store().write(vec![write]).await {
+                Ok(version) => return Ok(Written { document, version }),
+                Err(Error::Conflict { .. }) => self.pause(attempt).await,
+                Err(error) => return Err(refused(entity, &document, error)),
+            }
+        }
+        Err(Problem::Busy)
+    }
+
+    /// `DELETE` of a top-level path: gone afterwards, whether or not it was there.
+    pub(crate) async fn delete(
+        &self,
+        entity: &'static Entity,
+        selector: &Selector,
+        parent: Fixed<'_>,
+    ) -> Result<Option<i64>, Problem> {
+        let Some(stored) = selector.find(self.store(), entity).await? else {
+            return match parent {
+                Some(_) => Err(Problem::NotFound),
+                None => Ok(None),
+            };
+        };
+        if !belongs(&stored, parent) {
+            return Err(Problem::NotFound);
+        }
+        let write = Write::Delete {
+            kind: entity.name,
+            id: stored.id,
+        };
+        Ok(Some(self.store().write(vec![write]).await?))
+    }
+
+    /// `PUT` of what a foreign key points to: replaces the target, or makes one and attaches it.
+    pub(crate) async fn put_target(
+        &self,
+        own: &'static Entity,
+        foreign: &'static Foreign,
+        holder: &Record,
+        members: &Members,
+    ) -> Result<Written, Problem> {
+        let target = entity(foreign.entity).ok_or(Problem::NotFound)?;
+        if let Some(id) = target_id(holder, foreign) {
+            let selector = Selector::Id(id.to_owned());
+            return self.put_entity(target, &selector, members, None).await;
+        }
+        let mut input = self.input(target, members, None, None).await?;
+        input.insert("id".to_owned(), json!(self.ambient().uuid()));
+        let document = target.insert(input, &self.context())?;
+        let Value::Object(old) = &holder.body else {
+            return Err(Problem::Internal);
+        };
+        let key = json!({"id": document.get("id")});
+        let patch = [(foreign.field.to_owned(), key)].into_iter().collect();
+        let attached = own.update(old, patch, &self.context())?;
+        let writes = vec![
+            Write::Insert(object(target, &document)),
+            Write::Update {
+                object: object(own, &attached),
+                if_version: Some(holder.version),
+            },
+        ];
+        match self.store().write(writes).await {
+            Ok(version) => Ok(Written { document, version }),
+            Err(error) => Err(refused(target, &document, error)),
+        }
+    }
+
+    /// A plugin's protocols, when given, must have one in common with its route, or with a route of its
+    /// service.
+    async fn check_protocols(
+        &self,
+        entity: &Entity,
+        members: &Members,
+        document: &Document,
+    ) -> Result<(), Problem> {
+        if entity.name != "plugins" || members.get("protocols").is_none() {
+            return Ok(());
+        }
+        let id = |field: &str| document.get(field)?.get("id")?.as_str();
+        if let Some(route) = id("route") {
+            let route = self.store().get("routes", route).await?;
+            if route.is_some_and(|route| !share_protocol(document, &route.body)) {
+                return Err(protocols("must match the associated route's protocols"));
+            }
+        } else if let Some(service) = id("service") {
+            let query = Query {
+                kind: "routes",
+                reference: Some(("service", service)),
+                tags: Tags::Any,
+                limit: ROUTES_MAX,
+                ..Query::default()
+            };
+            let routes = self.store().list(&query).await?;
+            let fits = |route: &Record| share_protocol(document, &route.body);
+            if !routes.is_empty() && !routes.iter().any(fits) {
+                return Err(protocols(
+                    "must match the protocols of at least one route pointing to this Plugin's service",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets others finish first; the pause is random so that they do not meet again.
+    async fn pause(&self, attempt: u32) {
+        let mut byte = [0];
+        self.ambient().rng.fill(&mut byte);
+        let [byte] = byte;
+        let most = attempt.saturating_add(1).min(PAUSE_MS_MAX);
+        let micros = u64::from(most) * 1000 * u64::from(byte) / 256;
+        tokio::time::sleep(Duration::from_micros(micros)).await;
+    }
+}
+
+impl Written {
+    /// With the document as it is stored.
+    fn with_body(mut self, stored: &Record) -> Self {
+        if let Value::Object(body) = &stored.body {
+            self.document = body.clone();
+        }
+        self
+    }
+}
+
+fn protocols(message: &str) -> Problem {
+    let fields = [("protocols".to_owned(), json!(message))];
+    Problem::Violations(Violations {
+        fields: fields.into_iter().collect(),
+    })
+}
+
+fn share_protocol(plugin: &Document, route: &Value) -> bool {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let own = list(plugin.get("protocols"));
+    list(route.get("protocols"))
+        .iter()
+        .any(|protocol| own.contains(protocol))
+}
+
+/// Whether the stored entity has this content; the time of the last write does not count.
+fn same(document: &Document, stored: &Record) -> bool {
+    let Value::Object(old) = &stored.body else {
+        return false;
+    };
+    let is_counted = |name: &String| name != "updated_at";
+    let count = |document: &Document| document.keys().filter(|name| is_counted(name)).count();
+    count(document) == count(old)
+        && document
+            .iter()
+            .filter(|(name, _)| is_counted(name))
+            .all(|(name, value)| old.get(name) == Some(value))
+}
+
+/// Whether the entity hangs below the parent in the path.
+pub(crate) fn belongs(stored: &Record, parent: Fixed<'_>) -> bool {
+    parent.is_none_or(|(field, id)| {
+        let key = stored.body.get(field).and_then(|key| key.get("id"));
+        key.is_some_and(|own| own == id)
+    })
+}
+
+/// The id a foreign key of a stored entity holds.
+pub(crate) fn target_id<'a>(holder: &'a Record, foreign: &Foreign) -> Option<&'a str> {
+    holder.body.get(foreign.field)?.get("id")?.as_str()
+}
+
+/// Whether a write failed because someone created or deleted the same entity in between.
+fn lost_race(selector: &Selector, was_there: bool, error: &Error) -> bool {
+    match error {
+        Error::Conflict { .. } => was_there,
+        Error::DuplicateId { .. } => !was_there,
+        Error::Duplicate { key, .. } => {
+            !was_there
+                && matches!(selector, Selector::Key { unique, .. } if unique.name == key.as_str())
+        }
+        _ => false,
+    }
+}
+
+/// What the store's refusal of a document means.
+fn refused(entity: &Entity, document: &Document, error: Error) -> Problem {
+    if let Error::Duplicate { key, .. } = &error
+        && let Some(unique) = entity.unique.iter().find(|unique| unique.name == key)
+    {
+        let fields = unique.fields.iter().map(|field| {
+            let value = document.get(*field).cloned().unwrap_or_default();
+            ((*field).to_owned(), value)
+        });
+        return Problem::Unique(fields.collect());
+    }
+    Problem::from(error)
+}
+
+fn missing(entity: &Entity, selector: &Selector, members: &Members, parent: Fixed<'_>) -> Problem {
+    // Kong needs the plugin's name to read the body, so it looks for the plugin first.
+    let is_nameless_plugin = entity.name == "plugins" && members.get("name").is_none();
+    if parent.is_some() || is_nameless_plugin {
+        Problem::NotFound
+    } else {
+        Problem::Missing(selector.document())
+    }
+}

@@ -1,0 +1,187 @@
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use o28m_gateway_admin::{Settings, htpasswd};
+use serde_json::json;
+
+use crate::harness::{self, Admin};
+
+/// An Admin API whose users are in this file; the directory is removed at the end.
+async fn protected(file: &str) -> (Admin, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(".htpasswd");
+    std::fs::write(&path, file).unwrap();
+    let settings = Settings {
+        htpasswd_file: Some(path),
+        ..harness::settings()
+    };
+    (Admin::with(None, settings).await, dir)
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+async fn status(admin: &Admin, method: &str, path: &str, authorization: &str) -> u16 {
+    let headers = [("authorization", authorization)];
+    admin.raw(method, path, &headers, b"").await.status
+}
+
+fn line(user: &str, password: &str, scheme: htpasswd::Scheme) -> String {
+    htpasswd::line(user, password, scheme, harness::ambient().rng.as_ref()).unwrap()
+}
+
+#[tokio::test]
+async fn admin_case_001_and_002_credentials_come_before_everything() {
+    let (admin, _dir) = protected(&line("admin", "key", htpasswd::Scheme::Apr1)).await;
+    let reply = admin.get("/services").await.expect(401);
+    assert_eq!(
+        reply.header("www-authenticate"),
+        "Basic realm=\"Administrator Area\""
+    );
+    assert_eq!(reply.body, r#"{"message":"Unauthorized"}"#);
+    let html = admin
+        .raw("GET", "/services", &[("accept", "text/html")], b"")
+        .await
+        .expect(401);
+    assert_eq!(html.header("content-type"), "text/html");
+    for (method, path) in [
+        ("OPTIONS", "/services"),
+        ("GET", "/nope"),
+        ("DELETE", "/services"),
+    ] {
+        let _ = admin.raw(method, path, &[], b"").await.expect(401);
+    }
+    let wrong = [
+        basic("admin", "wrong"),
+        basic("nobody", "key"),
+        basic("admin", ""),
+        "Bearer x".to_owned(),
+        "Basic".to_owned(),
+        "Basic !!!".to_owned(),
+        format!("Basic {}", STANDARD.encode("no colon")),
+    ];
+    for authorization in wrong {
+        assert_eq!(
+            status(&admin, "GET", "/", &authorization).await,
+            401,
+            "{authorization}"
+        );
+    }
+    assert_eq!(
+        status(&admin, "GET", "/", &basic("admin", "key")).await,
+        200
+    );
+    let lower = basic("admin", "key").replace("Basic", "basic");
+    assert_eq!(status(&admin, "GET", "/", &lower).await, 200);
+    assert_eq!(
+        status(&admin, "GET", "/nope", &basic("admin", "key")).await,
+        404
+    );
+}
+
+#[tokio::test]
+async fn admin_case_003_every_scheme_lets_its_user_in() {
+    let schemes = [
+        ("a", htpasswd::Scheme::Apr1),
+        ("b", htpasswd::Scheme::Bcrypt),
+        ("c", htpasswd::Scheme::Sha),
+        ("d", htpasswd::Scheme::Ssha),
+    ];
+    let mut file = String::new();
+    for (user, scheme) in schemes {
+        file.push_str(&line(user, "key", scheme));
+        file.push('\n');
+    }
+    file.push_str("e:$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA\n");
+    file.push_str("f:{PLAIN}key\n");
+    let (admin, _dir) = protected(&file).await;
+    for user in ["a", "b", "c", "d", "f"] {
+        assert_eq!(
+            status(&admin, "GET", "/", &basic(user, "key")).await,
+            200,
+            "{user}"
+        );
+        assert_eq!(
+            status(&admin, "GET", "/", &basic(user, "yek")).await,
+            401,
+            "{user}"
+        );
+    }
+    assert_eq!(status(&admin, "GET", "/", &basic("e", "secret")).await, 200);
+}
+
+#[tokio::test]
+async fn admin_case_004_plain_text_lets_nobody_in() {
+    let (admin, _dir) = protected("admin:changeme\n").await;
+    assert_eq!(
+        status(&admin, "GET", "/", &basic("admin", "changeme")).await,
+        401
+    );
+}
+
+#[tokio::test]
+async fn a_changed_file_counts_within_a_second() {
+    let (admin, dir) = protected(&line("admin", "old", htpasswd::Scheme::Sha)).await;
+    assert_eq!(
+        status(&admin, "GET", "/", &basic("admin", "old")).await,
+        200
+    );
+    let file = line("admin", "new", htpasswd::Scheme::Sha);
+    std::fs::write(dir.path().join(".htpasswd"), file).unwrap();
+    let changed = tokio::time::timeout(Duration::from_secs(5), async {
+        while status(&admin, "GET", "/", &basic("admin", "new")).await != 200 {}
+    });
+    changed.await.unwrap();
+    // What was verified before is forgotten with the file.
+    assert_eq!(
+        status(&admin, "GET", "/", &basic("admin", "old")).await,
+        401
+    );
+    std::fs::remove_file(dir.path().join(".htpasswd")).unwrap();
+    let gone = tokio::time::timeout(Duration::from_secs(5), async {
+        while status(&admin, "GET", "/", &basic("admin", "new")).await != 401 {}
+    });
+    gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_hash_is_paid_once() {
+    let (admin, _dir) = protected(&line("admin", "key", htpasswd::Scheme::Bcrypt)).await;
+    let authorization = basic("admin", "key");
+    assert_eq!(status(&admin, "GET", "/", &authorization).await, 200);
+    let since = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(
+            status(&admin, "GET", "/config-version", &authorization).await,
+            200
+        );
+    }
+    // Twenty hashes take a second and more.
+    assert!(
+        since.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn the_process_itself_needs_no_credentials() {
+    let (admin, _dir) = protected("").await;
+    admin
+        .service
+        .put("/services/s", json!({"host": "h"}))
+        .await
+        .unwrap();
+    let refused = admin
+        .service
+        .put("/services/t", json!({}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the Admin API answered 400: schema violation (host: required field missing)"
+    );
+    assert_eq!(status(&admin, "GET", "/", &basic("admin", "")).await, 401);
+}

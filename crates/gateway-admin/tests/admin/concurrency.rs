@@ -1,0 +1,85 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::harness::{Admin, Reply, on_every_database};
+
+/// Sends the same kind of request from many clients at once.
+async fn together(
+    admin: &Arc<Admin>,
+    method: &'static str,
+    path: &'static str,
+    bodies: impl Iterator<Item = Value>,
+) -> Vec<Reply> {
+    let mut tasks = JoinSet::new();
+    for body in bodies {
+        let admin = Arc::clone(admin);
+        tasks.spawn(async move { admin.json(method, path, body).await });
+    }
+    tasks.join_all().await
+}
+
+on_every_database! {
+    async fn admin_case_074_parallel_puts_of_one_name_make_one_row(admin: Admin) {
+        let admin = Arc::new(admin);
+        let bodies = (0..50).map(|at| json!({"host": format!("h{at}")}));
+        let replies = together(&admin, "PUT", "/services/x", bodies).await;
+        let ids: std::collections::BTreeSet<_> = replies
+            .into_iter()
+            .map(|reply| reply.expect(200).value()["id"].to_string())
+            .collect();
+        assert_eq!(ids.len(), 1);
+        let list = admin.get("/services").await.expect(200).value();
+        assert_eq!(list["data"].as_array().unwrap().len(), 1);
+        assert!(list["data"][0]["host"].as_str().unwrap().starts_with('h'));
+    }
+}
+
+on_every_database! {
+    async fn admin_case_075_parallel_posts_of_one_name_make_one_row(admin: Admin) {
+        let admin = Arc::new(admin);
+        let bodies = (0..50).map(|_| json!({"name": "x", "host": "h"}));
+        let replies = together(&admin, "POST", "/services", bodies).await;
+        let created = replies.iter().filter(|reply| reply.status == 201).count();
+        let refused = replies.iter().filter(|reply| reply.status == 409).count();
+        assert_eq!((created, refused), (1, 49));
+    }
+}
+
+on_every_database! {
+    async fn admin_case_076_a_deleted_service_leaves_no_orphans(admin: Admin) {
+        let admin = Arc::new(admin);
+        let service = admin.put("/services/s", json!({"host": "h"})).await.expect(200).value();
+        let mut tasks = JoinSet::new();
+        for _ in 0..20 {
+            let admin = Arc::clone(&admin);
+            let body = json!({"paths": ["/a"], "service": {"id": service["id"]}});
+            tasks.spawn(async move { admin.post("/routes", body).await.status });
+        }
+        let deleting = Arc::clone(&admin);
+        tasks.spawn(async move { deleting.delete("/services/s").await.status });
+        for status in tasks.join_all().await {
+            assert!(matches!(status, 201 | 204 | 400), "{status}");
+        }
+        let exists = admin.get("/services/s").await.status == 200;
+        let routes = admin.get("/routes").await.expect(200).value();
+        assert_eq!(exists, !routes["data"].as_array().unwrap().is_empty());
+    }
+}
+
+on_every_database! {
+    async fn parallel_patches_lose_nothing(admin: Admin) {
+        let admin = Arc::new(admin);
+        let _ = admin.put("/services/s", json!({"host": "h"})).await.expect(200);
+        let fields = ["retries", "port", "connect_timeout", "read_timeout", "write_timeout"];
+        let bodies = (0..20_usize).map(|at| json!({fields[at % 5]: 100 + at / 5}));
+        for reply in together(&admin, "PATCH", "/services/s", bodies).await {
+            let _ = reply.expect(200);
+        }
+        let service = admin.get("/services/s").await.expect(200).value();
+        for field in fields {
+            assert!((100..104).contains(&service[field].as_i64().unwrap()), "{service}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use crate::harness::{Admin, on_every_database};
+
+const ONE: &str = "3fd1eea1-885a-4011-b986-289943ff8177";
+const TWO: &str = "5fd1eea1-885a-4011-b986-289943ff8177";
+
+async fn route(admin: &Admin) -> String {
+    let body = json!({"paths": ["/a"]});
+    let route = admin.put("/routes/r", body).await.expect(200).value();
+    route["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn admin_case_046_an_acl_needs_a_list() {
+    let admin = Admin::start().await;
+    let body = json!({"name": "acl", "config": {}});
+    let reply = admin
+        .put(&format!("/plugins/{ONE}"), body)
+        .await
+        .expect(400);
+    assert_eq!(
+        reply.message(),
+        "2 schema violations (exactly one of these fields must be non-empty: 'config.allow', 'config.deny'; at least one of these fields must be non-empty: 'config.allow', 'config.deny')"
+    );
+}
+
+on_every_database! {
+    async fn admin_case_047_and_054_one_plugin_of_a_name_in_a_scope(admin: Admin) {
+        let id = route(&admin).await;
+        let body = json!({"name": "acl", "config": {"allow": ["g"]}});
+        let path = format!("/routes/r/plugins/{ONE}");
+        let plugin = admin.put(&path, body.clone()).await.expect(200).value();
+        assert_eq!((&plugin["id"], &plugin["route"]["id"]), (&json!(ONE), &json!(id)));
+        let reply = admin.put(&format!("/routes/r/plugins/{TWO}"), body.clone()).await.expect(409);
+        assert_eq!(
+            reply.message(),
+            format!("UNIQUE violation detected on '{{consumer=null,name=\"acl\",route={{id=\"{id}\"}},service=null}}'")
+        );
+        assert_eq!(
+            reply.value()["fields"],
+            json!({"consumer": null, "name": "acl", "route": {"id": id}, "service": null})
+        );
+        // Another scope is another matter, but there is one global instance only.
+        let _ = admin.post("/plugins", body.clone()).await.expect(201);
+        let reply = admin.post("/plugins", body).await.expect(409);
+        assert_eq!(reply.value()["fields"]["route"], Value::Null);
+
+        let _ = admin.delete("/routes/r").await.expect(204);
+        let _ = admin.get(&format!("/plugins/{ONE}")).await.expect(404);
+    }
+}
+
+on_every_database! {
+    async fn admin_case_048_the_path_decides_on_the_consumer(admin: Admin) {
+        let _ = route(&admin).await;
+        let consumer = admin.put("/consumers/c1", json!({})).await.expect(200).value();
+        let body = json!({
+            "enabled": true, "name": "request-size-limiting", "consumer": "c1",
+            "route": {"name": "r"}, "config": {}, "protocols": ["http"], "tags": ["env--t"],
+        });
+        let path = format!("/consumers/c1/plugins/{ONE}");
+        let plugin = admin.put(&path, body).await.expect(200).value();
+        assert_eq!(plugin["consumer"]["id"], consumer["id"]);
+        assert!(plugin["route"]["id"].is_string());
+        assert_eq!(plugin["config"]["allowed_payload_size"], 128);
+        let via = admin.get(&format!("/plugins/{ONE}/consumer")).await.expect(200).value();
+        assert_eq!(via, consumer);
+    }
+}
+
+#[tokio::test]
+async fn admin_case_049_and_050_only_enabled_plugins_with_sound_configuration() {
+    let admin = Admin::start().await;
+    let reply = admin
+        .post("/plugins", json!({"name": "nope"}))
+        .await
+        .expect(400);
+    assert_eq!(
+        reply.message(),
+        "schema violation (name: plugin 'nope' not enabled; add it to the 'plugins' configuration property)"
+    );
+    let body = json!({"name": "jwt-keycloak", "config": {}});
+    let reply = admin.post("/plugins", body).await.expect(400);
+    assert_eq!(
+        reply.message(),
+        "schema violation (config.allowed_iss: required field missing)"
+    );
+    assert_eq!(
+        reply.value()["fields"],
+        json!({"config": {"allowed_iss": "required field missing"}})
+    );
+    // Known to Kong, not executed here: never accepted and ignored.
+    let reply = admin
+        .post("/plugins", json!({"name": "key-auth"}))
+        .await
+        .expect(400);
+    assert!(reply.message().contains("plugin 'key-auth' not enabled"));
+}
+
+#[tokio::test]
+async fn admin_case_052_deleting_nothing_is_done() {
+    let admin = Admin::start().await;
+    let _ = admin.delete(&format!("/plugins/{ONE}")).await.expect(204);
+}
+
+#[tokio::test]
+async fn admin_case_053_a_form_patch_knows_the_stored_plugin() {
+    let admin = Admin::start().await;
+    let body = json!({"name": "jwt-keycloak", "config": {"allowed_iss": ["https://i"]}});
+    let path = format!("/plugins/{ONE}");
+    let _ = admin.put(&path, body).await.expect(200);
+    let form = "config.consumer_match=true&config.scope[]=p&config.iss_key_grace_period=20";
+    let plugin = admin.form("PATCH", &path, form).await.expect(200).value();
+    assert_eq!(plugin["config"]["consumer_match"], true);
+    assert_eq!(plugin["config"]["scope"], json!(["p"]));
+    assert_eq!(plugin["config"]["iss_key_grace_period"], 20);
+    assert_eq!(plugin["config"]["allowed_iss"], json!(["https://i"]));
+    let reply = admin
+        .patch(&format!("/plugins/{TWO}"), json!({"enabled": false}))
+        .await
+        .expect(404);
+    assert_eq!(reply.body, r#"{"message":"Not found"}"#);
+
+    let form = "name=jwt-keycloak&config.allowed_iss=https://i&instance_name=x";
+    let _ = admin.delete(&path).await.expect(204);
+    let plugin = admin
+        .form("POST", "/plugins", form)
+        .await
+        .expect(201)
+        .value();
+    assert_eq!(plugin["config"]["allowed_iss"], json!(["https://i"]));
+    let _ = admin.get("/plugins/x").await.expect(200);
+}
+
+on_every_database! {
+    async fn protocols_must_meet_those_of_the_routes(admin: Admin) {
+        let body = json!({"paths": ["/a"], "protocols": ["https"]});
+        let _ = admin.put("/services/s", json!({"host": "h"})).await.expect(200);
+        let acl = |protocols: Value| json!({"name": "acl", "config": {"allow": ["g"]}, "protocols": protocols});
+        let reply = admin.put(&format!("/services/s/plugins/{ONE}"), acl(json!(["http"]))).await;
+        // No route yet, nothing to compare with.
+        let _ = reply.expect(200);
+        let _ = admin.put("/services/s/routes/r", body).await.expect(200);
+        let reply = admin.put(&format!("/routes/r/plugins/{TWO}"), acl(json!(["http"]))).await.expect(400);
+        assert_eq!(
+            reply.message(),
+            "schema violation (protocols: must match the associated route's protocols)"
+        );
+        let reply = admin.put(&format!("/services/s/plugins/{ONE}"), acl(json!(["grpc"]))).await.expect(400);
+        assert_eq!(
+            reply.message(),
+            "schema violation (protocols: must match the protocols of at least one route pointing to this Plugin's service)"
+        );
+        let _ = admin.put(&format!("/routes/r/plugins/{TWO}"), acl(json!(["https"]))).await.expect(200);
+    }
+}

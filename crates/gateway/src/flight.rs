@@ -1,0 +1,245 @@
+//! One request from its head to its log entry: the exchange that plugins see, and what only the request
+//! path needs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER};
+use http::{Request, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use o28m_net::{Body, BodyError, Connection};
+
+use crate::headers::{self as names, Asked};
+use crate::snapshot::{Instance, RouteEntry, ServiceEntry};
+use crate::{Exchange, Shared};
+
+const SERVER_TOKEN: HeaderValue = HeaderValue::from_static("kong/3.9.3");
+/// nginx's status for a client that went away before the response.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A request in flight. Dropping it, for whatever reason, runs the log phase; nothing else does, so it
+/// runs exactly once.
+pub(crate) struct Flight {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) exchange: Exchange,
+    pub(crate) asked: Asked,
+    /// The TCP peer's forwarding headers are believed.
+    pub(crate) peer_trusted: bool,
+    /// `Host` as the client sent it.
+    pub(crate) client_host: Option<HeaderValue>,
+    /// Bytes of the path that the route matched.
+    pub(crate) prefix_length: usize,
+    pub(crate) route: Option<Arc<RouteEntry>>,
+    pub(crate) service: Option<Arc<ServiceEntry>>,
+    /// Set once the upstream was tried.
+    pub(crate) proxied: Option<Attempt>,
+    request_id: HeaderValue,
+    begun: Instant,
+    chosen: Vec<Arc<Instance>>,
+}
+
+/// Times of the last attempt to reach the upstream.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    /// The peer was selected.
+    pub(crate) begun: Instant,
+    /// The response head arrived, or the attempt failed.
+    pub(crate) ended: Instant,
+}
+
+impl Flight {
+    /// Starts the exchange: request id, client address, and headers that may pass.
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        request: Request<Body>,
+        connection: &Connection,
+    ) -> Box<Self> {
+        let begun = Instant::now();
+        let request_id = crate::request_id::next(shared.ambient.rng.as_ref());
+        let id_value =
+            HeaderValue::from_str(&request_id).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        let mut exchange = Exchange::new(
+            request,
+            connection.clone(),
+            shared.feed.current(),
+            request_id,
+            shared.ambient.now(),
+        );
+        let headers = &mut exchange.request.headers;
+        let peer = exchange.client_ip;
+        let client_host = headers.get(HOST).cloned();
+        // Before anything is stripped: `Connection` must not name the address header away.
+        exchange.client_ip = shared.client_address.find(peer, headers);
+        let asked = names::strip_request(headers);
+        Box::new(Self {
+            exchange,
+            asked,
+            peer_trusted: shared.client_address.trusts(peer),
+            client_host,
+            prefix_length: 0,
+            route: None,
+            service: None,
+            proxied: None,
+            request_id: id_value,
+            begun,
+            chosen: Vec::new(),
+            shared: shared.clone(),
+        })
+    }
+
+    pub(crate) fn request_id_value(&self) -> HeaderValue {
+        self.request_id.clone()
+    }
+
+    /// The part of the path that the route matched.
+    pub(crate) fn matched(&self) -> &str {
+        self.exchange
+            .path
+            .get(..self.prefix_length)
+            .unwrap_or_default()
+    }
+
+    /// The client's host in lower case without port, as text.
+    pub(crate) fn host_name(&self) -> String {
+        let host = self.client_host.as_ref().and_then(|it| it.to_str().ok());
+        crate::request::bare_host(host.unwrap_or_default()).to_ascii_lowercase()
+    }
+
+    /// The instance takes part in this request from now on, to its log phase.
+    pub(crate) fn choose(&mut self, instance: &Arc<Instance>) {
+        self.chosen.push(instance.clone());
+    }
+
+    /// The response as the client gets it. Ends the exchange, or makes the body end it.
+    pub(crate) fn finish(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        self.filter_headers(&mut head);
+        self.add_headers(&mut head);
+        self.exchange.status = Some(head.status);
+        let body = match body {
+            // Nothing of it can get lost on the way from the upstream.
+            body @ (Body::Empty | Body::Full(_)) => body,
+            body if body.is_end_stream() => Body::Empty,
+            inner => Body::Stream(Box::pin(Tail {
+                inner,
+                flight: Some(self),
+            })),
+        };
+        Response::from_parts(head, body)
+    }
+
+    fn filter_headers(&mut self, head: &mut http::response::Parts) {
+        let chosen = std::mem::take(&mut self.chosen);
+        for instance in &chosen {
+            let filter = || instance.plugin.header_filter(&mut self.exchange, head);
+            if caught(filter).is_err() {
+                self.panicked(instance, "header_filter");
+            }
+        }
+        self.chosen = chosen;
+    }
+
+    /// Reports a plugin's panic.
+    pub(crate) fn panicked(&self, instance: &Instance, phase: &'static str) {
+        self.shared.metrics.panics.add(1);
+        tracing::error!(
+            plugin.id = %instance.id,
+            plugin.name = instance.name,
+            plugin.phase = phase,
+            request.id = %self.exchange.request_id,
+            "plugin panicked"
+        );
+    }
+
+    fn add_headers(&self, head: &mut http::response::Parts) {
+        let headers = &mut head.headers;
+        if let Some(content_type) = names::with_charset(headers) {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        let millis = |from: Instant, to: Instant| {
+            let millis = to.saturating_duration_since(from).as_millis();
+            HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX))
+        };
+        match self.proxied {
+            Some(attempt) => {
+                headers.insert(
+                    names::UPSTREAM_LATENCY,
+                    millis(attempt.begun, attempt.ended),
+                );
+                headers.insert(names::PROXY_LATENCY, millis(self.begun, attempt.begun));
+            }
+            None => {
+                headers.insert(names::RESPONSE_LATENCY, millis(self.begun, Instant::now()));
+            }
+        }
+        headers.entry(SERVER).or_insert(SERVER_TOKEN);
+        headers.insert(names::REQUEST_ID, self.request_id.clone());
+    }
+
+    fn log(&mut self) {
+        if self.exchange.status.is_none() {
+            self.shared.metrics.aborted.add(1);
+            self.exchange.status = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).ok();
+        }
+        for instance in &self.chosen {
+            let log = || instance.plugin.log(&self.exchange);
+            if caught(log).is_err() {
+                self.panicked(instance, "log");
+            }
+        }
+        let shared = &self.shared;
+        if let Some(route) = &self.route {
+            shared
+                .metrics
+                .count(&self.exchange, route, self.service.as_deref());
+        }
+        if let Some(access_log) = &shared.access_log {
+            access_log.log(&self.exchange, shared.ambient.now());
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.log();
+    }
+}
+
+/// Runs `work`; a panic costs this request something, not the connection's others.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+}
+
+/// A response body whose end, or abandonment, ends the exchange.
+struct Tail {
+    inner: Body,
+    flight: Option<Box<Flight>>,
+}
+
+impl http_body::Body for Tail {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.flight = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,297 @@
+//! The request path, top to bottom.
+
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use o28m_net::{Body, Connection, Rejection, Scheme};
+use o28m_router::{Headers, RequestHead, normalise_path};
+use serde_json::json;
+
+use crate::flight::{Flight, caught};
+use crate::request::{forwarded_proto, raw_path};
+use crate::snapshot::{Instance, RouteEntry, Scopes, Snapshot};
+use crate::{Access, Shared, Source, Verdict, errors, upstream};
+
+/// What ends a request early, or what it goes on with.
+type Step<T> = ControlFlow<Response<Body>, T>;
+
+/// Answers one request.
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    request: Request<Body>,
+    connection: &Connection,
+) -> Response<Body> {
+    let mut flight = Flight::begin(shared, request, connection);
+    let snapshot = flight.exchange.snapshot.clone();
+    let response = match travel(&mut flight, &snapshot).await {
+        ControlFlow::Break(response) | ControlFlow::Continue(response) => response,
+    };
+    flight.finish(response)
+}
+
+/// The way of a request that nothing stops.
+async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>> {
+    let route = match find_route(flight, snapshot) {
+        ControlFlow::Continue(route) => route,
+        ControlFlow::Break(response) => {
+            choose_global(flight, snapshot);
+            return ControlFlow::Break(response);
+        }
+    };
+    let service = snapshot.service_of(route);
+    let scopes = snapshot
+        .plugins()
+        .scopes(Some(route.key), service.map(|it| it.key));
+    access(flight, scopes).await?;
+    let Some(service) = service else {
+        let message = "no Service found with those values";
+        return ControlFlow::Break(refuse(flight, StatusCode::SERVICE_UNAVAILABLE, message));
+    };
+    ControlFlow::Continue(upstream::send(flight, service).await)
+}
+
+/// Everything before plugins: method, path, route, and what the route demands of the connection.
+fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a RouteEntry> {
+    check_method(flight)?;
+    let uri = &flight.exchange.request.uri;
+    let Ok(path) = normalise_path(raw_path(uri)) else {
+        return ControlFlow::Break(refuse_as_server(flight, StatusCode::BAD_REQUEST));
+    };
+    flight.exchange.path = path.into_owned();
+    let Some(route) = match_route(flight, snapshot) else {
+        flight.shared.metrics.unmatched.add(1);
+        let message = "no Route matched with those values";
+        return ControlFlow::Break(refuse(flight, StatusCode::NOT_FOUND, message));
+    };
+    check_scheme(flight, route)?;
+    check_grpc(flight, route)?;
+    ControlFlow::Continue(route)
+}
+
+fn check_method(flight: &Flight) -> Step<()> {
+    match flight.exchange.request.method {
+        Method::TRACE | Method::CONNECT => {
+            ControlFlow::Break(refuse_as_server(flight, StatusCode::METHOD_NOT_ALLOWED))
+        }
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a RouteEntry> {
+    let exchange = &mut flight.exchange;
+    let connection = &exchange.connection;
+    let host = flight.client_host.as_ref();
+    let found = snapshot.router().find(&RequestHead {
+        method: exchange.request.method.as_str(),
+        host: host.and_then(|it| it.to_str().ok()).unwrap_or_default(),
+        port: connection.local.port(),
+        path: &exchange.path,
+        server_name: match connection.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(connection.server_name.as_deref().unwrap_or_default()),
+        },
+        headers: &Lines(&exchange.request.headers),
+    })?;
+    let route = snapshot.route(&found.route.id)?;
+    let service = snapshot.service_of(route);
+    exchange.route = Some(found.route);
+    exchange.service = service.map(|it| it.service.clone());
+    exchange.uri_captures = found.captures.into_iter().collect();
+    flight.prefix_length = found.prefix_length;
+    flight.service = service.cloned();
+    flight.route = Some(route.clone());
+    Some(route)
+}
+
+/// Request headers as the router asks for them.
+struct Lines<'a>(&'a HeaderMap);
+
+impl Headers for Lines<'_> {
+    fn any(&self, name: &str, visit: &mut dyn FnMut(&str) -> bool) -> bool {
+        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        let same = |key: &HeaderName| {
+            key.as_str()
+                .bytes()
+                .map(dashed)
+                .eq(name.bytes().map(dashed))
+        };
+        let lines = self.0.iter().filter(|(key, _)| same(key));
+        let mut values = lines.filter_map(|(_, value)| std::str::from_utf8(value.as_bytes()).ok());
+        values.any(visit)
+    }
+}
+
+/// Routes for TLS only send plain requests away (spec gateway-proxy 3.8).
+fn check_scheme(flight: &Flight, route: &RouteEntry) -> Step<()> {
+    if !route.tls_only || forwarded_proto(&flight.exchange, flight.peer_trusted) == b"https" {
+        return ControlFlow::Continue(());
+    }
+    let status = StatusCode::from_u16(route.route.https_redirect_status_code);
+    let status = status.unwrap_or(StatusCode::UPGRADE_REQUIRED);
+    if status == StatusCode::UPGRADE_REQUIRED {
+        let mut response = refuse(flight, status, "Please use HTTPS protocol");
+        let upgrade = HeaderValue::from_static("TLS/1.2, HTTP/1.1");
+        response.headers_mut().insert(UPGRADE, upgrade);
+        let connection = HeaderValue::from_static("Upgrade");
+        response.headers_mut().insert(CONNECTION, connection);
+        return ControlFlow::Break(response);
+    }
+    ControlFlow::Break(redirect(flight, status))
+}
+
+fn redirect(flight: &Flight, status: StatusCode) -> Response<Body> {
+    let exchange = &flight.exchange;
+    let told = exchange
+        .header("x-forwarded-host")
+        .filter(|_| flight.peer_trusted);
+    let host = told.map_or_else(|| flight.host_name(), ToOwned::to_owned);
+    let target = exchange.request.uri.path_and_query();
+    let target = target.map_or("/", http::uri::PathAndQuery::as_str);
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    if let Ok(location) = HeaderValue::try_from(format!("https://{host}{target}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// gRPC needs HTTP/2, which no listener speaks yet: its routes can only say so.
+fn check_grpc(flight: &Flight, route: &RouteEntry) -> Step<()> {
+    if !route.grpc {
+        return ControlFlow::Continue(());
+    }
+    let content_type = flight.exchange.request.headers.get(CONTENT_TYPE);
+    if content_type.is_none_or(|it| !it.as_bytes().starts_with(b"application/grpc")) {
+        let message = "Non-gRPC request matched gRPC route";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return ControlFlow::Break(refuse(flight, status, message));
+    }
+    let status = StatusCode::UPGRADE_REQUIRED;
+    let mut response = refuse(flight, status, "Please use HTTP2 protocol");
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("HTTP/2"));
+    ControlFlow::Break(response)
+}
+
+/// Plugins that see the response to a request which was not routed.
+fn choose_global(flight: &mut Flight, snapshot: &Snapshot) {
+    run_through(&snapshot.plugins().scopes(None, None), |instance| {
+        flight.choose(instance)
+    });
+}
+
+fn run_through<'a>(scopes: &Scopes<'a>, mut visit: impl FnMut(&'a Arc<Instance>)) {
+    let mut from = 0;
+    while let Some(instance) = scopes.next(from) {
+        from = u32::from(instance.rank) + 1;
+        visit(instance);
+    }
+}
+
+/// Runs access phases in order. Once a plugin has answered, those after it are still chosen, so that
+/// they see the response.
+async fn access(flight: &mut Flight, mut scopes: Scopes<'_>) -> Step<()> {
+    let mut from = 0;
+    let mut caller = 0;
+    let mut step = ControlFlow::Continue(());
+    while let Some(instance) = scopes.next(from) {
+        from = u32::from(instance.rank) + 1;
+        flight.choose(instance);
+        if step.is_break() {
+            continue;
+        }
+        step = run(flight, instance).await;
+        // Which instance comes next depends on who calls, as far as plugins have found out.
+        if let Some(consumer) = &flight.exchange.consumer {
+            let address = Arc::as_ptr(consumer).addr();
+            if address != caller {
+                caller = address;
+                scopes.set_consumer(&consumer.id);
+            }
+        }
+    }
+    step
+}
+
+async fn run(flight: &mut Flight, instance: &Instance) -> Step<()> {
+    let exchange = &mut flight.exchange;
+    let verdict = match caught(move || instance.plugin.access(exchange)) {
+        Ok(Access::Now(verdict)) => Ok(verdict),
+        Ok(Access::Later(verdict)) => AssertUnwindSafe(verdict).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    match verdict {
+        Ok(Verdict::Continue) => ControlFlow::Continue(()),
+        Ok(Verdict::Respond(response)) => {
+            flight.exchange.source = Source::Exit;
+            ControlFlow::Break(response)
+        }
+        Err(_) => {
+            flight.panicked(instance, "access");
+            flight.exchange.source = Source::Error;
+            let body = json!({"message": "An unexpected error occurred"});
+            ControlFlow::Break(errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body))
+        }
+    }
+}
+
+/// An error of ours that routing or plugins decided (path A).
+pub(crate) fn refuse(flight: &Flight, status: StatusCode, message: &str) -> Response<Body> {
+    let exchange = &flight.exchange;
+    errors::respond(
+        status,
+        message,
+        &exchange.request.headers,
+        &exchange.request_id,
+    )
+}
+
+/// An error of the server underneath (path B).
+pub(crate) fn refuse_as_server(flight: &Flight, status: StatusCode) -> Response<Body> {
+    let exchange = &flight.exchange;
+    let message = errors::default_message(status);
+    errors::server(
+        status,
+        &message,
+        &exchange.request.headers,
+        &exchange.request_id,
+    )
+}
+
+/// Answers a request that the framing guard refused; global plugins see the response.
+pub(crate) fn reject(
+    shared: &Arc<Shared>,
+    rejection: &Rejection,
+    connection: &Connection,
+) -> Response<Body> {
+    shared.metrics.rejected.add(1);
+    let request = match &rejection.head {
+        Some(head) => Request::from_parts(head.clone(), Body::Empty),
+        None => Request::new(Body::Empty),
+    };
+    let mut flight = Flight::begin(shared, request, connection);
+    if let Ok(path) = normalise_path(raw_path(&flight.exchange.request.uri)) {
+        flight.exchange.path = path.into_owned();
+    }
+    let snapshot = flight.exchange.snapshot.clone();
+    choose_global(&mut flight, &snapshot);
+    let response = if rejection.is_too_large() {
+        let exchange = &flight.exchange;
+        let message = "Request header or cookie too large";
+        let headers = &exchange.request.headers;
+        errors::server(
+            StatusCode::BAD_REQUEST,
+            message,
+            headers,
+            &exchange.request_id,
+        )
+    } else {
+        refuse_as_server(&flight, rejection.status)
+    };
+    flight.finish(response)
+}

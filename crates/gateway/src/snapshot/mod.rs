@@ -1,0 +1,117 @@
+//! Everything a request needs to know of the configuration: immutable, swapped as a whole, updated
+//! incrementally with structural sharing.
+
+mod consumers;
+mod plugins;
+mod services;
+#[cfg(test)]
+mod tests;
+mod update;
+
+pub(crate) use plugins::{Instance, Kinds, Scopes};
+pub(crate) use services::{Destination, RouteEntry, ServiceEntry};
+pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
+
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdSet};
+use o28m_kong::Consumer;
+use o28m_router::Router;
+
+use consumers::Consumers;
+use plugins::Plugins;
+
+/// Id of an entity as a number: cheaper to hash and compare than its text.
+type Id = u128;
+
+/// The configuration of the data plane at one version.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    version: i64,
+    router: Router,
+    routes: HashMap<Id, Arc<RouteEntry>>,
+    services: HashMap<Id, Arc<ServiceEntry>>,
+    /// Routes by service: what has to be looked at when a service changes.
+    routes_of_service: HashMap<Id, OrdSet<Id>>,
+    consumers: Consumers,
+    plugins: Plugins,
+}
+
+impl Snapshot {
+    /// The consumer of that id.
+    #[must_use]
+    pub fn consumer(&self, id: &str) -> Option<&Arc<Consumer>> {
+        self.consumers.by_id.get(id)
+    }
+
+    /// The consumer of that custom id.
+    #[must_use]
+    pub fn consumer_by_custom_id(&self, custom_id: &str) -> Option<&Arc<Consumer>> {
+        self.consumers.by_custom_id.get(custom_id)
+    }
+
+    /// The consumer of that user name.
+    #[must_use]
+    pub fn consumer_by_username(&self, username: &str) -> Option<&Arc<Consumer>> {
+        self.consumers.by_username.get(username)
+    }
+
+    /// ACL groups of a consumer, in the order they were made.
+    #[must_use]
+    pub fn groups(&self, consumer_id: &str) -> &[Arc<str>] {
+        self.consumers.groups(consumer_id)
+    }
+
+    /// A snapshot of Kong documents with their kinds (such as `consumers`), for tests of plugins.
+    /// Plugin instances are left out.
+    #[must_use]
+    pub fn of_documents(documents: Vec<(&'static str, serde_json::Value)>) -> Self {
+        let records = documents.into_iter().map(|(kind, body)| {
+            let id = body.get("id").and_then(serde_json::Value::as_str);
+            Update::from(o28m_store::Record {
+                kind: kind.to_owned(),
+                id: id.unwrap_or_default().to_owned(),
+                owner: String::new(),
+                version: 0,
+                body,
+            })
+        });
+        let compiler = Compiler {
+            kinds: Kinds::new(Vec::new()),
+            engine_ports: Vec::new(),
+            tls_verify: false,
+        };
+        Self::default().apply(&compiler, records.collect(), 0, None)
+    }
+
+    /// The version of the store's change log that this is the state of.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// What was compiled for a route that the router gave.
+    pub(crate) fn route(&self, id: &str) -> Option<&Arc<RouteEntry>> {
+        self.routes.get(&number(id))
+    }
+
+    /// The service of a route.
+    pub(crate) fn service_of(&self, route: &RouteEntry) -> Option<&Arc<ServiceEntry>> {
+        self.services.get(&route.service?)
+    }
+
+    pub(crate) fn plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+}
+
+/// Kong's ids are UUIDs; anything else is mapped to one.
+fn number(id: &str) -> Id {
+    uuid::Uuid::parse_str(id)
+        .unwrap_or_else(|_| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, id.as_bytes()))
+        .as_u128()
+}

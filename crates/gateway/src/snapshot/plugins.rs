@@ -1,0 +1,238 @@
+//! Plugin instances and the rule which of them runs (spec gateway-plugins 1.2).
+
+use std::sync::Arc;
+
+use imbl::HashMap;
+use o28m_kong::PluginEntity;
+
+use super::{Id, number};
+use crate::{Plugin, PluginKind};
+
+/// The kinds of plugins of this process in execution order. The place in that order is the kind's
+/// rank, and a set of ranks is a bit mask.
+pub(crate) struct Kinds(Vec<Arc<dyn PluginKind>>);
+
+/// A set of ranks.
+pub(crate) type Ranks = u128;
+
+impl Kinds {
+    pub(crate) fn new(mut kinds: Vec<Arc<dyn PluginKind>>) -> Self {
+        kinds.sort_by(|left, right| {
+            let key = |kind: &Arc<dyn PluginKind>| (kind.priority(), kind.name());
+            key(right).cmp(&key(left))
+        });
+        if kinds.len() > Ranks::BITS as usize {
+            tracing::error!("more plugin kinds than can be ranked; the last ones are left out");
+            kinds.truncate(Ranks::BITS as usize);
+        }
+        Self(kinds)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<(u8, &Arc<dyn PluginKind>)> {
+        let at = self.0.iter().position(|kind| kind.name() == name)?;
+        Some((u8::try_from(at).ok()?, self.0.get(at)?))
+    }
+}
+
+/// A configured plugin.
+pub(crate) struct Instance {
+    pub(crate) rank: u8,
+    pub(crate) name: &'static str,
+    /// Id of the entity, for the log.
+    pub(crate) id: Arc<str>,
+    pub(crate) plugin: Arc<dyn Plugin>,
+    /// Version of the entity it was made from.
+    pub(super) version: i64,
+    scope: Scope,
+}
+
+impl Instance {
+    pub(super) fn new(
+        entity: &PluginEntity,
+        rank: u8,
+        name: &'static str,
+        plugin: Arc<dyn Plugin>,
+        version: i64,
+    ) -> Self {
+        let id = |key: &Option<o28m_kong::ForeignKey>| key.as_ref().map(|it| number(&it.id));
+        Self {
+            rank,
+            name,
+            id: Arc::from(entity.id.as_str()),
+            plugin,
+            version,
+            scope: Scope {
+                route: id(&entity.route),
+                service: id(&entity.service),
+                consumer: id(&entity.consumer),
+            },
+        }
+    }
+}
+
+/// What an instance is limited to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Scope {
+    route: Option<Id>,
+    service: Option<Id>,
+    consumer: Option<Id>,
+}
+
+/// The instances of one scope: at most one for each rank.
+#[derive(Clone, Default)]
+pub(crate) struct Slots {
+    ranks: Ranks,
+    /// In order of rank, one for each bit.
+    instances: Vec<Arc<Instance>>,
+}
+
+impl Slots {
+    fn place(&self, rank: u8) -> usize {
+        let below = (1_u128 << rank) - 1;
+        (self.ranks & below).count_ones() as usize
+    }
+
+    fn get(&self, rank: u8) -> Option<&Arc<Instance>> {
+        if self.ranks & (1 << rank) == 0 {
+            return None;
+        }
+        self.instances.get(self.place(rank))
+    }
+
+    fn put(&mut self, instance: Arc<Instance>) {
+        let (rank, place) = (instance.rank, self.place(instance.rank));
+        if self.ranks & (1 << rank) == 0 {
+            self.instances.insert(place, instance);
+            self.ranks |= 1 << rank;
+        } else if let Some(slot) = self.instances.get_mut(place) {
+            *slot = instance;
+        }
+    }
+
+    fn remove(&mut self, instance: &Instance) {
+        let place = self.place(instance.rank);
+        if self
+            .get(instance.rank)
+            .is_some_and(|it| it.id == instance.id)
+        {
+            self.instances.remove(place);
+            self.ranks &= !(1 << instance.rank);
+        }
+    }
+}
+
+/// Every instance that is enabled.
+#[derive(Clone, Default)]
+pub(crate) struct Plugins {
+    by_id: HashMap<Arc<str>, Arc<Instance>>,
+    by_scope: HashMap<Scope, Slots>,
+    global: Slots,
+}
+
+impl Plugins {
+    pub(super) fn get(&self, id: &str) -> Option<&Arc<Instance>> {
+        self.by_id.get(id)
+    }
+
+    pub(super) fn put(&mut self, instance: Arc<Instance>) {
+        self.by_id.insert(instance.id.clone(), instance.clone());
+        if instance.scope == Scope::default() {
+            self.global.put(instance);
+        } else {
+            let slots = self.by_scope.entry(instance.scope).or_default();
+            slots.put(instance);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &str) {
+        let Some(instance) = self.by_id.remove(id) else {
+            return;
+        };
+        if instance.scope == Scope::default() {
+            self.global.remove(&instance);
+            return;
+        }
+        if let Some(slots) = self.by_scope.get_mut(&instance.scope) {
+            slots.remove(&instance);
+            if slots.ranks == 0 {
+                self.by_scope.remove(&instance.scope);
+            }
+        }
+    }
+
+    /// The scopes that apply without a consumer.
+    pub(crate) fn scopes(&self, route: Option<Id>, service: Option<Id>) -> Scopes<'_> {
+        let mut scopes = Scopes {
+            plugins: self,
+            route,
+            service,
+            by_precedence: [None; 8],
+            ranks: 0,
+        };
+        let find = |route, service| self.find(route, service, None);
+        scopes.by_precedence = [
+            None,
+            None,
+            None,
+            route.and(service).and_then(|_| find(route, service)),
+            None,
+            route.and_then(|_| find(route, None)),
+            service.and_then(|_| find(None, service)),
+            Some(&self.global),
+        ];
+        scopes.count();
+        scopes
+    }
+
+    fn find(&self, route: Option<Id>, service: Option<Id>, consumer: Option<Id>) -> Option<&Slots> {
+        if self.by_scope.is_empty() {
+            return None;
+        }
+        self.by_scope.get(&Scope {
+            route,
+            service,
+            consumer,
+        })
+    }
+}
+
+/// The scopes that apply to a request, most specific first.
+pub(crate) struct Scopes<'a> {
+    plugins: &'a Plugins,
+    route: Option<Id>,
+    service: Option<Id>,
+    by_precedence: [Option<&'a Slots>; 8],
+    ranks: Ranks,
+}
+
+impl<'a> Scopes<'a> {
+    /// Takes the caller into account from now on.
+    pub(crate) fn set_consumer(&mut self, consumer_id: &str) {
+        let consumer = Some(number(consumer_id));
+        let (route, service) = (self.route, self.service);
+        let find = |route, service| self.plugins.find(route, service, consumer);
+        let both = route.and(service).and_then(|_| find(route, service));
+        let with_route = route.and_then(|_| find(route, None));
+        let with_service = service.and_then(|_| find(None, service));
+        let alone = find(None, None);
+        let [first, second, third, _, fifth, ..] = &mut self.by_precedence;
+        (*first, *second, *third, *fifth) = (both, with_route, with_service, alone);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let present = self.by_precedence.iter().flatten();
+        self.ranks = present.fold(0, |ranks, slots| ranks | slots.ranks);
+    }
+
+    /// The first rank at or after `from` that has an instance, and the most specific one of it.
+    pub(crate) fn next(&self, from: u32) -> Option<&'a Arc<Instance>> {
+        let left = self.ranks.checked_shr(from)?.checked_shl(from)?;
+        if left == 0 {
+            return None;
+        }
+        let rank = u8::try_from(left.trailing_zeros()).ok()?;
+        let mut present = self.by_precedence.iter().flatten();
+        present.find_map(|slots| slots.get(rank))
+    }
+}

@@ -1,0 +1,274 @@
+//! From one snapshot to the next: parse what changed, take the old out, put the new in.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use o28m_kong::{Acl, Consumer, PluginEntity, Route, Service};
+use o28m_store::Record;
+use serde_json::{Value, json};
+
+use super::{Id, Instance, Kinds, RouteEntry, ServiceEntry, Snapshot, number};
+use crate::{Access, BadConfig, Exchange, Plugin, PluginKind, Verdict, errors};
+
+/// Kinds of stored objects that the data plane looks at.
+pub(crate) const ENTITY_KINDS: &[&str] = &["services", "routes", "consumers", "acls", "plugins"];
+
+/// What does not change while the process runs, but shapes what is compiled.
+pub(crate) struct Compiler {
+    pub(crate) kinds: Kinds,
+    /// Ports of the components of this process.
+    pub(crate) engine_ports: Vec<u16>,
+    /// Verify upstream certificates of services that do not say.
+    pub(crate) tls_verify: bool,
+}
+
+/// The state of one object after a change.
+pub(crate) struct Update {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    /// `None` when it is gone.
+    pub(crate) record: Option<Record>,
+}
+
+impl From<Record> for Update {
+    fn from(record: Record) -> Self {
+        Self {
+            kind: record.kind.clone(),
+            id: record.id.clone(),
+            record: Some(record),
+        }
+    }
+}
+
+/// An entity that cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the document does not have the expected form")]
+    Form(#[from] serde_json::Error),
+    #[error(transparent)]
+    Route(#[from] o28m_router::BadRoute),
+    #[error("the host cannot be sent in a header")]
+    Host(#[from] http::header::InvalidHeaderValue),
+    #[error("this build has no plugin {0}")]
+    Plugin(String),
+}
+
+impl Snapshot {
+    /// The state after `updates`. Entities that cannot be used are reported and left out; the rest is
+    /// used. Plugins whose entity `previous` has in the same version are taken from there.
+    ///
+    /// The old state of everything in the batch is taken out before anything new is put in: names and
+    /// scopes may have moved between entities.
+    pub(crate) fn apply(
+        &self,
+        compiler: &Compiler,
+        updates: Vec<Update>,
+        version: i64,
+        previous: Option<&Self>,
+    ) -> Self {
+        let mut next = self.clone();
+        next.version = version;
+        for update in &updates {
+            next.take_out(&update.kind, &update.id);
+        }
+        // Routes come last: whether one is routed to depends on its service.
+        let mut routes = Vec::new();
+        for update in updates {
+            let Update { kind, id, record } = update;
+            let outcome = match (kind.as_str(), record) {
+                ("routes", record) => {
+                    routes.push((id, record));
+                    continue;
+                }
+                (_, None) => Ok(()),
+                ("services", Some(record)) => next.put_service(compiler, record.body),
+                ("consumers", Some(record)) => next.put_consumer(record.body),
+                ("acls", Some(record)) => next.put_acl(record.body),
+                ("plugins", Some(record)) => next.put_plugin(compiler, record, previous),
+                _ => Ok(()),
+            };
+            report(&kind, &id, outcome);
+        }
+        for (id, record) in routes {
+            let body = record.map(|record| record.body);
+            let outcome = body.map_or(Ok(()), |body| next.put_route(body));
+            report("routes", &id, outcome);
+        }
+        next
+    }
+
+    fn take_out(&mut self, kind: &str, id: &str) {
+        match kind {
+            "services" => self.remove_service(number(id)),
+            "routes" => self.remove_route(id),
+            "consumers" => self.consumers.remove(id),
+            "acls" => self.consumers.remove_acl(id),
+            "plugins" => self.plugins.remove(id),
+            _ => {}
+        }
+    }
+
+    fn remove_route(&mut self, id: &str) {
+        let key = number(id);
+        let Some(entry) = self.routes.remove(&key) else {
+            return;
+        };
+        self.router.take_out(id);
+        let Some(service) = entry.service else {
+            return;
+        };
+        if let Some(routes) = self.routes_of_service.get_mut(&service) {
+            routes.remove(&key);
+            if routes.is_empty() {
+                self.routes_of_service.remove(&service);
+            }
+        }
+    }
+
+    fn put_route(&mut self, body: Value) -> Result<(), Broken> {
+        let route: Arc<Route> = Arc::new(serde_json::from_value(body)?);
+        let entry = RouteEntry::new(route.clone());
+        if self.is_routed(&entry) {
+            self.router.add(route)?;
+        } else {
+            // A route of a disabled service must be as sound as any other, or enabling it would fail.
+            self.router.clone().add(route)?;
+        }
+        if let Some(service) = entry.service {
+            let routes = self.routes_of_service.entry(service).or_default();
+            routes.insert(entry.key);
+        }
+        self.routes.insert(entry.key, Arc::new(entry));
+        Ok(())
+    }
+
+    /// Routes of disabled services are not matched.
+    fn is_routed(&self, route: &RouteEntry) -> bool {
+        let service = self.service_of(route);
+        service.is_none_or(|it| it.service.enabled)
+    }
+
+    fn remove_service(&mut self, key: Id) {
+        if let Some(entry) = self.services.remove(&key)
+            && !entry.service.enabled
+        {
+            self.route_again(key);
+        }
+    }
+
+    fn put_service(&mut self, compiler: &Compiler, body: Value) -> Result<(), Broken> {
+        let service: Service = serde_json::from_value(body)?;
+        if service
+            .ca_certificates
+            .as_ref()
+            .is_some_and(|it| !it.is_empty())
+        {
+            tracing::warn!(
+                service.id = %service.id,
+                "ca_certificates are not supported yet: the system's roots are used"
+            );
+        }
+        let entry = ServiceEntry::new(service, &compiler.engine_ports, compiler.tls_verify)?;
+        let (key, enabled) = (entry.key, entry.service.enabled);
+        self.services.insert(key, Arc::new(entry));
+        if !enabled {
+            self.route_again(key);
+        }
+        Ok(())
+    }
+
+    /// Puts the routes of a service into the router, or out of it.
+    fn route_again(&mut self, service: Id) {
+        let routes = self.routes_of_service.get(&service).cloned();
+        for key in routes.iter().flatten() {
+            let Some(entry) = self.routes.get(key).cloned() else {
+                continue;
+            };
+            if self.is_routed(&entry) {
+                let outcome = self.router.add(entry.route.clone());
+                report("routes", &entry.route.id, outcome.map_err(Into::into));
+            } else {
+                self.router.take_out(&entry.route.id);
+            }
+        }
+    }
+
+    fn put_consumer(&mut self, body: Value) -> Result<(), Broken> {
+        let consumer: Consumer = serde_json::from_value(body)?;
+        self.consumers.put(consumer);
+        Ok(())
+    }
+
+    fn put_acl(&mut self, body: Value) -> Result<(), Broken> {
+        let created_at = body.get("created_at").and_then(Value::as_i64);
+        let acl: Acl = serde_json::from_value(body)?;
+        self.consumers.put_acl(&acl, created_at.unwrap_or_default());
+        Ok(())
+    }
+
+    fn put_plugin(
+        &mut self,
+        compiler: &Compiler,
+        record: Record,
+        previous: Option<&Self>,
+    ) -> Result<(), Broken> {
+        let known = previous.and_then(|it| it.plugins.get(&record.id));
+        if let Some(known) = known.filter(|it| it.version == record.version) {
+            self.plugins.put(known.clone());
+            return Ok(());
+        }
+        let version = record.version;
+        let entity: PluginEntity = serde_json::from_value(record.body)?;
+        if !entity.enabled {
+            return Ok(());
+        }
+        let Some((rank, kind)) = compiler.kinds.find(&entity.name) else {
+            return Err(Broken::Plugin(entity.name));
+        };
+        let plugin = configure(kind.as_ref(), &entity);
+        let instance = Instance::new(&entity, rank, kind.name(), plugin, version);
+        self.plugins.put(Arc::new(instance));
+        Ok(())
+    }
+}
+
+/// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what it
+/// would have seen is answered with an error instead of being let through.
+fn configure(kind: &dyn PluginKind, entity: &PluginEntity) -> Arc<dyn Plugin> {
+    match kind.configure(&entity.config) {
+        Ok(plugin) => plugin,
+        Err(BadConfig(reason)) => {
+            tracing::error!(
+                plugin.id = %entity.id,
+                plugin.name = %entity.name,
+                %reason,
+                "plugin cannot be configured: requests it applies to are answered with 500"
+            );
+            Arc::new(Unusable)
+        }
+    }
+}
+
+/// Stands in for a plugin that cannot be configured.
+struct Unusable;
+
+impl Plugin for Unusable {
+    fn access<'a>(&'a self, _: &'a mut Exchange) -> Access<'a> {
+        let body = json!({"message": "An unexpected error occurred"});
+        let response = errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body);
+        Access::Now(Verdict::Respond(response))
+    }
+}
+
+fn report(kind: &str, id: &str, outcome: Result<(), Broken>) {
+    if let Err(error) = outcome {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::error!(
+            entity.kind = kind,
+            entity.id = id,
+            %error,
+            cause = cause.unwrap_or_default(),
+            "entity cannot be used and is left out"
+        );
+    }
+}

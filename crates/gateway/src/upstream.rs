@@ -1,0 +1,299 @@
+//! From the end of the access phase to the upstream's response head: body, destination, attempts
+//! (spec gateway-proxy 7).
+
+use std::borrow::Cow;
+use std::error::Error as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use o28m_net::client::{SendError, Target};
+use o28m_net::{Body, BodyError, Connection, Scheme};
+
+use crate::Source;
+use crate::flight::{Attempt, Flight};
+use crate::headers::{WEBSOCKET, strip_response};
+use crate::proxy::{refuse, refuse_as_server};
+use crate::request::{Template, server_name};
+use crate::snapshot::{Destination, ServiceEntry};
+use crate::spool::{Outgoing, SpoolError};
+
+/// What request-size-limiting says, here for bodies that turn out too large while they are read.
+const BODY_TOO_LARGE: &str = "Request size limit exceeded";
+
+/// Sends the request to where its service lives and gives the answer, or the error that stands for it.
+pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Response<Body> {
+    if matches!(service.destination, Destination::Unsupported) {
+        let message = format!(
+            "service protocol {} is not supported",
+            service.service.protocol
+        );
+        return refuse(flight, StatusCode::NOT_IMPLEMENTED, &message);
+    }
+    if flight.asked.websocket && matches!(service.destination, Destination::Engine(_)) {
+        let message = "WebSocket connections are not supported";
+        return refuse(flight, StatusCode::NOT_IMPLEMENTED, message);
+    }
+    let body = std::mem::take(&mut flight.exchange.body);
+    let buffers = flight
+        .exchange
+        .route
+        .as_ref()
+        .is_none_or(|it| it.request_buffering);
+    let body = if buffers {
+        match Outgoing::buffer(body).await {
+            Ok(body) => body,
+            Err(SpoolError::Read(error)) => return unreadable(flight, &error),
+            Err(error) => return unkept(flight, &error),
+        }
+    } else {
+        Outgoing::live(body)
+    };
+    let template = match Template::new(flight, service) {
+        Ok(template) => template,
+        Err(error) => {
+            tracing::error!(request.id = %flight.exchange.request_id, %error, "request cannot be sent");
+            return refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    };
+    match &service.destination {
+        Destination::Engine(port) => call_engine(flight, service, &template, *port, &body).await,
+        Destination::Network(target) => {
+            let target = with_server_name(target, service, &template);
+            over_network(flight, service, &template, &target, &body).await
+        }
+        Destination::Unsupported => refuse_as_server(flight, StatusCode::NOT_IMPLEMENTED),
+    }
+}
+
+/// The client's body cannot be read.
+fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
+    match error {
+        BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
+        BodyError::Timeout => refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT),
+        BodyError::Read(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
+    }
+}
+
+/// The client's body cannot be kept.
+fn unkept(flight: &Flight, error: &SpoolError) -> Response<Body> {
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(
+        request.id = %flight.exchange.request_id,
+        %error,
+        cause = cause.unwrap_or_default(),
+        "request cannot be sent"
+    );
+    refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// TLS names the host that the request names.
+fn with_server_name<'a>(
+    target: &'a Target,
+    service: &ServiceEntry,
+    template: &Template,
+) -> Cow<'a, Target> {
+    let mut target = Cow::Borrowed(target);
+    if target.scheme == Scheme::Https && *template.host() != service.host {
+        target.to_mut().tls.server_name = server_name(template.host()).map(Arc::from);
+    }
+    target
+}
+
+/// Hands the request to a component of this process, once: it may reach others itself.
+async fn call_engine(
+    flight: &mut Flight,
+    service: &ServiceEntry,
+    template: &Template,
+    port: u16,
+    body: &Outgoing,
+) -> Response<Body> {
+    let engine = flight.shared.engine(port).cloned();
+    let Some((engine, body)) = engine.zip(body.again()) else {
+        return refuse_as_server(flight, StatusCode::BAD_GATEWAY);
+    };
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connection = Connection {
+        peer: loopback(0),
+        local: loopback(port),
+        scheme: Scheme::Http,
+        server_name: None,
+        pool: flight.exchange.connection.pool.clone(),
+        in_process: true,
+    };
+    let request = template.request(flight, body, true);
+    let begun = Instant::now();
+    let call = AssertUnwindSafe(engine.call(request, &connection)).catch_unwind();
+    let outcome = tokio::time::timeout(service.timeouts.read, call).await;
+    flight.proxied = Some(Attempt {
+        begun,
+        ended: Instant::now(),
+    });
+    match outcome {
+        Ok(Ok(response)) => answered(flight, response),
+        Ok(Err(_)) => {
+            tracing::error!(
+                request.id = %flight.exchange.request_id,
+                engine.port = port,
+                "component panicked"
+            );
+            failed(flight, StatusCode::BAD_GATEWAY)
+        }
+        Err(_) => failed(flight, StatusCode::GATEWAY_TIMEOUT),
+    }
+}
+
+/// Tries until an answer arrives or no attempt is left.
+async fn over_network(
+    flight: &mut Flight,
+    service: &ServiceEntry,
+    template: &Template,
+    target: &Target,
+    body: &Outgoing,
+) -> Response<Body> {
+    let mut retries = Retries::new(service.service.retries);
+    let mut next = body.again();
+    loop {
+        let Some(body_now) = next.take() else {
+            return failed(flight, StatusCode::BAD_GATEWAY);
+        };
+        let request = template.request(flight, body_now, false);
+        let begun = Instant::now();
+        let pool = &flight.exchange.connection.pool;
+        let outcome = pool.send(target, request, &service.timeouts).await;
+        flight.proxied = Some(Attempt {
+            begun,
+            ended: Instant::now(),
+        });
+        let error = match outcome {
+            Ok(response) => return answered(flight, response),
+            Err(error) => error,
+        };
+        report(flight, &error);
+        if let Some(error) = error.request_body_error() {
+            return unreadable(flight, error);
+        }
+        if let SendError::Resolve { host, source } = &error {
+            flight.proxied = None;
+            return unresolved(flight, host, source.as_ref());
+        }
+        let status = status_of(&error);
+        let may_repeat = !has_begun(&error) || repeats(&flight.exchange.request.method, flight);
+        next = body.again().filter(|_| may_repeat && retries.take(&error));
+        if next.is_none() {
+            return failed(flight, status);
+        }
+        flight.exchange.upstream_statuses.push(status);
+        flight.shared.metrics.retries.add(1);
+    }
+}
+
+/// Attempts that are left.
+struct Retries {
+    left: u32,
+    /// A connection that turned out to be dead is worth one more attempt.
+    extra: bool,
+}
+
+impl Retries {
+    fn new(left: u32) -> Self {
+        Self { left, extra: true }
+    }
+
+    /// Whether another attempt may follow this failure.
+    fn take(&mut self, error: &SendError) -> bool {
+        let reused = matches!(error, SendError::Closed { reused: true, .. });
+        if matches!(error, SendError::Invalid { .. }) {
+            false
+        } else if reused && self.extra {
+            self.extra = false;
+            true
+        } else {
+            let left = self.left;
+            self.left = left.saturating_sub(1);
+            left > 0
+        }
+    }
+}
+
+/// The upstream may have seen something of the request.
+fn has_begun(error: &SendError) -> bool {
+    match error {
+        SendError::Resolve { .. }
+        | SendError::Connect { .. }
+        | SendError::Tls { .. }
+        | SendError::ConnectTimeout { .. } => false,
+        SendError::Closed { unsent, .. } => !unsent,
+        SendError::Timeout { .. } | SendError::Invalid { .. } => true,
+    }
+}
+
+/// A request that was begun may be sent again: its method allows it and its body was kept.
+fn repeats(method: &Method, flight: &Flight) -> bool {
+    let buffered = flight
+        .exchange
+        .route
+        .as_ref()
+        .is_none_or(|it| it.request_buffering);
+    buffered && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
+}
+
+fn status_of(error: &SendError) -> StatusCode {
+    match error {
+        SendError::ConnectTimeout { .. } | SendError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        SendError::Resolve { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        SendError::Connect { .. }
+        | SendError::Tls { .. }
+        | SendError::Closed { .. }
+        | SendError::Invalid { .. } => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn report(flight: &Flight, error: &SendError) {
+    let cause = error.source().map(ToString::to_string);
+    tracing::debug!(
+        request.id = %flight.exchange.request_id,
+        %error,
+        cause = cause.unwrap_or_default(),
+        "attempt failed"
+    );
+}
+
+/// A name that does not exist, or a resolver that does not answer.
+fn unresolved(flight: &Flight, host: &str, source: Option<&std::io::Error>) -> Response<Body> {
+    let Some(reason) = source else {
+        return refuse(
+            flight,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "name resolution failed",
+        );
+    };
+    let message = format!("failed the initial dns/balancer resolve for '{host}' with: {reason}");
+    refuse(flight, StatusCode::INTERNAL_SERVER_ERROR, &message)
+}
+
+/// The upstream's answer, without what concerned only its connection.
+fn answered(flight: &mut Flight, mut response: Response<Body>) -> Response<Body> {
+    strip_response(response.headers_mut(), flight.asked);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if !flight.asked.websocket {
+            return failed(flight, StatusCode::BAD_GATEWAY);
+        }
+        let upgrade = HeaderValue::from_static("upgrade");
+        response.headers_mut().insert(CONNECTION, upgrade);
+        response.headers_mut().insert(UPGRADE, WEBSOCKET);
+    }
+    flight.exchange.upstream_statuses.push(response.status());
+    flight.exchange.source = Source::Service;
+    response
+}
+
+/// No answer came.
+fn failed(flight: &mut Flight, status: StatusCode) -> Response<Body> {
+    flight.exchange.upstream_statuses.push(status);
+    refuse_as_server(flight, status)
+}

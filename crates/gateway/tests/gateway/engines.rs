@@ -1,0 +1,179 @@
+//! Components of this process behind well-known ports (spec jumper 21).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use o28m_gateway::LocalEngine;
+use o28m_net::{Body, BoxFuture, Connection, HttpService};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::support::*;
+
+async fn running_with(
+    service_of_port: Arc<dyn HttpService>,
+    changes: serde_json::Value,
+) -> Running {
+    let engines = vec![LocalEngine {
+        port: 8080,
+        service: service_of_port,
+    }];
+    let running = start(Setup {
+        engines,
+        ..Setup::default()
+    })
+    .await;
+    let route = route("r", "s", json!({"paths": ["/api"]}));
+    running
+        .put(&[("services", service("s", 8080, changes)), ("routes", route)])
+        .await;
+    running
+}
+
+#[tokio::test]
+async fn an_engine_gets_what_the_wire_would_have_carried() {
+    let engine = Scripted::new(|_| {
+        let response = Response::builder()
+            .status(201)
+            .header("connection", "x-secret");
+        let response = response.header("x-secret", "1").header("x-kept", "1");
+        response.body(Bytes::from_static(b"made")).unwrap()
+    });
+    let running = running_with(
+        engine.clone(),
+        json!({"host": "localhost", "path": "/proxy"}),
+    )
+    .await;
+    let request = "POST /api/a%20b?x=%20 HTTP/1.1\r\nHost: a.example.com\r\nConnection: close\r\nTE: trailers\r\n\
+        X-Forwarded-For: 10.0.0.1\r\nContent-Length: 3\r\nX-Multi: 1\r\nX-Multi: 2\r\n\r\nabc";
+    let reply = raw(running.address, request.as_bytes()).await;
+    assert_eq!((reply.status, reply.body.as_str()), (201, "made"));
+    assert_eq!(reply.header("x-secret"), None);
+    assert_eq!(reply.header("x-kept").as_deref(), Some("1"));
+    assert!(reply.header("x-kong-upstream-latency").is_some());
+    let request = engine.take().remove(0);
+    assert_eq!(request.uri().to_string(), "/proxy/a%20b?x=%20");
+    assert_eq!(request.body(), "abc");
+    for (name, value) in [
+        ("host", Some("localhost:8080")),
+        ("connection", None),
+        ("content-length", Some("3")),
+        ("x-multi", Some("1|2")),
+        ("x-forwarded-for", Some("10.0.0.1, 127.0.0.1")),
+        ("x-forwarded-prefix", Some("/api")),
+        ("x-real-ip", Some("127.0.0.1")),
+    ] {
+        assert_eq!(header(&request, name).as_deref(), value, "{name}");
+    }
+    assert_eq!(
+        header(&request, "x-kong-request-id"),
+        reply.header("x-kong-request-id")
+    );
+}
+
+#[tokio::test]
+async fn only_loopback_names_and_plain_http_mean_an_engine() {
+    let engine = Scripted::new(|_| Response::new(Bytes::from_static(b"engine")));
+    let running = running_with(engine.clone(), json!({})).await;
+    for host in ["localhost", "127.0.0.1", "::1", "[::1]"] {
+        running
+            .put(&[("services", service("s", 8080, json!({"host": host})))])
+            .await;
+        assert_eq!(running.get("/api").await.body, "engine", "{host}");
+    }
+    let upstream = Upstream::ok();
+    running
+        .put(&[("services", service("s", upstream.address.port(), json!({})))])
+        .await;
+    assert_eq!(running.get("/api").await.body, "hello");
+    engine.take();
+    let other = json!({"protocol": "https", "retries": 0, "connect_timeout": 500});
+    running
+        .put(&[("services", service("s", 8080, other))])
+        .await;
+    assert_ne!(running.get("/api").await.status, 200);
+    assert!(engine.take().is_empty());
+}
+
+/// Never answers, or panics.
+struct Broken {
+    calls: AtomicUsize,
+    panics: bool,
+    dropped: Arc<AtomicUsize>,
+}
+
+struct OnDrop(Arc<AtomicUsize>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl HttpService for Broken {
+    fn call<'a>(&'a self, _: Request<Body>, _: &'a Connection) -> BoxFuture<'a, Response<Body>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let guard = OnDrop(self.dropped.clone());
+        Box::pin(async move {
+            let _guard = guard;
+            assert!(!self.panics, "as told");
+            std::future::pending().await
+        })
+    }
+}
+
+fn broken(panics: bool) -> Arc<Broken> {
+    Arc::new(Broken {
+        calls: AtomicUsize::new(0),
+        panics,
+        dropped: Arc::default(),
+    })
+}
+
+#[tokio::test]
+async fn jumper_case_067_a_silent_engine_is_504_after_the_read_timeout() {
+    let engine = broken(false);
+    let running = running_with(engine.clone(), json!({"read_timeout": 50, "retries": 5})).await;
+    let reply = running.get("/api").await;
+    assert_eq!(reply.status, 504);
+    assert!(
+        reply
+            .body
+            .starts_with("The upstream server is timing out\n")
+    );
+    assert_eq!(engine.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_engine_that_panics_is_502_once() {
+    let engine = broken(true);
+    let running = running_with(engine.clone(), json!({})).await;
+    assert_eq!(running.get("/api").await.status, 502);
+    assert_eq!(engine.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_the_engine() {
+    let engine = broken(false);
+    let running = running_with(engine.clone(), json!({})).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = b"GET /api HTTP/1.1\r\nHost: a\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, head)
+        .await
+        .unwrap();
+    eventually("the call", || engine.calls.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(engine.dropped.load(Ordering::SeqCst), 0);
+    drop(stream);
+    eventually("the end", || engine.dropped.load(Ordering::SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn websockets_to_an_engine_are_refused() {
+    let engine = broken(false);
+    let running = running_with(engine.clone(), json!({})).await;
+    let head = "GET /api HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade";
+    assert_eq!(running.send(head).await.status, 501);
+    assert_eq!(engine.calls.load(Ordering::SeqCst), 0);
+}

@@ -1,0 +1,50 @@
+//! Configuration of the plugins this build executes, one module each (spec gateway-plugins 4).
+
+mod acl;
+mod jwt_keycloak;
+mod request_size_limiting;
+mod request_transformer;
+
+use serde_json::Value;
+
+use crate::describe;
+use crate::schema::{EntityCheck, Field};
+
+/// What a plugin's configuration looks like.
+pub struct PluginSchema {
+    /// Kong's name of it, such as `acl`.
+    pub name: &'static str,
+    /// Higher runs earlier.
+    pub priority: i32,
+    /// The fields of the plugin entity that the plugin decides on, `config` among them.
+    pub(crate) fields: &'static [Field],
+    /// Checks over several fields of the plugin entity.
+    pub(crate) checks: &'static [EntityCheck],
+}
+
+impl PluginSchema {
+    /// The body of `GET /schemas/plugins/<name>`.
+    #[must_use]
+    pub fn describe(&self) -> Value {
+        describe::schema(self.fields, self.checks)
+    }
+}
+
+static PLUGINS: &[PluginSchema] = &[
+    acl::SCHEMA,
+    jwt_keycloak::SCHEMA,
+    request_size_limiting::SCHEMA,
+    request_transformer::SCHEMA,
+];
+
+/// Every plugin whose configuration is declared, by name.
+#[must_use]
+pub fn plugins() -> &'static [PluginSchema] {
+    PLUGINS
+}
+
+/// The plugin of that name.
+#[must_use]
+pub fn plugin(name: &str) -> Option<&'static PluginSchema> {
+    PLUGINS.iter().find(|plugin| plugin.name == name)
+}

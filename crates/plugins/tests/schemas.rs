@@ -1,0 +1,145 @@
+//! What the Admin API stores is what the plugins read.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed assumption of a test is a failed test"
+)]
+
+use std::sync::Arc;
+
+use o28m_core::{Ambient, Clock, Rng, Timestamp};
+use o28m_gateway::{LocalIssuers, PluginKind};
+use o28m_jose::JwkSet;
+use o28m_kong::{Context, entity};
+use o28m_net::BoxFuture;
+use o28m_plugins::Dependencies;
+use serde_json::{Value, json};
+
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(1_800_000_000)
+    }
+}
+
+impl Rng for Fixed {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+struct Nobody;
+
+impl LocalIssuers for Nobody {
+    fn key_set<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Arc<JwkSet>>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+fn ambient() -> Ambient {
+    Ambient {
+        clock: Arc::new(Fixed),
+        rng: Arc::new(Fixed),
+    }
+}
+
+fn kinds() -> Vec<Arc<dyn PluginKind>> {
+    o28m_plugins::kinds(Dependencies {
+        ambient: ambient(),
+        local_issuers: Arc::new(Nobody),
+        blocked_issuers: Vec::new(),
+        jwt_keycloak_priority: None,
+    })
+}
+
+/// The configuration as it is stored, or what the Admin API answers.
+fn stored(name: &str, config: &Value) -> Result<Value, String> {
+    let (ambient, enabled) = (ambient(), [name.to_owned()]);
+    let context = Context {
+        ambient: &ambient,
+        enabled_plugins: &enabled,
+    };
+    let document = json!({"name": name, "config": config});
+    let Value::Object(document) = document else {
+        panic!("an object is expected");
+    };
+    let plugin = entity("plugins").unwrap().insert(document, &context);
+    let plugin = plugin.map_err(|violations| violations.message())?;
+    Ok(plugin["config"].clone())
+}
+
+#[test]
+fn every_kind_reads_what_its_schema_lets_through() {
+    let issuer = "https://iris.example.com/auth/realms/default";
+    for (name, config) in [
+        ("jwt-keycloak", json!({"allowed_iss": [issuer]})),
+        (
+            "jwt-keycloak",
+            json!({
+                "allowed_iss": [issuer], "consumer_match": true, "scope": ["a"], "roles": ["b"],
+                "realm_roles": ["c"], "client_roles": ["d:e"], "claims_to_verify": ["exp", "nbf"],
+                "maximum_expiration": 60, "iss_key_grace_period": 1.5, "anonymous": "x",
+                "algorithm": "ES256", "cafile": "/no/such/file",
+            }),
+        ),
+        ("acl", json!({"allow": ["a"], "deny": []})),
+        ("acl", json!({"deny": ["a"], "hide_groups_header": true})),
+        ("request-size-limiting", json!({})),
+        (
+            "request-size-limiting",
+            json!({"allowed_payload_size": 1, "size_unit": "bytes", "require_content_length": true}),
+        ),
+        ("request-transformer", json!({})),
+        (
+            "request-transformer",
+            json!({
+                "http_method": "GET", "replace": {"uri": "/x", "headers": ["a:$(headers.b)"]},
+                "remove": {"headers": ["a"]}, "rename": {"body": ["a:b"]},
+                "add": {"querystring": ["a:b"]}, "append": {"headers": ["a:"]},
+            }),
+        ),
+    ] {
+        let kinds = kinds();
+        let kind = kinds.iter().find(|kind| kind.name() == name).unwrap();
+        let stored = stored(name, &config).unwrap();
+        if let Err(error) = kind.configure(&stored) {
+            panic!("{name} {config}: {error}");
+        }
+    }
+}
+
+#[test]
+fn priorities_are_those_of_the_schemas() {
+    for kind in kinds() {
+        let schema = o28m_kong::plugin(kind.name()).unwrap();
+        assert_eq!(kind.priority(), schema.priority, "{}", kind.name());
+    }
+    assert_eq!(kinds().len(), o28m_kong::plugins().len());
+}
+
+#[test]
+fn plugins_case_035_037_058_the_schema_refuses_before_the_plugin_does() {
+    for (name, config) in [
+        ("jwt-keycloak", json!({})),
+        (
+            "jwt-keycloak",
+            json!({"allowed_iss": ["x"], "iss_key_grace_period": 0}),
+        ),
+        (
+            "jwt-keycloak",
+            json!({"allowed_iss": ["x"], "claims_to_verify": ["iat"]}),
+        ),
+        ("acl", json!({"allow": [], "deny": []})),
+        ("acl", json!({"allow": ["a"], "deny": ["b"]})),
+        (
+            "request-transformer",
+            json!({"add": {"headers": ["just_a_key"]}}),
+        ),
+        ("request-transformer", json!({"remove": {"headers": null}})),
+    ] {
+        assert!(stored(name, &config).is_err(), "{name} {config}");
+    }
+}
