@@ -259,8 +259,12 @@ impl Iris {
         now_s: i64,
     ) -> Result<Tokens, GrantError> {
         let ends = ends(seat.realm, seat.client, login, now_s);
-        self.keep_login(seat.realm.id(), login, ends.next_s())
-            .await?;
+        if !self
+            .renew_login(seat.realm.id(), login, ends.next_s())
+            .await?
+        {
+            return Err(GrantError::Refresh(RefreshProblem::SessionNotActive));
+        }
         let issue = Issue {
             realm: seat.realm,
             client: seat.client,

@@ -73,17 +73,17 @@ struct Plan {
     usage: Usage,
 }
 
-const REALM_KEYS: [Plan; 4] = [
-    Plan {
-        provider: "rsa-generated",
-        algorithm: "RS256",
-        usage: Usage::Sig,
-    },
-    Plan {
-        provider: "rsa-enc-generated",
-        algorithm: "RSA-OAEP",
-        usage: Usage::Enc,
-    },
+const RSA_SIGNING: Plan = Plan {
+    provider: "rsa-generated",
+    algorithm: "RS256",
+    usage: Usage::Sig,
+};
+const RSA_ENCRYPTION: Plan = Plan {
+    provider: "rsa-enc-generated",
+    algorithm: "RSA-OAEP",
+    usage: Usage::Enc,
+};
+const SYMMETRIC: [Plan; 2] = [
     Plan {
         provider: "hmac-generated-hs512",
         algorithm: "HS512",
@@ -96,33 +96,44 @@ const REALM_KEYS: [Plan; 4] = [
     },
 ];
 
-/// The keys of a new realm. Takes tenths of a second: call it on a blocking thread.
+/// A part of a new realm's keys, so that the slow ones are made side by side.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// The RS256 key.
+    Signing,
+    /// The RSA encryption key.
+    Encryption,
+    /// The symmetric keys, and one for the realm's default algorithm unless it is among the others.
+    Rest,
+}
+
+/// A part of the keys of a new realm. Takes tenths of a second: call it on a blocking thread.
 ///
 /// # Errors
 /// [`Error`].
 pub(crate) fn of_new_realm(
+    part: Part,
     realm_id: &str,
     realm: &str,
     default_algorithm: &str,
     ambient: &Ambient,
 ) -> Result<Vec<KeyBody>, Error> {
-    let mut keys = Vec::new();
-    for plan in REALM_KEYS {
-        keys.push(generate(
-            plan,
-            plan.provider,
-            PRIORITY,
-            realm_id,
-            realm,
-            ambient,
-        )?);
+    let make = |plan: &Plan| generate(*plan, plan.provider, PRIORITY, realm_id, realm, ambient);
+    match part {
+        Part::Signing => Ok(vec![make(&RSA_SIGNING)?]),
+        Part::Encryption => Ok(vec![make(&RSA_ENCRYPTION)?]),
+        Part::Rest => {
+            let mut keys = SYMMETRIC.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+            let made = |key: &KeyBody| key.algorithm == default_algorithm;
+            if let Ok(algorithm) = default_algorithm.parse()
+                && algorithm != Algorithm::RS256
+                && !keys.iter().any(made)
+            {
+                keys.push(fallback(algorithm, realm_id, realm, ambient)?);
+            }
+            Ok(keys)
+        }
     }
-    if let Ok(algorithm) = default_algorithm.parse()
-        && keys.iter().all(|key| key.algorithm != default_algorithm)
-    {
-        keys.push(fallback(algorithm, realm_id, realm, ambient)?);
-    }
-    Ok(keys)
 }
 
 /// A key for an algorithm the realm has none for (Keycloak 26.5: component `fallback-<ALG>`).

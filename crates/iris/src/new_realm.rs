@@ -7,7 +7,7 @@ use o28m_core::{Ambient, Secret};
 use o28m_store::{Query, Write};
 use serde_json::{Map, Value, json};
 
-use crate::keys::KeyBody;
+use crate::keys::{KeyBody, Part};
 use crate::model::{
     ClientBody, Fields as _, RealmBody, Rep, RoleBody, ScopeBody, Stored as _, UserBody, kind,
 };
@@ -360,16 +360,27 @@ impl Iris {
         }
     }
 
-    /// Keys of a new realm, made on a blocking thread.
+    /// Keys of a new realm, made on blocking threads.
     pub(crate) async fn new_keys(&self, realm: &RealmBody) -> Result<Vec<KeyBody>, Error> {
-        let (id, name, ambient) = (realm.id.clone(), realm.name.clone(), self.ambient.clone());
         let algorithm = realm
             .rep
             .text("defaultSignatureAlgorithm")
-            .unwrap_or("RS256")
-            .to_owned();
-        let make = move || keys::of_new_realm(&id, &name, &algorithm, &ambient);
-        Ok(self.signing.run(make).await??)
+            .unwrap_or("RS256");
+        let make = |part: Part| {
+            let (id, name, ambient) = (realm.id.clone(), realm.name.clone(), self.ambient.clone());
+            let algorithm = algorithm.to_owned();
+            self.signing
+                .run(move || keys::of_new_realm(part, &id, &name, &algorithm, &ambient))
+        };
+        let parts = tokio::try_join!(
+            make(Part::Signing),
+            make(Part::Encryption),
+            make(Part::Rest)
+        )?;
+        let mut keys = parts.0?;
+        keys.extend(parts.1?);
+        keys.extend(parts.2?);
+        Ok(keys)
     }
 }
 

@@ -99,6 +99,14 @@ fn use_id(jti: &str, number: i64) -> String {
     format!("refresh/{jti}/{number}")
 }
 
+/// The id of the mark that a login was ended.
+fn ended_id(id: &str) -> String {
+    format!("ended/{id}")
+}
+
+/// Seconds the mark of an ended login is kept: longer than any request that still holds it.
+const ENDED_MARK_S: i64 = 300;
+
 /// Uses of one refresh token that can be counted.
 const USES_MAX: i64 = 16;
 
@@ -133,9 +141,38 @@ impl Iris {
         Ok(self.store.put_session(&session).await?)
     }
 
+    /// Ends a login. A refresh that read it before may write it back after: the mark tells it not to.
     pub(crate) async fn end_login(&self, realm_id: &str, id: &str) -> Result<(), Error> {
+        let mark = Session {
+            id: ended_id(id),
+            owner: realm_id.to_owned(),
+            expires_at_s: self.ambient.now().seconds().saturating_add(ENDED_MARK_S),
+            body: serde_json::Value::Null,
+        };
+        self.store.put_session(&mark).await?;
         self.store.delete_session(realm_id, id).await?;
         Ok(())
+    }
+
+    /// Keeps a login that goes on; false when it was ended meanwhile.
+    pub(crate) async fn renew_login(
+        &self,
+        realm_id: &str,
+        login: &Login,
+        expires_at_s: i64,
+    ) -> Result<bool, Error> {
+        self.keep_login(realm_id, login, expires_at_s).await?;
+        let now_s = self.ambient.now().seconds();
+        if self
+            .store
+            .session(realm_id, &ended_id(&login.id), now_s)
+            .await?
+            .is_none()
+        {
+            return Ok(true);
+        }
+        self.store.delete_session(realm_id, &login.id).await?;
+        Ok(false)
     }
 
     /// Remembers a revoked token until it expires.
