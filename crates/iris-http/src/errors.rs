@@ -21,7 +21,11 @@ fn log(error: &Error) {
         chain.push_str(&cause.to_string());
         source = cause.source();
     }
-    tracing::error!(error = chain, "request failed");
+    if error.is_unavailable() {
+        tracing::warn!(error = chain, "request refused without the database");
+    } else {
+        tracing::error!(error = chain, "request failed");
+    }
 }
 
 /// The response to a failed administrative operation.

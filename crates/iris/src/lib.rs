@@ -54,11 +54,16 @@ pub const MASTER: &str = "master";
 /// Compiled realms in memory at most.
 const REALMS_MAX: usize = 2_000;
 /// Compiled clients in memory at most.
-const CLIENTS_MAX: usize = 100_000;
+const CLIENTS_MAX: usize = 20_000;
 /// Compiled users in memory at most; every service account is one.
-const USERS_MAX: usize = 100_000;
+const USERS_MAX: usize = 20_000;
 /// Compiled roles in memory at most.
-const ROLES_MAX: usize = 100_000;
+const ROLES_MAX: usize = 20_000;
+
+/// Signatures waiting or made at once: a third of a second of work on two processors.
+const SIGNING_MAX: usize = 512;
+/// Password checks waiting or made at once: about a second of work on two processors.
+const HASHING_MAX: usize = 64;
 
 /// Settings of the identity provider.
 #[derive(Clone, Debug, Default)]
@@ -104,8 +109,8 @@ impl Iris {
             clients: Cache::new(CLIENTS_MAX, &changed),
             users: Cache::new(USERS_MAX, &changed),
             roles: Cache::new(ROLES_MAX, &changed),
-            signing: Cpu::new(),
-            hashing: Cpu::new(),
+            signing: Cpu::new(SIGNING_MAX),
+            hashing: Cpu::new(HASHING_MAX),
             _follow: AbortOnDropHandle::new(tokio::spawn(follow)),
             store,
             ambient,

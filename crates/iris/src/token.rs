@@ -8,9 +8,10 @@ use o28m_jose::{Algorithm, base64url};
 use o28m_oauth::Scopes;
 use serde_json::{Map, Value, json};
 
+use crate::cache::group;
 use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
-use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User};
+use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
 use crate::session::{Ends, Login};
 use crate::{Error, GrantError, Iris};
 
@@ -516,11 +517,15 @@ impl Iris {
             .await??;
         let steps = vec![o28m_store::Write::Insert(made.object())];
         match self.write(realm.id(), steps).await {
-            // Another request made it first.
-            Ok(()) | Err(o28m_store::Error::Duplicate { .. }) => {}
+            Ok(()) => {}
+            Err(o28m_store::Error::Duplicate { .. }) => {
+                // Another request or replica made it first, which may not have been announced yet.
+                let version = self.store.version().await?;
+                let keys = group(kind::KEY, realm.id());
+                self.changed.note(version, [keys]);
+            }
             Err(error) => return Err(error.into()),
         }
-        self.changed.note(0, []);
         let fresh = self.existing_realm(realm.name()).await?;
         let key = fresh.keys.signing(algorithm).cloned();
         key.ok_or(Error::Key(o28m_jose::KeyError::Generation(algorithm)))
