@@ -139,3 +139,47 @@ async fn cached_clients_get_tokens_while_the_database_is_away() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_page_and_search_in_the_database() {
+    let Some(url) = o28m_store::testing::postgres_url().await else {
+        return;
+    };
+    let world = World::on(store(&url).await).await;
+    let admin = world.realm("r").await;
+    for name in ["Team--b", "team--a", "team_c", "other"] {
+        world.client(&admin, "r", json!({"clientId": name})).await;
+        let user = json!({"username": name, "enabled": true});
+        let _ = admin
+            .json("POST", &world.admin_url("/r/users"), user)
+            .await
+            .expect(201);
+        let _ = admin
+            .json("POST", &world.admin_url("/r/roles"), json!({"name": name}))
+            .await
+            .expect(201);
+    }
+    let count = async |path: &str| {
+        let list = admin.get(&world.admin_url(path)).await.expect(200).json();
+        list.as_array().unwrap().len()
+    };
+    assert_eq!(count("/r/clients?clientId=TEAM--&search=true").await, 2);
+    assert_eq!(count("/r/clients?clientId=m_c&search=true").await, 1);
+    assert_eq!(
+        count("/r/clients?clientId=team&search=true&first=1&max=1").await,
+        1
+    );
+    assert_eq!(count("/r/users?username=team--").await, 2);
+    assert_eq!(count("/r/users?search=t&max=2").await, 2);
+    assert_eq!(count("/r/users").await, 4);
+    assert_eq!(count("/r/roles?search=team").await, 3);
+    // Ids of containers are hexadecimal digits, which are not searched.
+    assert_eq!(count("/r/roles?search=e").await, 6);
+    assert_eq!(count("/r/roles?search=team&first=1&max=1").await, 1);
+    let total = admin
+        .get(&world.admin_url("/r/users/count"))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(total, json!(4));
+}

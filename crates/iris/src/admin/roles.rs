@@ -125,12 +125,24 @@ impl Iris {
             ..Query::default()
         };
         let key = |role: &RoleBody| role_key(role.container(), &role.name);
-        let roles = self
-            .read_by_name(kind::ROLE, query, filter.first, filter.max, key)
-            .await?;
+        let show = |role: &RoleBody| render(role, filter.brief);
+        let Some(search) = filter.search.as_ref().map(|text| text.to_lowercase()) else {
+            let (first, max) = (filter.first, filter.max);
+            let roles = self
+                .read_by_name(kind::ROLE, query, first, max, key)
+                .await?;
+            return Ok(roles.iter().map(show).collect());
+        };
+        // The database searches the whole key, of which the container is a part: what it finds is
+        // looked at again before the page is cut out.
+        let mut roles = self.read_by_name(kind::ROLE, query, 0, None, key).await?;
+        roles.retain(|role| role.name.to_lowercase().contains(&search));
+        let max = filter.max.map_or(usize::MAX, |max| max as usize);
         Ok(roles
             .iter()
-            .map(|role| render(role, filter.brief))
+            .skip(filter.first as usize)
+            .take(max)
+            .map(show)
             .collect())
     }
 
