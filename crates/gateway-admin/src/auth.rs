@@ -1,6 +1,7 @@
 //! Basic authentication of the Admin API against an htpasswd file that may change at any time.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +69,7 @@ impl Guard {
     }
 
     /// Lets a request pass whose credentials are those of a user.
-    pub(crate) async fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(crate) async fn check(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
         self.reload().await;
         let denied = || Problem::Unauthorized {
             html: prefers_html(headers),
@@ -100,7 +101,13 @@ impl Guard {
                 users.remember(digest);
                 Ok(())
             }
-            Ok(false) => Err(denied()),
+            Ok(false) => {
+                tracing::info!(
+                    client.address = %peer,
+                    "credentials of the Admin API refused"
+                );
+                Err(denied())
+            }
             Err(_) => Err(Problem::Internal),
         }
     }

@@ -7,7 +7,11 @@ use o28m_net::{Body, TooLarge};
 use serde_json::Value;
 
 use crate::form::{self, ARGUMENTS_MAX};
+use crate::multipart;
 use crate::problem::Problem;
+
+/// Bodies up to this size are validated on the spot, larger ones on a thread of their own.
+const SMALL_BYTES_MAX: usize = 16 * 1024;
 
 /// The members a request sent.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +19,8 @@ pub(crate) struct Members {
     document: Document,
     /// Every leaf is text whose type the declaration decides.
     is_form: bool,
+    /// Size of the body.
+    bytes: usize,
 }
 
 impl Members {
@@ -23,7 +29,13 @@ impl Members {
         Self {
             document,
             is_form: false,
+            bytes: 0,
         }
+    }
+
+    /// Whether looking at it may take so long that other requests would wait.
+    pub(crate) const fn is_large(&self) -> bool {
+        self.bytes > SMALL_BYTES_MAX
     }
 
     /// The document for `entity`; `stored` is the one a PATCH is for.
@@ -56,22 +68,32 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Members, Pro
         Err(TooLarge::Limit) => return Err(Problem::TooLarge),
         Err(TooLarge::Read(_)) => return Err(Problem::Bad("Cannot read body".to_owned())),
     };
-    match kind {
-        Some(Kind::Json) => parse_json(&bytes),
-        Some(Kind::Form) => parse_form(&bytes),
-        Some(Kind::Multipart) if bytes.is_empty() => Ok(Members::default()),
-        Some(Kind::Multipart) => Err(Problem::UnsupportedMediaType(Some(
-            "multipart/form-data is not supported by this build: use application/json",
-        ))),
-        None if bytes.is_empty() => Ok(Members::default()),
-        None => Err(Problem::UnsupportedMediaType(None)),
+    if bytes.len() <= SMALL_BYTES_MAX {
+        return parse(kind, &bytes);
     }
+    match tokio::task::spawn_blocking(move || parse(kind, &bytes)).await {
+        Ok(parsed) => parsed,
+        Err(_) => Err(Problem::Internal),
+    }
+}
+
+fn parse(kind: Option<Kind>, bytes: &[u8]) -> Result<Members, Problem> {
+    let mut members = match kind {
+        Some(Kind::Json) => parse_json(bytes)?,
+        Some(Kind::Form) => parse_form(bytes)?,
+        Some(Kind::Multipart(boundary)) => parse_parts(bytes, &boundary)?,
+        None if bytes.is_empty() => Members::default(),
+        None => return Err(Problem::UnsupportedMediaType),
+    };
+    members.bytes = bytes.len();
+    Ok(members)
 }
 
 enum Kind {
     Json,
     Form,
-    Multipart,
+    /// With its boundary.
+    Multipart(String),
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<Kind>, Problem> {
@@ -83,18 +105,15 @@ fn content_type(headers: &HeaderMap) -> Result<Option<Kind>, Problem> {
         let text = "Multiple Content-Type headers not allowed";
         return Err(Problem::Bad(text.to_owned()));
     }
-    let value = value.as_bytes();
-    let known: [(&[u8], Kind); 3] = [
-        (b"application/json", Kind::Json),
-        (b"application/x-www-form-urlencoded", Kind::Form),
-        (b"multipart/form-data", Kind::Multipart),
-    ];
-    let found = known
-        .into_iter()
-        .find(|(prefix, _)| value.starts_with(prefix));
-    match found {
-        Some((_, kind)) => Ok(Some(kind)),
-        None => Err(Problem::UnsupportedMediaType(None)),
+    let value = value.to_str().map_err(|_| Problem::UnsupportedMediaType)?;
+    if value.starts_with("application/json") {
+        Ok(Some(Kind::Json))
+    } else if value.starts_with("application/x-www-form-urlencoded") {
+        Ok(Some(Kind::Form))
+    } else if value.starts_with("multipart/form-data") {
+        Ok(Some(Kind::Multipart(multipart::boundary(value))))
+    } else {
+        Err(Problem::UnsupportedMediaType)
     }
 }
 
@@ -106,14 +125,37 @@ fn parse_json(bytes: &[u8]) -> Result<Members, Problem> {
 }
 
 fn parse_form(bytes: &[u8]) -> Result<Members, Problem> {
-    let count = form_urlencoded::parse(bytes)
-        .take(ARGUMENTS_MAX + 1)
-        .count();
-    if count > ARGUMENTS_MAX {
+    let pairs = form_urlencoded::parse(bytes).into_owned();
+    let pairs = pairs.map(|(key, text)| (key, Value::String(text)));
+    members(pairs.take(ARGUMENTS_MAX + 1).collect())
+}
+
+fn parse_parts(bytes: &[u8], boundary: &str) -> Result<Members, Problem> {
+    if bytes.is_empty() {
+        return Ok(Members::default());
+    }
+    let parts = multipart::parts(bytes, boundary, ARGUMENTS_MAX + 1)
+        .ok_or_else(|| Problem::Bad("Cannot parse multipart body".to_owned()))?;
+    let pairs = parts.into_iter().map(|part| {
+        let text = String::from_utf8_lossy(part.content).into_owned();
+        let value = if part.is_json {
+            serde_json::from_str(&text)
+                .map_err(|_| Problem::Bad("Cannot parse JSON body".to_owned()))?
+        } else {
+            Value::String(text)
+        };
+        Ok((part.name, value))
+    });
+    members(pairs.collect::<Result<_, Problem>>()?)
+}
+
+fn members(pairs: Vec<(String, Value)>) -> Result<Members, Problem> {
+    if pairs.len() > ARGUMENTS_MAX {
         return Err(Problem::Bad("Too many arguments".to_owned()));
     }
     Ok(Members {
-        document: form::document(form_urlencoded::parse(bytes).into_owned()),
+        document: form::document(pairs.into_iter()),
         is_form: true,
+        bytes: 0,
     })
 }

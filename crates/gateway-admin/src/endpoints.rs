@@ -130,6 +130,7 @@ impl Table {
             ("/plugins/schema/{name}", Endpoint::Page(Page::PluginSchema)),
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
+            ("/schemas/plugins/validate", Endpoint::Validate),
             ("/tags", Endpoint::Tags),
             ("/tags/{tags}", Endpoint::Tags),
             ("/config", Endpoint::Unavailable(HAS_DATABASE)),

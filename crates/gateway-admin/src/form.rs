@@ -5,6 +5,10 @@ use serde_json::Value;
 
 /// Arguments of a form or query at most.
 pub(crate) const ARGUMENTS_MAX: usize = 1000;
+/// Steps of a key; deeper keys are taken literally.
+const STEPS_MAX: usize = 16;
+/// Elements that explicit indices of one form may skip.
+const HOLES_MAX: usize = 1000;
 
 /// One step of a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,11 +19,16 @@ enum Step {
     Index(usize),
 }
 
-/// The document a form describes; every leaf is a text.
-pub(crate) fn document(pairs: impl Iterator<Item = (String, String)>) -> Document {
+/// The document a form describes.
+pub(crate) fn document(pairs: impl Iterator<Item = (String, Value)>) -> Document {
     let mut root = Value::Object(Document::new());
-    for (key, text) in pairs {
-        place(&mut root, &steps(&key), Value::String(text));
+    let mut holes = HOLES_MAX;
+    for (key, value) in pairs {
+        let mut steps = steps(&key);
+        if steps.len() > STEPS_MAX {
+            steps = vec![Step::Member(key)];
+        }
+        place(&mut root, &steps, value, &mut holes);
     }
     match root {
         Value::Object(document) => document,
@@ -51,7 +60,7 @@ fn steps(key: &str) -> Vec<Step> {
     steps
 }
 
-fn place(target: &mut Value, steps: &[Step], value: Value) {
+fn place(target: &mut Value, steps: &[Step], value: Value, holes: &mut usize) {
     let Some((step, rest)) = steps.split_first() else {
         put(target, value);
         return;
@@ -62,23 +71,28 @@ fn place(target: &mut Value, steps: &[Step], value: Value) {
                 *target = Value::Object(Document::new());
             }
             if let Value::Object(members) = target {
-                place(members.entry(name).or_insert(Value::Null), rest, value);
+                place(
+                    members.entry(name).or_insert(Value::Null),
+                    rest,
+                    value,
+                    holes,
+                );
             }
         }
         Step::Append => {
             let elements = array(target);
             elements.push(Value::Null);
             if let Some(last) = elements.last_mut() {
-                place(last, rest, value);
+                place(last, rest, value, holes);
             }
         }
         Step::Index(at) => {
             let elements = array(target);
-            if elements.len() < *at {
-                elements.resize(*at, Value::Null);
-            }
+            let skipped = at.saturating_sub(elements.len()).min(*holes);
+            elements.resize(elements.len() + skipped, Value::Null);
+            *holes -= skipped;
             if let Some(element) = elements.get_mut(at - 1) {
-                place(element, rest, value);
+                place(element, rest, value, holes);
             }
         }
     }
@@ -119,7 +133,9 @@ mod tests {
 
     fn parse(form: &str) -> Value {
         let pairs = form_urlencoded::parse(form.as_bytes()).into_owned();
-        Value::Object(document(pairs))
+        Value::Object(document(
+            pairs.map(|(key, text)| (key, Value::String(text))),
+        ))
     }
 
     #[test]
@@ -138,7 +154,20 @@ mod tests {
         assert_eq!(parse("a%5B%5D=v"), json!({"a": ["v"]}));
         assert_eq!(parse(".a=v&b.=w"), json!({".a": "v", "b.": "w"}));
         assert_eq!(parse("a[999999999]=v"), json!({"a": {"999999999": "v"}}));
+        let deep = format!("a{}=v", "[]".repeat(100_000));
+        assert_eq!(parse(&deep).as_object().unwrap().len(), 1);
+        let wide = (0..900)
+            .map(|at| format!("k{at}[1000][1000]=v"))
+            .collect::<Vec<_>>();
+        assert!(parse(&wide.join("&")).to_string().len() < 100_000);
         // Whatever it means, it must not panic.
         assert!(parse("[]=x&a]=y&a[=z&a[][][]=1&a.b=2&a[1][x].y[]=3").is_object());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_form_panics(form in "([a-c.\\[\\]0-9]{0,12}=v&){0,8}") {
+            proptest::prop_assert!(parse(&form).is_object());
+        }
     }
 }

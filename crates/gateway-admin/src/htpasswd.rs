@@ -234,4 +234,12 @@ mod tests {
             assert!(!verify(&format!("admin:{hash}"), "admin", ""), "{hash}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_panics(hash in "(\\$(apr1|2y|5|6)\\$|\\{S?SHA\\})[$./a-zA-Z0-9=]{0,24}") {
+            let file = format!("admin:{hash}");
+            proptest::prop_assert!(!verify(&file, "admin", "password"));
+        }
+    }
 }

@@ -6,13 +6,13 @@ use o28m_net::Body;
 use o28m_store::{Query, Store};
 use serde_json::{Map, Value, json};
 
+use crate::api::Api;
 use crate::endpoints::Page;
 use crate::list::Arguments;
 use crate::problem::Problem;
-use crate::service::AdminService;
 use crate::{KONG_VERSION, reply};
 
-impl AdminService {
+impl Api {
     /// Answers a page; `parameter` is the name in its path.
     pub(crate) async fn page(
         &self,
@@ -24,7 +24,7 @@ impl AdminService {
             Page::Root => self.root().await?,
             Page::Status => status_body(arguments, Some(self.store()), self.requests())?,
             Page::Endpoints => json!({"data": self.table().paths()}),
-            Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins()}),
+            Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins().as_ref()}),
             Page::ConfigVersion => json!({
                 "version": self.store().version().await?,
                 "applied": self.applied_version(),
@@ -54,7 +54,7 @@ impl AdminService {
             .iter()
             .filter(|plugin| enabled.iter().any(|name| name == plugin.name))
             .map(|plugin| {
-                let about = json!({"version": KONG_VERSION, "priority": plugin.priority});
+                let about = json!({"version": plugin.version, "priority": plugin.priority});
                 (plugin.name.to_owned(), about)
             })
             .collect();
@@ -78,7 +78,7 @@ impl AdminService {
                 "pg_password": "******",
                 "router_flavor": "traditional_compatible",
                 "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
-                "plugins": enabled,
+                "plugins": enabled.as_ref(),
                 "loaded_plugins": loaded,
             },
             "pids": {"master": std::process::id()},

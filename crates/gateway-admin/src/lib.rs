@@ -3,6 +3,7 @@
 //! Every entity endpoint is generated from the declarations of `o28m_kong`; this crate knows HTTP,
 //! paging, foreign keys and errors, but no entity by name except where Kong itself makes one special.
 
+mod api;
 mod apr1;
 mod auth;
 mod body;
@@ -10,6 +11,7 @@ mod endpoints;
 mod form;
 mod info;
 mod list;
+mod multipart;
 mod object;
 mod problem;
 mod reply;

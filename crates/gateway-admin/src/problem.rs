@@ -19,8 +19,8 @@ pub(crate) enum Problem {
     NotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
-    /// The content type is not accepted; with a reason when it could be.
-    UnsupportedMediaType(Option<&'static str>),
+    /// The content type is not accepted.
+    UnsupportedMediaType,
     /// The body is larger than the limit.
     TooLarge,
     /// A plain message with status 400.
@@ -164,10 +164,7 @@ impl Problem {
             Self::Unauthorized { html } => unauthorized(html),
             Self::NotFound => message(StatusCode::NOT_FOUND, "Not found"),
             Self::MethodNotAllowed => message(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
-            Self::UnsupportedMediaType(None) => reply::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            Self::UnsupportedMediaType(Some(reason)) => {
-                message(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
-            }
+            Self::UnsupportedMediaType => reply::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::TooLarge => message(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large"),
             Self::Bad(text) => message(BAD, &text),
             Self::Unknown(text) => message(StatusCode::NOT_FOUND, &text),

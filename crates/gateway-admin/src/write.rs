@@ -1,16 +1,18 @@
 //! Creating, replacing, changing and deleting entities (spec gateway-admin 6).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use o28m_gateway::{BadConfig, PluginKind};
 use o28m_kong::{Context, Document, Entity, Foreign, Violations, entity};
 use o28m_store::{Error, Query, Record, Tags, Write};
 use serde_json::{Value, json};
 
+use crate::api::Api;
 use crate::body::Members;
 use crate::object::object;
 use crate::problem::Problem;
 use crate::resolve::{self, Selector};
-use crate::service::AdminService;
 
 /// How often a change is tried again that others got in the way of.
 const ATTEMPTS_MAX: u32 = 200;
@@ -28,19 +30,72 @@ pub(crate) struct Written {
     pub(crate) version: i64,
 }
 
-impl AdminService {
-    fn context(&self) -> Context<'_> {
-        Context {
-            ambient: self.ambient(),
-            enabled_plugins: self.enabled_plugins(),
+impl Api {
+    /// Validates `input` as a new entity, or as a change of `stored`. Large bodies may hold many regular
+    /// expressions, so they get a thread of their own.
+    async fn checked(
+        &self,
+        entity: &'static Entity,
+        members: &Members,
+        stored: Option<&Document>,
+        input: Document,
+    ) -> Result<Document, Problem> {
+        let ambient = self.ambient().clone();
+        let enabled_plugins = Arc::clone(self.enabled_plugins());
+        let kinds = Arc::clone(self.plugin_kinds());
+        let stored = stored.cloned();
+        let check = move || {
+            let context = Context {
+                ambient: &ambient,
+                enabled_plugins: &enabled_plugins,
+            };
+            let document = match stored {
+                Some(stored) => entity.update(&stored, input, &context)?,
+                None => entity.insert(input, &context)?,
+            };
+            if let (Some(kinds), "plugins") = (kinds.get(), entity.name) {
+                compile(kinds, &document)?;
+            }
+            Ok::<_, Violations>(document)
+        };
+        if !members.is_large() {
+            return Ok(check()?);
+        }
+        match tokio::task::spawn_blocking(check).await {
+            Ok(checked) => Ok(checked?),
+            Err(_) => Err(Problem::Internal),
         }
     }
 
     /// Validates without storing; for the schema endpoints.
-    pub(crate) fn validate(&self, entity: &Entity, members: &Members) -> Result<(), Problem> {
+    pub(crate) async fn validate(
+        &self,
+        entity: &'static Entity,
+        members: &Members,
+    ) -> Result<(), Problem> {
         let document = members.document(entity, None);
-        entity.insert(document, &self.context())?;
+        self.checked(entity, members, None, document).await?;
         Ok(())
+    }
+
+    /// Writes, and says so.
+    async fn commit(&self, writes: Vec<Write>) -> Result<i64, Error> {
+        let first = writes.first().map(|write| match write {
+            Write::Insert(object) | Write::Upsert(object) | Write::Update { object, .. } => {
+                (object.kind, object.id.clone())
+            }
+            Write::Delete { kind, id } => (*kind, id.clone()),
+        });
+        let version = self.store().write(writes).await?;
+        if let Some((kind, id)) = first {
+            tracing::info!(
+                entity.kind = kind,
+                entity.id = %id,
+                config.version = version,
+                "configuration changed"
+            );
+        }
+        Ok(version)
     }
 
     /// The document a client sent, with foreign keys as ids and the path's one set.
@@ -68,10 +123,10 @@ impl AdminService {
         fixed: Fixed<'_>,
     ) -> Result<Written, Problem> {
         let input = self.input(entity, members, None, fixed).await?;
-        let document = entity.insert(input, &self.context())?;
+        let document = self.checked(entity, members, None, input).await?;
         self.check_protocols(entity, members, &document).await?;
         let write = Write::Insert(object(entity, &document));
-        match self.store().write(vec![write]).await {
+        match self.commit(vec![write]).await {
             Ok(version) => Ok(Written { document, version }),
             Err(error) => Err(refused(entity, &document, error)),
         }
@@ -88,7 +143,8 @@ impl AdminService {
         let input = self.input(entity, members, None, fixed).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let stored = selector.find(self.store(), entity).await?;
-            let document = self.replacement(entity, selector, input.clone(), stored.as_ref())?;
+            let whole = replacement(selector, input.clone(), stored.as_ref());
+            let document = self.checked(entity, members, None, whole).await?;
             self.check_protocols(entity, members, &document).await?;
             if let Some(stored) = stored.as_ref().filter(|stored| same(&document, stored)) {
                 return Ok(Written {
@@ -105,35 +161,35 @@ impl AdminService {
                 },
                 None => Write::Insert(object),
             };
-            match self.store().write(vec![write]).await {
+            match self.commit(vec![write]).await {
                 Ok(version) => return Ok(Written { document, version }),
-                Err(error) if lost_race(selector, stored.is_some(), &error) => {
+                Err(error) => {
+                    let is_race = self.lost_race(entity, selector, stored.is_some(), &error);
+                    if !is_race.await? {
+                        return Err(refused(entity, &document, error));
+                    }
                     self.pause(attempt).await;
                 }
-                Err(error) => return Err(refused(entity, &document, error)),
             }
         }
         Err(Problem::Busy)
     }
 
-    /// The whole entity a PUT stands for.
-    fn replacement(
+    /// Whether a write failed because someone created or deleted the same entity in between.
+    async fn lost_race(
         &self,
         entity: &Entity,
         selector: &Selector,
-        mut input: Document,
-        stored: Option<&Record>,
-    ) -> Result<Document, Problem> {
-        input.extend(selector.document());
-        if let Some(stored) = stored {
-            input.insert("id".to_owned(), json!(stored.id));
-            if let Some(created_at) = stored.body.get("created_at") {
-                input
-                    .entry("created_at")
-                    .or_insert_with(|| created_at.clone());
+        was_there: bool,
+        error: &Error,
+    ) -> Result<bool, Problem> {
+        match error {
+            Error::Conflict { .. } => Ok(was_there),
+            Error::DuplicateId { .. } | Error::Duplicate { .. } if !was_there => {
+                Ok(selector.find(self.store(), entity).await?.is_some())
             }
+            _ => Ok(false),
         }
-        Ok(entity.insert(input, &self.context())?)
     }
 
     /// `PATCH`: changes what the client named, atomically.
@@ -155,13 +211,13 @@ impl AdminService {
                 return Err(Problem::Internal);
             };
             let patch = self.input(entity, members, Some(old), None).await?;
-            let document = entity.update(old, patch, &self.context())?;
+            let document = self.checked(entity, members, Some(old), patch).await?;
             self.check_protocols(entity, members, &document).await?;
             let write = Write::Update {
                 object: object(entity, &document),
                 if_version: Some(stored.version),
             };
-            match self.store().write(vec![write]).await {
+            match self.commit(vec![write]).await {
                 Ok(version) => return Ok(Written { document, version }),
                 Err(Error::Conflict { .. }) => self.pause(attempt).await,
                 Err(error) => return Err(refused(entity, &document, error)),
@@ -190,7 +246,7 @@ impl AdminService {
             kind: entity.name,
             id: stored.id,
         };
-        Ok(Some(self.store().write(vec![write]).await?))
+        Ok(Some(self.commit(vec![write]).await?))
     }
 
     /// `PUT` of what a foreign key points to: replaces the target, or makes one and attaches it.
@@ -208,13 +264,13 @@ impl AdminService {
         }
         let mut input = self.input(target, members, None, None).await?;
         input.insert("id".to_owned(), json!(self.ambient().uuid()));
-        let document = target.insert(input, &self.context())?;
+        let document = self.checked(target, members, None, input).await?;
         let Value::Object(old) = &holder.body else {
             return Err(Problem::Internal);
         };
         let key = json!({"id": document.get("id")});
         let patch = [(foreign.field.to_owned(), key)].into_iter().collect();
-        let attached = own.update(old, patch, &self.context())?;
+        let attached = self.checked(own, members, Some(old), patch).await?;
         let writes = vec![
             Write::Insert(object(target, &document)),
             Write::Update {
@@ -222,7 +278,7 @@ impl AdminService {
                 if_version: Some(holder.version),
             },
         ];
-        match self.store().write(writes).await {
+        match self.commit(writes).await {
             Ok(version) => Ok(Written { document, version }),
             Err(error) => Err(refused(target, &document, error)),
         }
@@ -285,11 +341,41 @@ impl Written {
     }
 }
 
+/// The whole entity a PUT stands for: the path's key wins, an existing entity keeps its id and age.
+fn replacement(selector: &Selector, mut input: Document, stored: Option<&Record>) -> Document {
+    input.extend(selector.document());
+    if let Some(stored) = stored {
+        input.insert("id".to_owned(), json!(stored.id));
+        if let Some(created_at) = stored.body.get("created_at") {
+            input
+                .entry("created_at")
+                .or_insert_with(|| created_at.clone());
+        }
+    }
+    input
+}
+
+/// Refuses what passed the schema and still cannot be executed, such as a template with a mistake.
+fn compile(kinds: &[Arc<dyn PluginKind>], plugin: &Document) -> Result<(), Violations> {
+    let is_it =
+        |kind: &&Arc<dyn PluginKind>| plugin.get("name").is_some_and(|it| it == kind.name());
+    let (Some(kind), Some(config)) = (kinds.iter().find(is_it), plugin.get("config")) else {
+        return Ok(());
+    };
+    match kind.configure(config) {
+        Ok(_) => Ok(()),
+        Err(BadConfig(reason)) => Err(violation("config", &reason)),
+    }
+}
+
+fn violation(field: &str, message: &str) -> Violations {
+    Violations {
+        fields: [(field.to_owned(), json!(message))].into_iter().collect(),
+    }
+}
+
 fn protocols(message: &str) -> Problem {
-    let fields = [("protocols".to_owned(), json!(message))];
-    Problem::Violations(Violations {
-        fields: fields.into_iter().collect(),
-    })
+    Problem::Violations(violation("protocols", message))
 }
 
 fn share_protocol(plugin: &Document, route: &Value) -> bool {
@@ -325,19 +411,6 @@ pub(crate) fn belongs(stored: &Record, parent: Fixed<'_>) -> bool {
 /// The id a foreign key of a stored entity holds.
 pub(crate) fn target_id<'a>(holder: &'a Record, foreign: &Foreign) -> Option<&'a str> {
     holder.body.get(foreign.field)?.get("id")?.as_str()
-}
-
-/// Whether a write failed because someone created or deleted the same entity in between.
-fn lost_race(selector: &Selector, was_there: bool, error: &Error) -> bool {
-    match error {
-        Error::Conflict { .. } => was_there,
-        Error::DuplicateId { .. } => !was_there,
-        Error::Duplicate { key, .. } => {
-            !was_there
-                && matches!(selector, Selector::Key { unique, .. } if unique.name == key.as_str())
-        }
-        _ => false,
-    }
 }
 
 /// What the store's refusal of a document means.

@@ -1,14 +1,15 @@
 //! The platform's access log: one JSON line for each request (spec gateway-proxy 13.1).
 //!
-//! A request hands its line to a bounded queue and goes on; a thread writes. A full queue drops lines
-//! and counts them: a slow disk must not slow requests down.
+//! A request hands its line to a bounded queue and goes on; a thread writes. A full queue drops
+//! lines and counts them: a slow disk must not slow requests down.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::HOST;
 use o28m_core::Timestamp;
@@ -19,11 +20,14 @@ use crate::{Error, Exchange};
 /// Lines that wait for the writer at most.
 const QUEUE_LINES_MAX: usize = 16 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How long the end waits for queued lines; a reader that hangs must not keep the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running access log; dropping it writes what is queued.
 pub(crate) struct AccessLog {
     queue: Option<SyncSender<String>>,
-    writer: Option<JoinHandle<()>>,
+    /// Disconnected by the writer when it has written everything; only waited for at the end.
+    written: Mutex<Receiver<()>>,
     dropped: Counter,
 }
 
@@ -42,13 +46,18 @@ impl AccessLog {
             }
         };
         let (queue, lines) = sync_channel(QUEUE_LINES_MAX);
-        let writer = std::thread::Builder::new()
+        let (writing, written) = sync_channel(0);
+        let write = move || {
+            write_lines(&lines, output);
+            drop(writing);
+        };
+        let _ends_with_the_queue = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_lines(&lines, output))
+            .spawn(write)
             .map_err(failed)?;
         Ok(Self {
             queue: Some(queue),
-            writer: Some(writer),
+            written: Mutex::new(written),
             dropped,
         })
     }
@@ -68,10 +77,10 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("access log writer panicked");
+        let written = self.written.get_mut();
+        let written = written.unwrap_or_else(PoisonError::into_inner);
+        if written.recv_timeout(FLUSH_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("access log lines were lost: the writer is stuck");
         }
     }
 }
@@ -95,6 +104,7 @@ fn write_lines(lines: &Receiver<String>, output: Box<dyn Write + Send>) {
 /// The line, with the original's keys, order and spaces.
 fn line(exchange: &Exchange, now: Timestamp) -> String {
     let headers = &exchange.request.headers;
+    let event = exchange.security_event;
     let header = |name: &str| {
         let value = headers.get(name);
         value.map_or("-".into(), |it| String::from_utf8_lossy(it.as_bytes()))
@@ -136,8 +146,8 @@ fn line(exchange: &Exchange, now: Timestamp) -> String {
                 .unwrap_or_default()
                 .into(),
         ),
-        ("eventclassid", "".into()),
-        ("event_details", "".into()),
+        ("eventclassid", event.map_or("", |it| it.class_id).into()),
+        ("event_details", event.map_or("", |it| it.details).into()),
     ];
     for (at, (key, value)) in fields.into_iter().enumerate() {
         let separator = if at == 0 { "" } else { ", " };
@@ -161,8 +171,8 @@ fn push_iso8601(into: &mut String, time: Timestamp) {
     );
 }
 
-/// Year, month and day of a day since the Unix epoch, in the proleptic Gregorian calendar. Years are
-/// counted from March so that the leap day is the last one.
+/// Year, month and day of a day since the Unix epoch, in the proleptic Gregorian calendar. Years
+/// are counted from March so that the leap day is the last one.
 fn civil(day: i64) -> (i64, i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);

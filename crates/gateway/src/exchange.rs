@@ -22,8 +22,8 @@ pub struct Exchange {
     /// The client: the peer, or what a trusted peer's header says.
     pub client_ip: IpAddr,
     /// Head of the request as the client sent it, without hop-by-hop and identity headers
-    /// (`X-Consumer-*` and the like); `Expect` is still there. Plugins change its headers and query; the upstream request is
-    /// made from it. `uri` keeps the client's raw target.
+    /// (`X-Consumer-*` and the like); `Expect` is still there. Plugins change its headers and
+    /// query; the upstream request is made from it. `uri` keeps the client's raw target.
     pub request: http::request::Parts,
     /// Body of the request; a plugin that takes it must put one back.
     pub body: Body,
@@ -45,12 +45,24 @@ pub struct Exchange {
     pub authenticated_groups: Option<Vec<String>>,
     /// Client id for the access log, set by jwt-keycloak.
     pub gateway_consumer: Option<String>,
+    /// Why an authentication plugin refused, for the access log.
+    pub security_event: Option<SecurityEvent>,
     /// Status sent to the client; known in the log phase.
     pub status: Option<http::StatusCode>,
     /// Status of each upstream attempt, oldest first; 502 or 504 for one that got no answer.
     pub upstream_statuses: Vec<http::StatusCode>,
     /// Where the response came from; known from header_filter on.
     pub source: Source,
+}
+
+/// An event class and what happened, as the platform's security monitoring knows them
+/// (access log fields `eventclassid` and `event_details`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecurityEvent {
+    /// Such as `ua222`.
+    pub class_id: &'static str,
+    /// Such as `validate_scope failed`.
+    pub details: &'static str,
 }
 
 /// A credential that an authentication plugin accepted.
@@ -102,6 +114,7 @@ impl Exchange {
             credential: None,
             authenticated_groups: None,
             gateway_consumer: None,
+            security_event: None,
             status: None,
             upstream_statuses: Vec::new(),
             source: Source::Error,

@@ -90,6 +90,10 @@ impl Feed {
 
     /// Applies changes until `stop`; while the database is away the snapshot in use stays.
     pub(crate) async fn follow(&self, store: &Store, stop: &CancellationToken) {
+        let _stopped = stop.run_until_cancelled(self.follow_for_ever(store)).await;
+    }
+
+    async fn follow_for_ever(&self, store: &Store) {
         let mut announced = store.subscribe();
         let mut delay = RETRY_DELAY_MIN;
         // Holding the replaced snapshot for a while lets this task free it instead of a request.
@@ -112,17 +116,11 @@ impl Feed {
                 }
             };
             drop(std::mem::replace(&mut replaced, before));
-            let next = async {
-                match wait {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None if announced.changed().await.is_ok() => {}
-                    // The store was closed: nothing will come any more.
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = next => {}
+            match wait {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None if announced.changed().await.is_ok() => {}
+                // The store was closed: nothing will come any more.
+                None => return,
             }
         }
     }

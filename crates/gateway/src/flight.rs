@@ -1,5 +1,5 @@
-//! One request from its head to its log entry: the exchange that plugins see, and what only the request
-//! path needs.
+//! One request from its head to its log entry: the exchange that plugins see, and what only the
+//! request path needs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -21,8 +21,8 @@ const SERVER_TOKEN: HeaderValue = HeaderValue::from_static("kong/3.9.3");
 /// nginx's status for a client that went away before the response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A request in flight. Dropping it, for whatever reason, runs the log phase; nothing else does, so it
-/// runs exactly once.
+/// A request in flight. Dropping it, for whatever reason, runs the log phase; nothing else does, so
+/// it runs exactly once.
 pub(crate) struct Flight {
     pub(crate) shared: Arc<Shared>,
     pub(crate) exchange: Exchange,

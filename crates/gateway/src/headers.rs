@@ -90,7 +90,8 @@ fn is_identity(name: &str) -> bool {
     })
 }
 
-/// Removes what concerns only the upstream connection, and nginx's instructions, which we never act on.
+/// Removes what concerns only the upstream connection, and nginx's instructions, which we never act
+/// on.
 pub(crate) fn strip_response(headers: &mut HeaderMap, asked: Asked) {
     let mut doomed = named_by_connection(headers);
     let goes = |name: &HeaderName| match name.as_str() {

@@ -17,7 +17,7 @@ mod snapshot;
 mod spool;
 mod upstream;
 
-pub use exchange::{Credential, Exchange, Source};
+pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
 pub use snapshot::Snapshot;
 
@@ -50,6 +50,9 @@ pub struct LocalEngine {
     pub port: u16,
     /// Who answers.
     pub service: Arc<dyn HttpService>,
+    /// Request headers, in lower case, that steer it: only plugins may set them. Lines of these names
+    /// that a client sends are dropped before the first plugin runs (spec jumper 4.2).
+    pub private_headers: &'static [&'static str],
 }
 
 /// Settings of the data plane.
@@ -106,9 +109,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn engine(&self, port: u16) -> Option<&Arc<dyn HttpService>> {
-        let engine = self.engines.iter().find(|it| it.port == port);
-        engine.map(|it| &it.service)
+    fn engine(&self, port: u16) -> Option<&LocalEngine> {
+        self.engines.iter().find(|it| it.port == port)
     }
 }
 
@@ -158,8 +160,8 @@ impl Gateway {
         Ok(self.shared.feed.load(store).await?)
     }
 
-    /// Follows the change feed until `stop` is cancelled: each batch of changes becomes a new snapshot.
-    /// A database that goes away is waited for; the snapshot in use stays.
+    /// Follows the change feed until `stop` is cancelled: each batch of changes becomes a new
+    /// snapshot. A database that goes away is waited for; the snapshot in use stays.
     pub async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
         self.shared.feed.follow(&store, &stop).await;
     }

@@ -20,8 +20,8 @@ pub trait PluginKind: Send + Sync {
     /// each change of the configuration.
     ///
     /// # Errors
-    /// [`BadConfig`]: reported; requests that the instance applies to are answered with 500, the rest
-    /// of the configuration stays.
+    /// [`BadConfig`]: reported; requests that the instance applies to are answered with 500, the
+    /// rest of the configuration stays.
     fn configure(&self, config: &Value) -> Result<Arc<dyn Plugin>, BadConfig>;
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::flight::{Flight, caught};
 use crate::request::{forwarded_proto, raw_path};
-use crate::snapshot::{Instance, RouteEntry, Scopes, Snapshot};
+use crate::snapshot::{Destination, Instance, RouteEntry, Scopes, ServiceEntry, Snapshot};
 use crate::{Access, Shared, Source, Verdict, errors, upstream};
 
 /// What ends a request early, or what it goes on with.
@@ -43,6 +43,7 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
         }
     };
     let service = snapshot.service_of(route);
+    drop_private_headers(flight, service);
     let scopes = snapshot
         .plugins()
         .scopes(Some(route.key), service.map(|it| it.key));
@@ -178,6 +179,19 @@ fn check_grpc(flight: &Flight, route: &RouteEntry) -> Step<()> {
     ControlFlow::Break(response)
 }
 
+/// What steers a component of this process comes from plugins alone, never from a client.
+fn drop_private_headers(flight: &mut Flight, service: Option<&Arc<ServiceEntry>>) {
+    let Some(Destination::Engine(port)) = service.map(|it| &it.destination) else {
+        return;
+    };
+    let Some(engine) = flight.shared.engine(*port) else {
+        return;
+    };
+    for name in engine.private_headers {
+        let _dropped = flight.exchange.request.headers.remove(*name);
+    }
+}
+
 /// Plugins that see the response to a request which was not routed.
 fn choose_global(flight: &mut Flight, snapshot: &Snapshot) {
     run_through(&snapshot.plugins().scopes(None, None), |instance| {
@@ -193,8 +207,8 @@ fn run_through<'a>(scopes: &Scopes<'a>, mut visit: impl FnMut(&'a Arc<Instance>)
     }
 }
 
-/// Runs access phases in order. Once a plugin has answered, those after it are still chosen, so that
-/// they see the response.
+/// Runs access phases in order. Once a plugin has answered, those after it are still chosen, so
+/// that they see the response.
 async fn access(flight: &mut Flight, mut scopes: Scopes<'_>) -> Step<()> {
     let mut from = 0;
     let mut caller = 0;

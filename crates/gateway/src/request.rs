@@ -178,9 +178,15 @@ fn host(flight: &Flight, service: &ServiceEntry) -> HeaderValue {
         .as_ref()
         .is_some_and(|it| it.preserve_host);
     match current {
-        Some(host) if preserve || flight.client_host.as_ref() != Some(host) => host.clone(),
+        Some(host) if preserve || !is_same_value(host, flight.client_host.as_ref()) => host.clone(),
         _ => service.host.clone(),
     }
+}
+
+/// Whether it is the client's value itself, not one a plugin set to the same text: clones share
+/// bytes.
+fn is_same_value(host: &HeaderValue, client: Option<&HeaderValue>) -> bool {
+    client.is_some_and(|client| std::ptr::eq(client.as_bytes(), host.as_bytes()))
 }
 
 fn address_value(address: IpAddr) -> Option<HeaderValue> {
@@ -225,7 +231,8 @@ pub(crate) fn server_name(host: &HeaderValue) -> Option<&str> {
     (!is_address && !name.is_empty()).then_some(name)
 }
 
-/// The scheme the client used as far as we believe it: of the connection, or what a trusted peer says.
+/// The scheme the client used as far as we believe it: of the connection, or what a trusted peer
+/// says.
 pub(crate) fn forwarded_proto(exchange: &Exchange, peer_trusted: bool) -> &[u8] {
     let told = exchange.request.headers.get(&names::FORWARDED_PROTO);
     match told.filter(|_| peer_trusted) {

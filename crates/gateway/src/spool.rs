@@ -1,5 +1,5 @@
-//! The request body on its way to the upstream: read whole before connecting, so that attempts can be
-//! repeated, or passed through.
+//! The request body on its way to the upstream: read whole before connecting, so that attempts can
+//! be repeated, or passed through.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -64,6 +64,10 @@ impl Outgoing {
 
     /// Reads `body` to its end.
     pub(crate) async fn buffer(body: Body) -> Result<Self, SpoolError> {
+        Self::buffer_with(body, tempfile::tempfile).await
+    }
+
+    async fn buffer_with(body: Body, create: Create) -> Result<Self, SpoolError> {
         let mut body = match body {
             Body::Full(Some(bytes)) => return Ok(Self::Memory(bytes)),
             body if body.is_end_stream() => return Ok(Self::Empty),
@@ -72,12 +76,9 @@ impl Outgoing {
         // Most bodies are one piece, which is kept as it is.
         let mut first = Bytes::new();
         let mut memory = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else {
-                continue;
-            };
+        while let Some(data) = next_data(&mut body).await? {
             if memory.len() + first.len() + data.len() > MEMORY_BYTES_MAX {
-                return spill(&[&first, &memory, &data], body).await;
+                return spill([&*first, &memory, &data].concat(), body, create).await;
             }
             if first.is_empty() && memory.is_empty() {
                 first = data;
@@ -114,28 +115,76 @@ impl Outgoing {
     }
 }
 
-/// Writes `pieces` and the rest of `body` to a file that has no name.
-async fn spill(pieces: &[&[u8]], mut body: Body) -> Result<Outgoing, SpoolError> {
-    let pieces = pieces.concat();
-    let mut length = pieces.len() as u64;
-    let mut file = on_disk(move || {
-        let mut file = tempfile::tempfile()?;
-        file.write_all(&pieces)?;
-        Ok(file)
-    })
-    .await?;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
+/// Makes a file that has no name.
+type Create = fn() -> std::io::Result<File>;
+
+/// Writes what was read and the rest of `body` to a file. Where none can be made, the body is
+/// passed through instead: sending it once is better than not at all.
+async fn spill(read: Vec<u8>, mut body: Body, create: Create) -> Result<Outgoing, SpoolError> {
+    let mut file = match on_disk(create).await {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::warn!(%error, "no temporary file for a large request body: it is not buffered");
+            let first = Some(Bytes::from(read));
+            let body = Body::Stream(Box::pin(Prefixed { first, rest: body }));
+            return Ok(Outgoing::live(body));
+        }
+    };
+    let mut length = 0;
+    let mut next = Some(Bytes::from(read));
+    while let Some(data) = next {
         length += data.len() as u64;
         file = on_disk(move || {
             file.write_all(&data)?;
             Ok(file)
         })
         .await?;
+        next = next_data(&mut body).await?;
     }
     Ok(Outgoing::File(Arc::new(file), length))
+}
+
+/// The next piece of data; trailers are left out.
+async fn next_data(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// A body whose beginning was read already.
+struct Prefixed {
+    first: Option<Bytes>,
+    rest: Body,
+}
+
+impl http_body::Body for Prefixed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
+        match self.rest.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(first + rest),
+            None => SizeHint::default(),
+        }
+    }
 }
 
 async fn on_disk<T: Send + 'static>(
@@ -201,8 +250,8 @@ fn broken(error: &dyn std::error::Error) -> Poll<Option<Result<Frame<Bytes>, Bod
     Poll::Ready(None)
 }
 
-/// One attempt's view of a body that is passed through. The lock is never contended: attempts follow
-/// one another.
+/// One attempt's view of a body that is passed through. The lock is never contended: attempts
+/// follow one another.
 struct LiveBody(Arc<Mutex<Live>>);
 
 impl LiveBody {
@@ -260,6 +309,25 @@ mod tests {
                 assert_eq!(bytes, piece.repeat(count));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_place_for_files_large_bodies_are_passed_through() {
+        let piece = Bytes::from(vec![7; CHUNK_BYTES]);
+        let body = pieces(vec![piece.clone(); 40]);
+        let nowhere: Create = || Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        let outgoing = Outgoing::buffer_with(body, nowhere).await.unwrap();
+        let bytes = outgoing.again().unwrap().collect(usize::MAX).await.unwrap();
+        assert_eq!(bytes, piece.repeat(40));
+        assert!(outgoing.again().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_an_error() {
+        let body = pieces(vec![Bytes::from(vec![7; MEMORY_BYTES_MAX + 1])]);
+        let full: Create = || File::options().write(true).open("/dev/full");
+        let outcome = Outgoing::buffer_with(body, full).await;
+        assert!(matches!(outcome, Err(SpoolError::Disk(_))));
     }
 
     #[tokio::test]

@@ -25,7 +25,8 @@ use crate::spool::{Outgoing, SpoolError};
 /// What request-size-limiting says, here for bodies that turn out too large while they are read.
 const BODY_TOO_LARGE: &str = "Request size limit exceeded";
 
-/// Sends the request to where its service lives and gives the answer, or the error that stands for it.
+/// Sends the request to where its service lives and gives the answer, or the error that stands for
+/// it.
 pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Response<Body> {
     if matches!(service.destination, Destination::Unsupported) {
         let message = format!(
@@ -112,7 +113,7 @@ async fn call_engine(
     port: u16,
     body: &Outgoing,
 ) -> Response<Body> {
-    let engine = flight.shared.engine(port).cloned();
+    let engine = flight.shared.engine(port).map(|it| it.service.clone());
     let Some((engine, body)) = engine.zip(body.again()) else {
         return refuse_as_server(flight, StatusCode::BAD_GATEWAY);
     };

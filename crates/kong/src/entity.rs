@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 
 use crate::schema::{EntityCheck, Field, Unsupported, is_blank};
 use crate::walk::{Operation, Walk};
-use crate::{declared, describe, form, plugins, walk};
+use crate::{declared, describe, form, walk};
 
 /// A JSON object, in the order of its members.
 pub type Document = Map<String, Value>;
@@ -266,24 +266,4 @@ pub fn entities() -> &'static [Entity] {
 #[must_use]
 pub fn entity(name: &str) -> Option<&'static Entity> {
     entities().iter().find(|entity| entity.name == name)
-}
-
-/// Checks a plugin's `name` and `config` alone.
-pub(crate) fn plugin_overlay(
-    document: &Document,
-    enabled_plugins: &[String],
-) -> Result<Overlay, Violations> {
-    let Some(Value::String(name)) = document.get("name") else {
-        return Ok(Overlay::default());
-    };
-    match plugins::plugin(name) {
-        Some(plugin) if enabled_plugins.iter().any(|enabled| enabled == name) => Ok(Overlay {
-            fields: plugin.fields,
-            checks: plugin.checks,
-        }),
-        _ => Err(Violations::on(
-            "name",
-            format!("plugin '{name}' not enabled; add it to the 'plugins' configuration property"),
-        )),
-    }
 }

@@ -59,11 +59,22 @@ impl Body {
 
     /// Reads the whole body, at most `limit_bytes`.
     ///
+    /// A body that says it is longer is not read at all.
+    ///
     /// # Errors
     /// [`TooLarge`] when the limit is crossed (the rest is left unread) or the peer fails.
     pub async fn collect(self, limit_bytes: usize) -> Result<Bytes, TooLarge> {
+        use http_body::Body as _;
         use http_body_util::BodyExt as _;
-        let limited = http_body_util::Limited::new(self, limit_bytes);
+        if self.size_hint().lower() > limit_bytes as u64 {
+            return Err(TooLarge::Limit);
+        }
+        let this = match self {
+            Self::Empty => return Ok(Bytes::new()),
+            Self::Full(bytes) => return Ok(bytes.unwrap_or_default()),
+            other @ (Self::Incoming(_) | Self::Stream(_)) => other,
+        };
+        let limited = http_body_util::Limited::new(this, limit_bytes);
         match limited.collect().await {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) => match error.downcast::<BodyError>() {
@@ -124,5 +135,34 @@ impl http_body::Body for Body {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn collects_up_to_the_limit() {
+        let streamed = |pieces: &'static [&'static str]| {
+            let frames = pieces
+                .iter()
+                .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
+            Body::Stream(Box::pin(http_body_util::StreamBody::new(
+                futures_util::stream::iter(frames),
+            )))
+        };
+        assert_eq!(Body::Empty.collect(0).await.unwrap(), "");
+        assert_eq!(Body::full("abc").collect(3).await.unwrap(), "abc");
+        assert!(matches!(
+            Body::full("abc").collect(2).await,
+            Err(TooLarge::Limit)
+        ));
+        assert_eq!(streamed(&["ab", "c"]).collect(3).await.unwrap(), "abc");
+        assert!(matches!(
+            streamed(&["ab", "c"]).collect(2).await,
+            Err(TooLarge::Limit)
+        ));
+        assert!(matches!(Body::full(""), Body::Empty));
     }
 }

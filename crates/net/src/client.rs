@@ -3,6 +3,7 @@
 mod connect;
 mod connection;
 mod dns;
+mod download;
 mod pool;
 mod tls;
 mod url;

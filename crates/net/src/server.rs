@@ -56,6 +56,8 @@ pub struct Timeouts {
     pub body: Duration,
     /// Between two writes of a response.
     pub write: Duration,
+    /// After so long without a request a connection gives its buffers back; it stays open.
+    pub rest: Duration,
 }
 
 impl Default for Timeouts {
@@ -65,6 +67,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(limits::CLIENT_IDLE_TIMEOUT_S),
             body: Duration::from_secs(60),
             write: Duration::from_secs(60),
+            rest: Duration::from_secs(10),
         }
     }
 }

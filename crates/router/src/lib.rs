@@ -1,9 +1,9 @@
 //! Compiles Kong routes to a matcher and matches a request head to a route. Pure: no I/O, no clock.
 //!
-//! The flavour is Kong's `traditional_compatible`. The winner equals that of a scan over all routes in
-//! order of priority; it is found through an index instead: host, then a trie of path prefixes, then
-//! the remaining conditions of the few candidates. It does not look at protocols: which scheme a route
-//! demands is checked after the match.
+//! The flavour is Kong's `traditional_compatible`. The winner equals that of a scan over all routes
+//! in order of priority; it is found through an index instead: host, then a trie of path prefixes,
+//! then the remaining conditions of the few candidates. It does not look at protocols: which scheme
+//! a route demands is checked after the match.
 
 mod candidates;
 mod entry;

@@ -5,7 +5,8 @@ use o28m_kong::Route;
 /// How routes are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Calculation {
-    /// What Kong 3.9.3 executes, with the 32-bit shifts of its arithmetic (spec gateway-proxy 3.3.2).
+    /// What Kong 3.9.3 executes, with the 32-bit shifts of its arithmetic (spec gateway-proxy
+    /// 3.3.2).
     #[default]
     Original,
     /// What Kong documents (spec gateway-proxy 3.3.3).

@@ -1,5 +1,5 @@
-//! A persistent radix trie from byte strings to candidates: all keys that are prefixes of a text are on
-//! one path through it. Changes copy that path only.
+//! A persistent radix trie from byte strings to candidates: all keys that are prefixes of a text
+//! are on one path through it. Changes copy that path only.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Admin, Reply, on_every_database};
+use crate::harness::{self, Admin, Reply, on_every_database};
 
 /// Sends the same kind of request from many clients at once.
 async fn together(
@@ -33,6 +33,21 @@ on_every_database! {
         let list = admin.get("/services").await.expect(200).value();
         assert_eq!(list["data"].as_array().unwrap().len(), 1);
         assert!(list["data"][0]["host"].as_str().unwrap().starts_with('h'));
+    }
+}
+
+on_every_database! {
+    async fn parallel_puts_of_one_id_make_one_row(admin: Admin) {
+        let admin = Arc::new(admin);
+        let path = "/plugins/3fd1eea1-885a-4011-b986-289943ff8177";
+        let bodies = (0..20).map(|at| {
+            json!({"name": "acl", "config": {"allow": [format!("g{at}")]}, "instance_name": "x"})
+        });
+        for reply in together(&admin, "PUT", path, bodies).await {
+            let _ = reply.expect(200);
+        }
+        let list = admin.get("/plugins").await.expect(200).value();
+        assert_eq!(list["data"].as_array().unwrap().len(), 1);
     }
 }
 
@@ -82,4 +97,30 @@ on_every_database! {
             assert!((100..104).contains(&service[field].as_i64().unwrap()), "{service}");
         }
     }
+}
+
+#[tokio::test]
+async fn in_strict_mode_a_write_is_answered_once_it_is_live() {
+    let (applied, receiver) = tokio::sync::watch::channel(0);
+    let settings = o28m_gateway_admin::Settings {
+        strict: true,
+        ..harness::settings()
+    };
+    let admin = Admin::announcing(None, settings, Some(receiver)).await;
+    let mut announced = admin.store.subscribe();
+    let answer = admin.put("/services/s", json!({"host": "h"}));
+    let data_plane = async {
+        // The write is there before its answer is.
+        let version = *announced.wait_for(|version| *version > 0).await.unwrap();
+        assert_eq!(
+            admin.get("/config-version").await.expect(200).value()["applied"],
+            0
+        );
+        applied.send(version).unwrap();
+        version
+    };
+    let (reply, version) = tokio::join!(answer, data_plane);
+    let _ = reply.expect(200);
+    let body = admin.get("/config-version").await.expect(200).value();
+    assert_eq!(body, json!({"version": version, "applied": version}));
 }

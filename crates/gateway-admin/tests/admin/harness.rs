@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway_admin::{AdminService, Settings};
-use o28m_net::HttpService;
 use o28m_net::client::Pool;
 use o28m_net::server::{self, HeadLimits, Listener};
+use o28m_net::{Body, Connection, HttpService, Scheme};
 use o28m_store::{MigrationStep, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Runs a test on SQLite and, where its server programs are found, on PostgreSQL.
@@ -113,6 +114,23 @@ pub(crate) fn serve(service: Arc<dyn HttpService>) -> (SocketAddr, DropGuard) {
     (address, stop.drop_guard())
 }
 
+/// Hands a request over inside the process, as the proxy does.
+pub(crate) async fn in_process(
+    service: &dyn HttpService,
+    request: http::Request<Body>,
+) -> http::Response<Body> {
+    let local = SocketAddr::from(([127, 0, 0, 1], 8001));
+    let connection = Connection {
+        peer: local,
+        local,
+        scheme: Scheme::Http,
+        server_name: None,
+        pool: Pool::new(),
+        in_process: true,
+    };
+    service.call(request, &connection).await
+}
+
 /// A running Admin API.
 pub(crate) struct Admin {
     pub(crate) service: Arc<AdminService>,
@@ -134,8 +152,17 @@ impl Admin {
     }
 
     pub(crate) async fn with(url: Option<&str>, settings: Settings) -> Self {
+        Self::announcing(url, settings, None).await
+    }
+
+    /// With a data plane that announces what it applied.
+    pub(crate) async fn announcing(
+        url: Option<&str>,
+        settings: Settings,
+        applied: Option<watch::Receiver<i64>>,
+    ) -> Self {
         let (store, dir) = store(url).await;
-        let service = AdminService::new(store.clone(), settings, None, ambient());
+        let service = AdminService::new(store.clone(), settings, applied, ambient());
         let (address, stop) = serve(Arc::clone(&service) as Arc<dyn HttpService>);
         Self {
             service,

@@ -240,3 +240,23 @@ async fn paths_and_plugins_can_be_listed() {
     assert_eq!(version["applied"], Value::Null);
     assert!(version["version"].is_i64());
 }
+
+#[tokio::test]
+async fn admin_case_078_without_a_database_nothing_is_the_clients_fault() {
+    let admin = Admin::start().await;
+    admin.store.close().await;
+    for (method, path, body) in [
+        ("PUT", "/services/s", json!({"host": "h"})),
+        ("POST", "/services", json!({"host": "h"})),
+        ("PATCH", "/services/s", json!({"retries": 1})),
+        ("DELETE", "/services/s", json!({})),
+        ("GET", "/services", json!({})),
+    ] {
+        let reply = admin.json(method, path, body).await.expect(503);
+        assert_eq!(reply.header("retry-after"), "1");
+        assert_eq!(reply.body, r#"{"message":"The database is unavailable"}"#);
+    }
+    // The node itself still answers.
+    let status = admin.get("/status").await.expect(200).value();
+    assert_eq!(status["database"]["reachable"], false);
+}

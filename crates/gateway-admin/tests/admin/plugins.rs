@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Admin, on_every_database};
@@ -154,4 +156,44 @@ on_every_database! {
         );
         let _ = admin.put(&format!("/routes/r/plugins/{TWO}"), acl(json!(["https"]))).await.expect(200);
     }
+}
+
+struct Picky;
+
+impl o28m_gateway::PluginKind for Picky {
+    fn name(&self) -> &'static str {
+        "request-transformer"
+    }
+
+    fn priority(&self) -> i32 {
+        801
+    }
+
+    fn configure(
+        &self,
+        _: &Value,
+    ) -> Result<Arc<dyn o28m_gateway::Plugin>, o28m_gateway::BadConfig> {
+        Err(o28m_gateway::BadConfig("bad template".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_cannot_compile_is_refused_on_write() {
+    let admin = Admin::start().await;
+    let body = json!({"name": "request-transformer"});
+    let _ = admin
+        .put(&format!("/plugins/{ONE}"), body.clone())
+        .await
+        .expect(200);
+    admin.service.check_plugins_with(vec![Arc::new(Picky)]);
+    let reply = admin
+        .put(&format!("/plugins/{ONE}"), body)
+        .await
+        .expect(400);
+    assert_eq!(reply.message(), "schema violation (config: bad template)");
+    let body = json!({"name": "acl", "config": {"allow": ["g"]}});
+    let _ = admin
+        .put(&format!("/plugins/{TWO}"), body)
+        .await
+        .expect(200);
 }

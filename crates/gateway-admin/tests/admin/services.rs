@@ -102,6 +102,43 @@ async fn admin_case_025_the_id_of_the_path_wins() {
     assert_eq!(service["id"], ID);
 }
 
+on_every_database! {
+    async fn a_put_by_name_cannot_take_the_id_of_another(admin: Admin) {
+        let taken = admin.put("/services/a", json!({"host": "h"})).await.expect(200).value();
+        let body = json!({"id": taken["id"], "host": "h"});
+        let reply = admin.put("/services/b", body.clone()).await.expect(400);
+        assert_eq!(reply.value()["code"], 3);
+        // On its own name the id in the body is ignored.
+        let made = admin.put("/services/b", json!({"host": "h"})).await.expect(200).value();
+        let kept = admin.put("/services/b", body).await.expect(200).value();
+        assert_eq!(kept["id"], made["id"]);
+    }
+}
+
+#[tokio::test]
+async fn large_documents_are_validated_like_small_ones() {
+    let admin = Admin::start().await;
+    let paths: Vec<_> = (0..800)
+        .map(|at| format!("~/p{at}/(?<id>[a-z]+)$"))
+        .collect();
+    let route = admin
+        .post("/routes", json!({"paths": paths}))
+        .await
+        .expect(201)
+        .value();
+    assert_eq!(route["paths"].as_array().unwrap().len(), 800);
+    let mut paths = paths;
+    paths.push("/a//b".to_owned());
+    let reply = admin
+        .post("/routes", json!({"paths": paths}))
+        .await
+        .expect(400);
+    assert_eq!(
+        reply.message(),
+        "schema violation (paths.801: must not have empty segments)"
+    );
+}
+
 #[tokio::test]
 async fn admin_case_026_a_put_replaces_everything() {
     let admin = Admin::start().await;

@@ -54,11 +54,11 @@ enum Broken {
 }
 
 impl Snapshot {
-    /// The state after `updates`. Entities that cannot be used are reported and left out; the rest is
-    /// used. Plugins whose entity `previous` has in the same version are taken from there.
+    /// The state after `updates`. Entities that cannot be used are reported and left out; the rest
+    /// is used. Plugins whose entity `previous` has in the same version are taken from there.
     ///
-    /// The old state of everything in the batch is taken out before anything new is put in: names and
-    /// scopes may have moved between entities.
+    /// The old state of everything in the batch is taken out before anything new is put in: names
+    /// and scopes may have moved between entities.
     pub(crate) fn apply(
         &self,
         compiler: &Compiler,
@@ -131,7 +131,8 @@ impl Snapshot {
         if self.is_routed(&entry) {
             self.router.add(route)?;
         } else {
-            // A route of a disabled service must be as sound as any other, or enabling it would fail.
+            // A route of a disabled service must be as sound as any other, or enabling it would
+            // fail.
             self.router.clone().add(route)?;
         }
         if let Some(service) = entry.service {
@@ -166,6 +167,12 @@ impl Snapshot {
             tracing::warn!(
                 service.id = %service.id,
                 "ca_certificates are not supported yet: the system's roots are used"
+            );
+        }
+        if service.protocol == "https" && !service.tls_verify.unwrap_or(compiler.tls_verify) {
+            tracing::warn!(
+                service.id = %service.id,
+                "the upstream's certificate is not verified: anyone on the way can read and answer"
             );
         }
         let entry = ServiceEntry::new(service, &compiler.engine_ports, compiler.tls_verify)?;
@@ -232,8 +239,8 @@ impl Snapshot {
     }
 }
 
-/// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what it
-/// would have seen is answered with an error instead of being let through.
+/// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what
+/// it would have seen is answered with an error instead of being let through.
 fn configure(kind: &dyn PluginKind, entity: &PluginEntity) -> Arc<dyn Plugin> {
     match kind.configure(&entity.config) {
         Ok(plugin) => plugin,

@@ -19,6 +19,7 @@ async fn running_with(
     let engines = vec![LocalEngine {
         port: 8080,
         service: service_of_port,
+        private_headers: &["routing_config"],
     }];
     let running = start(Setup {
         engines,
@@ -176,4 +177,16 @@ async fn websockets_to_an_engine_are_refused() {
     let head = "GET /api HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade";
     assert_eq!(running.send(head).await.status, 501);
     assert_eq!(engine.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn clients_cannot_set_what_steers_an_engine() {
+    let engine = Scripted::new(|request| {
+        let seen = request.headers().contains_key("routing_config");
+        Response::new(Bytes::from(seen.to_string()))
+    });
+    let changes = json!({"host": "localhost", "path": "/proxy"});
+    let running = running_with(engine.clone(), changes).await;
+    let head = "GET /api HTTP/1.1\r\nHost: a\r\nRouting_Config: x\r\nrouting_config: y";
+    assert_eq!(running.send(head).await.body, "false");
 }

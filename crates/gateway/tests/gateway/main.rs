@@ -13,6 +13,7 @@ mod engines;
 mod errors;
 mod headers;
 mod logs;
+mod outage;
 mod plugins;
 mod retries;
 mod routing;

@@ -86,6 +86,11 @@ impl Plugin for Instance {
                 tokio::task::yield_now().await;
                 panic!("as told")
             })),
+            "same host" => {
+                let host = HeaderValue::from_static("a.example.com");
+                exchange.request.headers.insert("host", host);
+                Access::CONTINUE
+            }
             "rewrite" => {
                 let headers = &mut exchange.request.headers;
                 headers.insert("x-added", HeaderValue::from_static("1"));
@@ -434,6 +439,26 @@ async fn what_plugins_change_is_what_is_sent() {
     assert_eq!(header(&request, "x-added").as_deref(), Some("1"));
     assert_eq!(
         header(&request, "x-forwarded-host").as_deref(),
+        Some("a.example.com")
+    );
+}
+
+#[tokio::test]
+async fn a_host_that_a_plugin_sets_counts_even_when_it_is_the_clients() {
+    let (setup, _) = setup();
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, setup).await;
+    running.get("/").await;
+    assert_eq!(
+        header(&upstream.one(), "host"),
+        Some(upstream.address.to_string())
+    );
+    running
+        .put(&[global("auth", json!({"do": "same host"}))])
+        .await;
+    running.get("/").await;
+    assert_eq!(
+        header(&upstream.one(), "host").as_deref(),
         Some("a.example.com")
     );
 }

@@ -117,6 +117,8 @@ pub(crate) struct Setup {
     pub(crate) kinds: Vec<Arc<dyn PluginKind>>,
     pub(crate) engines: Vec<LocalEngine>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// A migrated store; without one the gateway gets a SQLite file of its own.
+    pub(crate) store: Option<Store>,
 }
 
 /// A running gateway.
@@ -131,16 +133,11 @@ pub(crate) struct Running {
 
 pub(crate) async fn start(setup: Setup) -> Running {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&o28m_store::Settings {
-        url: format!("sqlite://{}", directory.path().join("test.db").display()),
-        schema: "public".to_owned(),
-        pool_max: 2,
-        connect_timeout: Duration::from_secs(5),
-        poll_interval: Duration::from_millis(50),
-    })
-    .await
-    .unwrap();
-    store.migrate(MigrationStep::Bootstrap).await.unwrap();
+    let url = format!("sqlite://{}", directory.path().join("test.db").display());
+    let store = match setup.store {
+        Some(store) => store,
+        None => open_store(url).await,
+    };
     let metrics = Registry::default();
     let gateway = Gateway::new(
         setup.settings,
@@ -174,6 +171,21 @@ pub(crate) async fn start(setup: Setup) -> Running {
     }
 }
 
+/// A store with tables.
+pub(crate) async fn open_store(url: String) -> Store {
+    let store = Store::open(&o28m_store::Settings {
+        url,
+        schema: "public".to_owned(),
+        pool_max: 2,
+        connect_timeout: Duration::from_secs(5),
+        poll_interval: Duration::from_millis(50),
+    })
+    .await
+    .unwrap();
+    store.migrate(MigrationStep::Bootstrap).await.unwrap();
+    store
+}
+
 /// A gateway with one service and one route for everything to `upstream`.
 pub(crate) async fn start_for(upstream: &Upstream, setup: Setup) -> Running {
     let running = start(setup).await;
@@ -185,21 +197,26 @@ pub(crate) async fn start_for(upstream: &Upstream, setup: Setup) -> Running {
     running
 }
 
+/// The steps that write documents.
+pub(crate) fn upserts(documents: &[(&'static str, Value)]) -> Vec<Write> {
+    let steps = documents.iter().map(|(kind, body)| {
+        Write::Upsert(Object {
+            kind,
+            id: body["id"].as_str().unwrap().to_owned(),
+            owner: String::new(),
+            keys: Vec::new(),
+            references: Vec::new(),
+            tags: Vec::new(),
+            body: body.clone(),
+        })
+    });
+    steps.collect()
+}
+
 impl Running {
     /// Writes documents and waits until the gateway uses them.
     pub(crate) async fn put(&self, documents: &[(&'static str, Value)]) {
-        let steps = documents.iter().map(|(kind, body)| {
-            Write::Upsert(Object {
-                kind,
-                id: body["id"].as_str().unwrap().to_owned(),
-                owner: String::new(),
-                keys: Vec::new(),
-                references: Vec::new(),
-                tags: Vec::new(),
-                body: body.clone(),
-            })
-        });
-        self.write(steps.collect()).await;
+        self.write(upserts(documents)).await;
     }
 
     pub(crate) async fn delete(&self, kind: &'static str, name: &str) {
@@ -209,6 +226,11 @@ impl Running {
 
     async fn write(&self, steps: Vec<Write>) {
         let version = self.store.write(steps).await.unwrap();
+        self.applied(version).await;
+    }
+
+    /// Waits until the gateway uses this version.
+    pub(crate) async fn applied(&self, version: i64) {
         let mut applied = self.gateway.applied();
         let wait = applied.wait_for(|it| *it >= version);
         patiently("the change", wait).await.unwrap();

@@ -6,6 +6,7 @@ const LISTS: &[&str] = &["config.allow", "config.deny"];
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "acl",
+    version: "3.9.3",
     priority: 950,
     fields: &[
         NO_CONSUMER,

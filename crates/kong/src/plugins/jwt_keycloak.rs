@@ -8,6 +8,7 @@ use crate::walk;
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "jwt-keycloak",
+    version: "1.8.1",
     priority: 1005,
     fields: &[
         NO_CONSUMER,

@@ -14,6 +14,8 @@ use crate::schema::{EntityCheck, Field};
 pub struct PluginSchema {
     /// Kong's name of it, such as `acl`.
     pub name: &'static str,
+    /// Version of the original it stands in for.
+    pub version: &'static str,
     /// Higher runs earlier.
     pub priority: i32,
     /// The fields of the plugin entity that the plugin decides on, `config` among them.

@@ -4,6 +4,7 @@ use crate::schema::{Check, Field, Kind, Literal};
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "request-size-limiting",
+    version: "3.9.3",
     priority: 951,
     fields: &[
         HTTP_PROTOCOLS,

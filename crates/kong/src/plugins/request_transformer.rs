@@ -5,6 +5,7 @@ use crate::schema::{Check, Complaint, Field, Kind, Literal};
 
 pub(super) const SCHEMA: PluginSchema = PluginSchema {
     name: "request-transformer",
+    version: "3.9.3",
     priority: 801,
     fields: &[
         HTTP_PROTOCOLS,

@@ -21,6 +21,7 @@ use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep};
 
+use super::download::{Download, Pumped};
 use super::pool::Pool;
 use super::{SendError, Target, Timeouts};
 use crate::transport::Transport;
@@ -249,7 +250,7 @@ impl Upstream {
     }
 
     /// Drives the connection.
-    fn drive(&mut self, context: &mut Context<'_>) {
+    pub(super) fn drive(&mut self, context: &mut Context<'_>) {
         if self.done {
             return;
         }
@@ -260,7 +261,7 @@ impl Upstream {
     }
 
     /// Whether nothing moved for too long; wakes the task when that is so.
-    fn is_overdue(&mut self, context: &mut Context<'_>, timeouts: &Timeouts) -> bool {
+    pub(super) fn is_overdue(&mut self, context: &mut Context<'_>, timeouts: &Timeouts) -> bool {
         let wait = if self.meter.write_blocked.load(Ordering::Relaxed) {
             Wait::Write
         } else if self.meter.body_sent.load(Ordering::Relaxed) {
@@ -341,6 +342,13 @@ impl Upstream {
         }
     }
 
+    /// hyper is through: whoever still waits for something is told that it will not come.
+    pub(super) fn forget_if_done(&mut self) {
+        if self.done {
+            self.connection = None;
+        }
+    }
+
     /// Turns hyper's response into ours; a connection that is free again goes back to the pool.
     fn answered(
         mut self: Box<Self>,
@@ -382,14 +390,14 @@ impl Upstream {
                 Err(frame) => first = Some(frame),
             }
         }
-        let body = Download {
-            upstream: Some(self),
-            incoming,
-            first,
-            timeouts: *timeouts,
-            pool: pool.clone(),
+        let uploading = !self.meter.body_sent.load(Ordering::Relaxed);
+        let body = Download::new(self, incoming, first, *timeouts, pool.clone());
+        let body = if uploading {
+            Body::Stream(Box::pin(Pumped::new(body)))
+        } else {
+            Body::Stream(Box::pin(body))
         };
-        Response::from_parts(parts, Body::Stream(Box::pin(body)))
+        Response::from_parts(parts, body)
     }
 
     fn into_tunnel(mut self: Box<Self>, idle: Duration) -> Option<Tunnel> {
@@ -402,7 +410,7 @@ impl Upstream {
     }
 
     /// Gives the connection back to the pool if it can serve another request.
-    fn release(mut self: Box<Self>, pool: &Arc<Pool>) {
+    pub(super) fn release(mut self: Box<Self>, pool: &Arc<Pool>) {
         let used_up = self.requests >= limits::UPSTREAM_REQUESTS_MAX;
         if !self.reusable || used_up || self.done {
             return;
@@ -422,7 +430,9 @@ fn poll_quietly<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn poll_frame_quietly(incoming: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+pub(super) fn poll_frame_quietly(
+    incoming: &mut Incoming,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
     Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -451,95 +461,5 @@ fn frame(request: &mut Request<Body>) {
         None => {
             headers.insert(TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
         }
-    }
-}
-
-/// A response body and the connection it comes from.
-struct Download {
-    upstream: Option<Box<Upstream>>,
-    incoming: Incoming,
-    first: Option<Frame<Bytes>>,
-    timeouts: Timeouts,
-    pool: Arc<Pool>,
-}
-
-impl Download {
-    /// Frees the connection when the body is complete.
-    fn check_end(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.end();
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some(upstream) = self.upstream.take() {
-            upstream.release(&self.pool);
-        }
-    }
-}
-
-impl http_body::Body for Download {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if let Some(frame) = this.first.take() {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        let mut frame = poll_frame_quietly(&mut this.incoming);
-        if frame.is_pending() {
-            let Some(upstream) = &mut this.upstream else {
-                return Poll::Ready(None);
-            };
-            upstream.drive(context);
-            if upstream.done {
-                upstream.connection = None;
-            }
-            frame = poll_frame_quietly(&mut this.incoming);
-            if frame.is_pending() {
-                if upstream.is_overdue(context, &this.timeouts) {
-                    this.upstream = None;
-                    return Poll::Ready(Some(Err(BodyError::Timeout)));
-                }
-                return Poll::Pending;
-            }
-        }
-        match frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.check_end();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                this.upstream = None;
-                Poll::Ready(Some(Err(BodyError::Read(error))))
-            }
-            Poll::Ready(None) => {
-                this.end();
-                Poll::Ready(None)
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.size_hint();
-        let Some(first) = self.first.as_ref().and_then(Frame::data_ref) else {
-            return rest;
-        };
-        let taken = first.len() as u64;
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + taken);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + taken);
-        }
-        hint
     }
 }

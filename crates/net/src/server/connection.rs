@@ -58,7 +58,8 @@ pub(super) async fn run(common: Arc<Common>, stream: TcpStream, peer: std::net::
         None => Transport::Plain(stream),
         Some(acceptor) => {
             connection.scheme = Scheme::Https;
-            let handshake = accept_tls(acceptor, stream);
+            // Boxed: the state of a handshake is large and gone after it.
+            let handshake = Box::pin(accept_tls(acceptor, stream));
             match tokio::time::timeout(common.timeouts.head, handshake).await {
                 Ok(Ok(Accepted::Tls(stream))) => {
                     let name = stream.get_ref().1.server_name();
@@ -112,7 +113,46 @@ async fn accept_tls(
     Ok(Accepted::Tls(Box::new(stream)))
 }
 
-async fn http1(guard: Guard, shared: Arc<Shared>, drain: &CancellationToken) {
+/// Serves requests; between them, when they are far apart, only the guard is kept.
+async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &CancellationToken) {
+    let mut watch = Watch::new(&shared, drain);
+    loop {
+        if !wait(&mut guard, &mut watch).await {
+            return;
+        }
+        match Box::pin(exchanges(guard, &mut watch)).await {
+            End::Rest(rested) => guard = rested,
+            End::Done(guard) => return finish(guard, &shared).await,
+            End::Cut => return,
+        }
+    }
+}
+
+/// Waits for a request; `false` when there will be none.
+async fn wait(guard: &mut Guard, watch: &mut Watch<'_>) -> bool {
+    watch.resting = true;
+    std::future::poll_fn(|context| {
+        loop {
+            if watch.is_over() {
+                return Poll::Ready(false);
+            }
+            if let Poll::Ready(something) = guard.poll_fill(context) {
+                return Poll::Ready(something);
+            }
+            match watch.poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Act::Again | Act::Rest) => {}
+                Poll::Ready(Act::Cut) => return Poll::Ready(false),
+            }
+        }
+    })
+    .await
+}
+
+/// hyper's part: from one request until the connection ends or rests.
+async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
+    watch.resting = false;
+    let shared = watch.shared;
     let limits = &shared.limits;
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -121,46 +161,60 @@ async fn http1(guard: Guard, shared: Arc<Shared>, drain: &CancellationToken) {
     if limits.lines_max > LINES_ON_STACK {
         builder.max_headers(limits.lines_max);
     }
-    let service = {
-        let shared = shared.clone();
-        hyper::service::service_fn(move |request| exchange::answer(shared.clone(), request))
-    };
+    let service = hyper::service::service_fn(|request| exchange::answer(shared.clone(), request));
     let mut conn = builder.serve_connection(guard, service);
-    let mut watch = Watch::new(&shared, drain);
-    let end = std::future::poll_fn(|context| {
+    let mut rests = false;
+    let result = std::future::poll_fn(|context| {
+        if watch.is_over() {
+            return Poll::Ready(None);
+        }
         if watch.draining() {
-            if shared.is_idle() {
-                return Poll::Ready(End::Cut);
-            }
             Pin::new(&mut conn).graceful_shutdown();
         }
         loop {
             if let Poll::Ready(result) = Pin::new(&mut conn).poll(context) {
-                return Poll::Ready(End::Done(result));
+                return Poll::Ready(Some(result));
             }
             match watch.poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(End::Cut),
+                Poll::Ready(Act::Again) => {}
+                Poll::Ready(Act::Cut) => return Poll::Ready(None),
+                Poll::Ready(Act::Rest) => {
+                    rests = true;
+                    Pin::new(&mut conn).graceful_shutdown();
+                }
             }
         }
     })
     .await;
-    let End::Done(result) = end else {
-        return;
-    };
-    if let Err(error) = result {
-        tracing::debug!(peer = %shared.connection.peer, %error, "client connection failed");
+    match result {
+        None => End::Cut,
+        Some(Ok(())) if rests && shared.is_idle() => End::Rest(conn.into_parts().io),
+        Some(Ok(())) => End::Done(conn.into_parts().io),
+        Some(Err(error)) => {
+            tracing::debug!(peer = %shared.connection.peer, %error, "client connection failed");
+            End::Done(conn.into_parts().io)
+        }
     }
-    let guard = conn.into_parts().io;
-    finish(guard, &shared).await;
 }
 
 /// How hyper's part of a connection ended.
 enum End {
     /// By itself.
-    Done(hyper::Result<()>),
+    Done(Guard),
+    /// For want of requests: the connection is sound and stays.
+    Rest(Guard),
     /// By us.
+    Cut,
+}
+
+/// What the clock asks for.
+enum Act {
+    /// Poll again: something changed.
+    Again,
+    /// Give the buffers back.
+    Rest,
+    /// End the connection.
     Cut,
 }
 
@@ -191,7 +245,9 @@ async fn finish(guard: Guard, shared: &Shared) {
 
 /// One timer and the drain signal of a connection.
 struct Watch<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
+    /// hyper is not there.
+    resting: bool,
     drain: &'a CancellationToken,
     drained: Pin<Box<tokio_util::sync::WaitForCancellationFuture<'a>>>,
     watching: bool,
@@ -199,9 +255,10 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Shared, drain: &'a CancellationToken) -> Self {
+    fn new(shared: &'a Arc<Shared>, drain: &'a CancellationToken) -> Self {
         Self {
             shared,
+            resting: true,
             drain,
             drained: Box::pin(drain.cancelled()),
             watching: false,
@@ -213,18 +270,22 @@ impl<'a> Watch<'a> {
         self.drain.is_cancelled()
     }
 
-    /// Looks at the clock after hyper was polled. `true` asks to poll hyper again, `false` to cut
-    /// the connection.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+    /// A drain found nothing to finish.
+    fn is_over(&self) -> bool {
+        self.draining() && self.shared.is_idle()
+    }
+
+    /// Looks at the clock after everything else was polled.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Act> {
         if !self.watching {
             // Registers the task once; whoever is woken then looks at the token itself.
             self.watching = true;
             if self.drained.as_mut().poll(context).is_ready() {
-                return Poll::Ready(!self.shared.is_idle());
+                return Poll::Ready(if self.is_over() { Act::Cut } else { Act::Again });
             }
         }
         loop {
-            let due = self.shared.due();
+            let due = self.shared.due(self.resting);
             if let Some((at, due)) = due {
                 if at <= self.sleep.deadline() && at <= Instant::now() {
                     return Poll::Ready(self.act(due));
@@ -244,12 +305,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn act(&self, due: Due) -> bool {
+    fn act(&self, due: Due) -> Act {
         match due {
-            Due::Close | Due::Write => false,
+            Due::Close | Due::Write => Act::Cut,
+            Due::Rest => Act::Rest,
             Due::Head => {
                 self.shared.head_overdue.store(true, Ordering::Relaxed);
-                true
+                Act::Again
             }
             Due::Body => {
                 let mut state = self.shared.lock();
@@ -257,7 +319,7 @@ impl<'a> Watch<'a> {
                 if let Some((_, waker)) = state.body_wait.take() {
                     waker.wake();
                 }
-                true
+                Act::Again
             }
         }
     }

@@ -26,6 +26,9 @@ const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: c
 /// Bytes read ahead behind a request that asks for an upgrade.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes read at once before hyper is there.
+const FILL_BYTES_MAX: usize = 8 * 1024;
+
 /// What the next byte belongs to.
 enum Place {
     /// A head.
@@ -85,6 +88,34 @@ impl Guard {
     /// Refuses whatever comes, before anything is read.
     pub(super) fn refuse_all(&mut self, status: StatusCode, reason: &'static str) {
         self.filter.refuse_all(status, reason);
+    }
+
+    /// Reads until hyper has something to do: a whole head, or a refusal. `false` when the client
+    /// is gone.
+    pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let filter = &mut self.filter;
+        loop {
+            filter.leave_upgrade();
+            filter.watch_head();
+            if filter.sound > 0 {
+                return Poll::Ready(true);
+            }
+            if !matches!(filter.place, Place::Head(_)) {
+                // Between requests nothing else can be awaited; reading on would have no end.
+                return Poll::Ready(false);
+            }
+            let read = self
+                .transport
+                .poll_read_with(context, FILL_BYTES_MAX, |bytes| {
+                    filter.held.extend_from_slice(bytes);
+                    filter.judge_held();
+                    !bytes.is_empty()
+                });
+            match ready!(read) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(false),
+            }
+        }
     }
 
     /// The stream, and the bytes read that hyper did not get.

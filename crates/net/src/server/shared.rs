@@ -54,6 +54,8 @@ pub(super) struct State {
 pub(super) enum Due {
     /// Nobody sent anything: close.
     Close,
+    /// Nobody sent anything for a while: give the buffers back.
+    Rest,
     /// A head is overdue: answer 408.
     Head,
     /// A body is overdue: tell the service.
@@ -137,7 +139,7 @@ impl Shared {
     }
 
     /// What happens next if nothing else does, and when.
-    pub(super) fn due(&self) -> Option<(Instant, Due)> {
+    pub(super) fn due(&self, resting: bool) -> Option<(Instant, Due)> {
         let state = self.lock();
         let timeouts = &self.timeouts;
         if let Some(since) = state.write_since {
@@ -157,6 +159,9 @@ impl Shared {
         }
         let first = state.calls == 0;
         let patience = if first { timeouts.head } else { timeouts.idle };
+        if !resting && timeouts.rest < patience {
+            return Some((state.idle_since + timeouts.rest, Due::Rest));
+        }
         Some((state.idle_since + patience, Due::Close))
     }
 }

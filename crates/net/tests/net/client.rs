@@ -646,3 +646,43 @@ async fn large_bodies_stream_both_ways_in_bounded_pieces() {
     assert_eq!(length, LENGTH);
     assert!(largest <= 512 * 1024, "a frame of {largest} bytes");
 }
+
+#[tokio::test]
+async fn a_client_that_only_reads_after_it_sent_all_is_served() {
+    const LENGTH: usize = 24 * 1024 * 1024;
+    let upstream = RawUpstream::start(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let (mut reader, mut writer) = stream.split();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        let answer = async {
+            writer.write_all(head.as_bytes()).await.unwrap();
+            writer.write_all(&vec![b'x'; LENGTH]).await.unwrap();
+        };
+        tokio::join!(answer, async {
+            drop(tokio::io::copy(&mut reader, &mut tokio::io::sink()).await);
+        });
+    })
+    .await;
+    let target = upstream.target();
+    let gateway = Server::start(move |request, connection| {
+        let target = target.clone();
+        async move {
+            let sent = connection.pool.send(&target, request, &patient()).await;
+            sent.unwrap()
+        }
+    });
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {LENGTH}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let sent = patiently("sending", async {
+        for _ in 0..LENGTH / 65_536 {
+            stream.write_all(&[b'y'; 65_536]).await.unwrap();
+        }
+    });
+    Box::pin(sent).await;
+    let answer = patiently("answer", read_all(&mut stream)).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "));
+    assert!(answer.len() > LENGTH, "{}", answer.len());
+}

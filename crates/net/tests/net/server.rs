@@ -47,6 +47,36 @@ async fn idle_connections_close_silently() {
 }
 
 #[tokio::test]
+async fn resting_connections_wake_up() {
+    let mut limits = Limits::default();
+    limits.timeouts.rest = Duration::from_millis(20);
+    let server = Server::start_with(limits, None, echo);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for round in 0..4 {
+        let two = format!(
+            "POST /{round} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /and HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
+        let (one, rest) = two.as_bytes().split_at(10 * round + 1);
+        stream.write_all(one).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        stream.write_all(rest).await.unwrap();
+        let answer = read_until(&mut stream, "GET /and host=a body=0:").await;
+        assert!(
+            answer.contains(&format!("POST /{round} host=a body=3:abc")),
+            "{answer}"
+        );
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nbad\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = patiently("end", read_all(&mut stream)).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(server.calls(), 8);
+}
+
+#[tokio::test]
 async fn busy_connections_are_not_idle() {
     let server = Server::start_with(quick(), None, |request, connection| async move {
         tokio::time::sleep(Duration::from_millis(900)).await;

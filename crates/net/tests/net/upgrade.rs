@@ -85,6 +85,36 @@ async fn a_declined_upgrade_leaves_http_going() {
 }
 
 #[tokio::test]
+async fn bytes_of_an_unanswered_upgrade_are_bounded() {
+    let server = Server::start(|_, _| std::future::pending());
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(UPGRADE.as_bytes()).await.unwrap();
+    // Far more than the kernel's buffers: the write stalls because the guard stops reading.
+    let flood = vec![0; 64 * 1024 * 1024];
+    let written = stream.write_all(&flood);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), written)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_101_nobody_asked_for_is_not_followed() {
+    let upstream = RawUpstream::start(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        read_all(&mut stream).await;
+    })
+    .await;
+    let gateway = gateway(upstream.target(), 20_000);
+    let answer = raw(gateway.address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_101_of_the_service_itself_is_an_error() {
     let server = Server::start(|_, _| async {
         let mut response = http::Response::new(Body::Empty);

@@ -80,8 +80,12 @@ impl Platform {
         });
         let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
+        let plugins = open::plugins(&config, issuers, &ambient);
+        if let Some(admin) = &admin {
+            admin.check_plugins_with(plugins.clone());
+        }
         let gateway = config.has_role("proxy");
-        let gateway = gateway.then(|| open::gateway(&config, engines, issuers, &metrics, &ambient));
+        let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
         let gateway = gateway.transpose()?;
         let serving = Serving::default();
         Ok(Self {
@@ -140,11 +144,20 @@ fn engines(
     issuer: Option<&Arc<Issuer>>,
     admin: Option<&Arc<AdminService>>,
 ) -> Vec<LocalEngine> {
-    let jumper = jumper.map(|it| (8080, Arc::clone(it) as Arc<dyn HttpService>));
-    let issuer = issuer.map(|it| (8081, Arc::clone(it) as Arc<dyn HttpService>));
-    let admin = admin.map(|it| (8001, Arc::clone(it) as Arc<dyn HttpService>));
-    let present = [jumper, issuer, admin].into_iter().flatten();
-    present
-        .map(|(port, service)| LocalEngine { port, service })
-        .collect()
+    let jumper = jumper.map(|it| LocalEngine {
+        port: 8080,
+        service: Arc::clone(it) as Arc<dyn HttpService>,
+        private_headers: &o28m_jumper::CONTROL_HEADERS,
+    });
+    let issuer = issuer.map(|it| LocalEngine {
+        port: 8081,
+        service: Arc::clone(it) as Arc<dyn HttpService>,
+        private_headers: &[],
+    });
+    let admin = admin.map(|it| LocalEngine {
+        port: 8001,
+        service: Arc::clone(it) as Arc<dyn HttpService>,
+        private_headers: &[],
+    });
+    [jumper, issuer, admin].into_iter().flatten().collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
-use o28m_gateway::{Gateway, LocalEngine};
+use o28m_gateway::{Gateway, LocalEngine, PluginKind};
 use o28m_gateway_admin::AdminService;
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
@@ -231,20 +231,28 @@ pub(super) fn admin(
     AdminService::new(store.clone(), settings, applied, ambient.clone())
 }
 
-/// The data plane.
-pub(super) fn gateway(
+/// The plugins of this build.
+pub(super) fn plugins(
     config: &Config,
-    engines: Vec<LocalEngine>,
     issuers: PlatformIssuers,
-    metrics: &Registry,
     ambient: &Ambient,
-) -> Result<Arc<Gateway>> {
-    let dependencies = o28m_plugins::Dependencies {
+) -> Vec<Arc<dyn PluginKind>> {
+    o28m_plugins::kinds(o28m_plugins::Dependencies {
         ambient: ambient.clone(),
         local_issuers: Arc::new(issuers),
         blocked_issuers: config.list("jwt.blocked_issuers"),
         jwt_keycloak_priority: config.text("jwt.priority").parse().ok(),
-    };
+    })
+}
+
+/// The data plane.
+pub(super) fn gateway(
+    config: &Config,
+    kinds: Vec<Arc<dyn PluginKind>>,
+    engines: Vec<LocalEngine>,
+    metrics: &Registry,
+    ambient: &Ambient,
+) -> Result<Arc<Gateway>> {
     let settings = o28m_gateway::Settings {
         trusted_ips: config.list("proxy.trusted_ips"),
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
@@ -252,7 +260,6 @@ pub(super) fn gateway(
         upstream_tls_verify: config.boolean("upstream.tls.verify"),
         access_log: config.path("log.access"),
     };
-    let kinds = o28m_plugins::kinds(dependencies);
     Ok(Gateway::new(
         settings,
         kinds,

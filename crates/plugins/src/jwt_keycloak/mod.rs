@@ -17,7 +17,7 @@ use std::sync::Arc;
 use http::Method;
 use http::header::HeaderName;
 use o28m_core::{Ambient, limits};
-use o28m_gateway::{Access, BadConfig, Exchange, Plugin, PluginKind, Verdict};
+use o28m_gateway::{Access, BadConfig, Exchange, Plugin, PluginKind, SecurityEvent, Verdict};
 use o28m_kong::Consumer;
 use o28m_net::client::Pool;
 use serde_json::Value;
@@ -332,9 +332,10 @@ impl JwtKeycloak {
             Ok(()) => return Verdict::Continue,
             Err(failure) => failure,
         };
-        let (code, details) = failure.event();
+        let (class_id, details) = failure.event();
+        exchange.security_event = Some(SecurityEvent { class_id, details });
         tracing::info!(
-            event.code = code,
+            event.code = class_id,
             event.details = details,
             request.id = %exchange.request_id,
             "security event"

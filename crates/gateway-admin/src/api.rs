@@ -1,0 +1,476 @@
+//! What the Admin API does with a request: authentication, routing, and one function for each kind of
+//! endpoint.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use o28m_core::Ambient;
+use o28m_gateway::PluginKind;
+use o28m_kong::{Document, Entity, Foreign, entity};
+use o28m_net::Body;
+use o28m_store::{Query, Record, Store};
+use percent_encoding::percent_decode;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::auth::Guard;
+use crate::body::{self, Members};
+use crate::endpoints::{Endpoint, Place, Table};
+use crate::list::{self, Arguments, Page};
+use crate::problem::Problem;
+use crate::resolve::{Selector, is_storable};
+use crate::write::{Fixed, Written, belongs, target_id};
+use crate::{Settings, reply};
+
+/// How long an answer waits for the data plane at most.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What serves requests.
+pub(crate) struct Api {
+    store: Store,
+    ambient: Ambient,
+    guard: Option<Guard>,
+    /// Plugins that may be configured and are executed.
+    enabled_plugins: Arc<[String]>,
+    /// Those that compile configurations, once they are known.
+    plugin_kinds: Arc<OnceLock<Vec<Arc<dyn PluginKind>>>>,
+    strict: bool,
+    applied: Option<watch::Receiver<i64>>,
+    table: Table,
+    node_id: String,
+    hostname: String,
+    requests: AtomicU64,
+}
+
+/// A request after authentication.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) input: Input,
+}
+
+/// Where a call's members come from.
+pub(crate) enum Input {
+    /// From the peer.
+    Wire(HeaderMap, Body),
+    /// From this process.
+    Given(Document),
+}
+
+/// The entity in front in a path.
+struct Parent {
+    /// The field that points to it.
+    field: &'static str,
+    id: String,
+}
+
+impl Api {
+    /// Over a migrated store.
+    pub(crate) fn new(
+        store: Store,
+        settings: Settings,
+        applied: Option<watch::Receiver<i64>>,
+        ambient: Ambient,
+    ) -> Self {
+        let executed = |name: &String| o28m_kong::plugin(name).is_some();
+        let guard = settings
+            .htpasswd_file
+            .map(|path| Guard::new(path, ambient.rng.as_ref()));
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            store,
+            guard,
+            enabled_plugins: settings
+                .enabled_plugins
+                .into_iter()
+                .filter(executed)
+                .collect(),
+            plugin_kinds: Arc::default(),
+            strict: settings.strict,
+            applied,
+            table: Table::new(),
+            node_id: ambient.uuid(),
+            hostname: hostname.trim().to_owned(),
+            requests: AtomicU64::new(0),
+            ambient,
+        }
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) const fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+
+    pub(crate) const fn enabled_plugins(&self) -> &Arc<[String]> {
+        &self.enabled_plugins
+    }
+
+    pub(crate) const fn plugin_kinds(&self) -> &Arc<OnceLock<Vec<Arc<dyn PluginKind>>>> {
+        &self.plugin_kinds
+    }
+
+    pub(crate) const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) const fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(crate) fn node_id(&self) -> &str {
+        &self.node_id
+    }
+
+    pub(crate) fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The version the data plane of this process applied.
+    pub(crate) fn applied_version(&self) -> Option<i64> {
+        self.applied.as_ref().map(|applied| *applied.borrow())
+    }
+
+    /// Answers a request of this peer; every failure is a response.
+    pub(crate) async fn respond(&self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
+        let asked = reply::Asked {
+            since: Instant::now(),
+            origin: request.headers().get(header::ORIGIN).cloned(),
+            head: request.method() == Method::HEAD,
+        };
+        let response = match self.answer(request, peer).await {
+            Ok(response) => response,
+            Err(problem) => problem.response(),
+        };
+        reply::finish(response, asked)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Problem> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(guard) = &self.guard {
+            guard.check(request.headers(), peer).await?;
+        }
+        let (head, body) = request.into_parts();
+        self.dispatch(Call {
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            input: Input::Wire(head.headers, body),
+        })
+        .await
+    }
+
+    /// Carries out a request that may be.
+    pub(crate) async fn dispatch(&self, call: Call) -> Result<Response<Body>, Problem> {
+        let segments = segments(&call.path).ok_or(Problem::NotFound)?;
+        let (endpoint, parameters) = self.table.find(&segments).ok_or(Problem::NotFound)?;
+        let method = match call.method.as_str() {
+            "HEAD" => "GET",
+            other => other,
+        };
+        if method == "OPTIONS" {
+            return Ok(options(endpoint, &call.input));
+        }
+        if matches!(endpoint, Endpoint::Tags) && method != "GET" {
+            return tags_are_read_only(method);
+        }
+        if !endpoint.methods().contains(&method) {
+            return Err(Problem::MethodNotAllowed);
+        }
+        if let Endpoint::Unavailable(message) = endpoint {
+            return Err(Problem::Bad(message.to_owned()));
+        }
+        let arguments = Arguments::parse(&call.query)?;
+        let members = match call.input {
+            Input::Given(document) => Members::json(document),
+            Input::Wire(headers, body) if matches!(method, "POST" | "PUT" | "PATCH") => {
+                body::read(&headers, body).await?
+            }
+            Input::Wire(..) => Members::default(),
+        };
+        let path = call.path.trim_end_matches('/');
+        let first = parameters.first().map_or("", String::as_str);
+        match endpoint {
+            Endpoint::Page(page) => self.page(page, first, &arguments).await,
+            Endpoint::Validate => self.validation(parameters.first(), &members).await,
+            Endpoint::Tags => self.tags(&parameters, path, &arguments).await,
+            Endpoint::Collection(place) => {
+                let parent = self.parent(place, first).await?;
+                if method == "GET" {
+                    self.collection(place, parent, path, &arguments).await
+                } else {
+                    let fixed = fixed(parent.as_ref());
+                    let written = self.create(place.entity, &members, fixed).await?;
+                    self.written(StatusCode::CREATED, written).await
+                }
+            }
+            Endpoint::Single(place) => self.single(place, &parameters, method, &members).await,
+            Endpoint::Target(own, foreign) => {
+                self.target(own, foreign, first, method, &members).await
+            }
+            Endpoint::Unavailable(message) => Err(Problem::Bad(message.to_owned())),
+        }
+    }
+
+    /// The entity in front of a place in the path.
+    async fn parent(&self, place: Place, text: &str) -> Result<Option<Parent>, Problem> {
+        let Some((above, foreign)) = place.parent else {
+            return Ok(None);
+        };
+        let selector = Selector::new(above, text, None)?;
+        match selector.find(&self.store, above).await? {
+            Some(record) => Ok(Some(Parent {
+                field: foreign.field,
+                id: record.id,
+            })),
+            None => Err(Problem::NotFound),
+        }
+    }
+
+    async fn collection(
+        &self,
+        place: Place,
+        parent: Option<Parent>,
+        path: &str,
+        arguments: &Arguments,
+    ) -> Result<Response<Body>, Problem> {
+        let entity = place.entity;
+        if parent.is_none()
+            && let Some(key) = entity.search_key
+            && let Some(value) = arguments.get(key)
+        {
+            return self.search(entity, key, value).await;
+        }
+        let page = Page::parse(arguments)?;
+        let query = Query {
+            kind: entity.name,
+            reference: parent.as_ref().map(|it| (it.field, it.id.as_str())),
+            tags: page.tags.clone(),
+            after: page.after_id(arguments.get("offset"))?,
+            limit: page.limit(),
+            ..Query::default()
+        };
+        let found = self.store.list(&query).await?;
+        let body = list::entities(&page, path, parent.is_some(), found);
+        Ok(reply::json(StatusCode::OK, &body))
+    }
+
+    /// A list of the one entity with that unique value.
+    async fn search(
+        &self,
+        entity: &Entity,
+        key: &str,
+        value: &str,
+    ) -> Result<Response<Body>, Problem> {
+        if value.is_empty() {
+            return Err(Problem::Bad(format!("{key} must be an unempty string")));
+        }
+        let found = if is_storable(value) {
+            self.store.get_by_key(entity.name, "", key, value).await?
+        } else {
+            None
+        };
+        let data: Vec<Value> = found.into_iter().map(|record| record.body).collect();
+        Ok(reply::json(
+            StatusCode::OK,
+            &json!({"data": data, "next": null}),
+        ))
+    }
+
+    async fn single(
+        &self,
+        place: Place,
+        parameters: &[String],
+        method: &str,
+        members: &Members,
+    ) -> Result<Response<Body>, Problem> {
+        let first = parameters.first().map_or("", String::as_str);
+        let last = parameters.last().map_or("", String::as_str);
+        let parent = self.parent(place, first).await?;
+        let fixed = fixed(parent.as_ref());
+        let selector = Selector::new(place.entity, last, fixed)?;
+        match method {
+            "GET" => match selector.find(&self.store, place.entity).await? {
+                Some(record) if belongs(&record, fixed) => {
+                    Ok(reply::json(StatusCode::OK, &record.body))
+                }
+                _ => Err(Problem::NotFound),
+            },
+            "PUT" => {
+                let written = self
+                    .put_entity(place.entity, &selector, members, fixed)
+                    .await?;
+                self.written(StatusCode::OK, written).await
+            }
+            "PATCH" => {
+                let written = self.patch(place.entity, &selector, members, fixed).await?;
+                self.written(StatusCode::OK, written).await
+            }
+            _ => {
+                let version = self.delete(place.entity, &selector, fixed).await?;
+                self.wait_applied(version).await;
+                Ok(reply::empty(StatusCode::NO_CONTENT))
+            }
+        }
+    }
+
+    /// The entity a foreign key points to.
+    async fn target(
+        &self,
+        own: &'static Entity,
+        foreign: &'static Foreign,
+        text: &str,
+        method: &str,
+        members: &Members,
+    ) -> Result<Response<Body>, Problem> {
+        let target = entity(foreign.entity).ok_or(Problem::NotFound)?;
+        let selector = Selector::new(own, text, None)?;
+        let holder = selector.find(&self.store, own).await?;
+        let holder = holder.ok_or(Problem::NotFound)?;
+        if method == "PUT" {
+            let written = self.put_target(own, foreign, &holder, members).await?;
+            return self.written(StatusCode::OK, written).await;
+        }
+        let id = target_id(&holder, foreign).ok_or(Problem::NotFound)?;
+        match method {
+            "GET" => {
+                let record: Option<Record> = self.store.get(target.name, id).await?;
+                let record = record.ok_or(Problem::NotFound)?;
+                Ok(reply::json(StatusCode::OK, &record.body))
+            }
+            "PATCH" => {
+                let selector = Selector::Id(id.to_owned());
+                let written = self.patch(target, &selector, members, None).await?;
+                self.written(StatusCode::OK, written).await
+            }
+            _ => Err(Problem::MethodNotAllowed),
+        }
+    }
+
+    async fn tags(
+        &self,
+        parameters: &[String],
+        path: &str,
+        arguments: &Arguments,
+    ) -> Result<Response<Body>, Problem> {
+        let tag = parameters.first().map(String::as_str);
+        if let Some(complaint) = tag.and_then(o28m_kong::tag_complaint) {
+            return Err(Problem::InvalidUnique {
+                field: "tag",
+                message: complaint.into_owned(),
+            });
+        }
+        let page = Page::parse(arguments)?;
+        let after = list::tag_offset(&page, arguments.get("offset"))?;
+        let found = self.store.tagged(tag, after.as_ref(), page.limit()).await?;
+        Ok(reply::json(
+            StatusCode::OK,
+            &list::tagged(&page, path, found),
+        ))
+    }
+
+    /// `name` is the entity in the path; the path of plugins is written out.
+    async fn validation(
+        &self,
+        name: Option<&String>,
+        members: &Members,
+    ) -> Result<Response<Body>, Problem> {
+        let name = name.map_or("plugins", String::as_str);
+        let entity =
+            entity(name).ok_or_else(|| Problem::Unknown(format!("No entity named '{name}'")))?;
+        self.validate(entity, members).await?;
+        let body = json!({"message": "schema validation successful"});
+        Ok(reply::json(StatusCode::OK, &body))
+    }
+
+    async fn written(
+        &self,
+        status: StatusCode,
+        written: Written,
+    ) -> Result<Response<Body>, Problem> {
+        self.wait_applied(Some(written.version)).await;
+        Ok(reply::json(status, &Value::Object(written.document)))
+    }
+
+    /// In strict mode, waits until the data plane of this process has the version. The write stands
+    /// whatever happens here.
+    async fn wait_applied(&self, version: Option<i64>) {
+        let (Some(version), Some(applied), true) = (version, &self.applied, self.strict) else {
+            return;
+        };
+        let mut applied = applied.clone();
+        let wait = applied.wait_for(|applied| *applied >= version);
+        if tokio::time::timeout(APPLY_TIMEOUT, wait).await.is_err() {
+            tracing::warn!(
+                config.version = version,
+                "data plane has not applied a change in time"
+            );
+        }
+    }
+}
+
+fn fixed(parent: Option<&Parent>) -> Fixed<'_> {
+    parent.map(|parent| (parent.field, parent.id.as_str()))
+}
+
+/// The decoded segments of a path; a plus is a space. `None` for what no name can be.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
+    let trimmed = trimmed.strip_prefix('/').unwrap_or(trimmed);
+    if trimmed.is_empty() {
+        return Some(Vec::new());
+    }
+    trimmed
+        .split('/')
+        .map(|segment| {
+            let spaced = segment.replace('+', " ");
+            let decoded = percent_decode(spaced.as_bytes()).decode_utf8().ok()?;
+            is_storable(&decoded).then(|| decoded.into_owned())
+        })
+        .collect()
+}
+
+fn options(endpoint: Endpoint, input: &Input) -> Response<Body> {
+    let mut response = reply::empty(StatusCode::NO_CONTENT);
+    let asked = match input {
+        Input::Wire(headers, _) => headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
+        Input::Given(_) => None,
+    };
+    let headers = response.headers_mut();
+    if let Ok(allow) = HeaderValue::try_from(endpoint.allow()) {
+        headers.insert(header::ALLOW, allow.clone());
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow);
+    }
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        asked.unwrap_or(HeaderValue::from_static("Content-Type")),
+    );
+    response
+}
+
+/// Kong answers every write on tags with the same violation.
+fn tags_are_read_only(method: &str) -> Result<Response<Body>, Problem> {
+    if !matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") {
+        return Err(Problem::MethodNotAllowed);
+    }
+    let message = "does not support insert/upsert/update/delete operations";
+    let fields = [("tags".to_owned(), json!(message))];
+    Err(Problem::Violations(o28m_kong::Violations {
+        fields: fields.into_iter().collect(),
+    }))
+}

@@ -1,0 +1,41 @@
+//! ACL groups of consumers (spec gateway-admin 11).
+
+use super::{CREATED_AT, ID, TAGS};
+use crate::entity::{Entity, Foreign, OnDelete, Overlay, Unique};
+use crate::schema::{Check, Field, KEY_BYTES_MAX, Kind};
+
+pub(super) const ENTITY: Entity = Entity {
+    name: "acls",
+    path: "acls",
+    nested_path: "acls",
+    endpoint_key: None,
+    nested_key: Some("group"),
+    search_key: None,
+    foreign: &[CONSUMER],
+    unique: &[Unique {
+        name: "consumer_group",
+        fields: &["consumer", "group"],
+        nulls_equal: false,
+    }],
+    fields: FIELDS,
+    shorthand: None,
+    overlay: Overlay::none,
+    checks: &[],
+    unsupported: &[],
+};
+
+const CONSUMER: Foreign = Foreign {
+    field: "consumer",
+    entity: "consumers",
+    on_delete: OnDelete::Cascade,
+};
+
+const FIELDS: &[Field] = &[
+    ID,
+    CREATED_AT,
+    Field::new("consumer", Kind::Foreign(&CONSUMER)).required(),
+    Field::new("group", Kind::String)
+        .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+        .required(),
+    TAGS,
+];

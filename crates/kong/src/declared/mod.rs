@@ -1,0 +1,79 @@
+//! The entities this build serves, field by field (Kong 3.9.3, spec gateway-admin 9 to 11).
+
+mod acls;
+mod consumers;
+mod plugins;
+mod routes;
+mod services;
+
+pub(crate) use plugins::{HTTP_PROTOCOLS, NO_CONSUMER};
+
+use serde_json::Value;
+
+use crate::entity::{Entity, Unique};
+use crate::formats;
+use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Literal};
+
+/// Parents before children.
+pub(crate) static ENTITIES: &[Entity] = &[
+    services::ENTITY,
+    routes::ENTITY,
+    consumers::ENTITY,
+    plugins::ENTITY,
+    acls::ENTITY,
+];
+
+/// Protocols of services and routes, in the order of Kong's message.
+const PROTOCOLS: &[&str] = &[
+    "grpc",
+    "grpcs",
+    "http",
+    "https",
+    "tcp",
+    "tls",
+    "tls_passthrough",
+    "udp",
+];
+
+const ID: Field = Field::new("id", Kind::String)
+    .checks(&[Check::Uuid])
+    .auto(Auto::Uuid);
+const CREATED_AT: Field = Field::new("created_at", Kind::Integer)
+    .checks(&[Check::Timestamp])
+    .auto(Auto::Created);
+const UPDATED_AT: Field = Field::new("updated_at", Kind::Integer)
+    .checks(&[Check::Timestamp])
+    .auto(Auto::Updated);
+const NAME: Field = Field::new("name", Kind::String)
+    .checks(&[Check::LengthMax(KEY_BYTES_MAX), Check::Text(formats::name)])
+    .unique();
+const TAG: Field = Field::element(
+    Kind::String,
+    &[Check::LengthMax(KEY_BYTES_MAX), Check::Text(formats::tag)],
+);
+const TAGS: Field = Field::new("tags", Kind::Set(&TAG));
+/// A plain text as an element.
+pub(crate) const TEXT: Field = Field::element(Kind::String, &[]);
+const UUID: Field = Field::element(Kind::String, &[Check::Uuid]);
+const PROTOCOL: Field = Field::element(Kind::String, &[Check::OneOf(PROTOCOLS)]);
+
+const UNIQUE_NAME: Unique = single("name", &["name"]);
+
+const fn single(name: &'static str, fields: &'static [&'static str]) -> Unique {
+    Unique {
+        name,
+        fields,
+        nulls_equal: false,
+    }
+}
+
+const fn flag(name: &'static str, default: bool) -> Field {
+    Field::new(name, Kind::Boolean)
+        .default(Literal::Boolean(default))
+        .required()
+}
+
+/// Whether the data plane speaks the protocol.
+fn is_http(value: &Value) -> bool {
+    matches!(value.as_str(), Some("http" | "https"))
+}

@@ -1,0 +1,222 @@
+//! Response bodies: read in place, or by a task while the request body is still on its way.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::Timeouts;
+use super::connection::{Upstream, poll_frame_quietly};
+use super::pool::Pool;
+use crate::BodyError;
+
+/// A response body and the connection it comes from.
+pub(super) struct Download {
+    upstream: Option<Box<Upstream>>,
+    incoming: Incoming,
+    first: Option<Frame<Bytes>>,
+    timeouts: Timeouts,
+    pool: Arc<Pool>,
+}
+
+impl Download {
+    pub(super) fn new(
+        upstream: Box<Upstream>,
+        incoming: Incoming,
+        first: Option<Frame<Bytes>>,
+        timeouts: Timeouts,
+        pool: Arc<Pool>,
+    ) -> Self {
+        Self {
+            upstream: Some(upstream),
+            incoming,
+            first,
+            timeouts,
+            pool,
+        }
+    }
+
+    /// Moves the request body on while nobody reads the response.
+    fn drive(&mut self, context: &mut Context<'_>) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.drive(context);
+        }
+    }
+
+    /// Frees the connection when the body is complete.
+    fn check_end(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            upstream.release(&self.pool);
+        }
+    }
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(frame) = this.first.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let mut frame = poll_frame_quietly(&mut this.incoming);
+        if frame.is_pending() {
+            let Some(upstream) = &mut this.upstream else {
+                return Poll::Ready(None);
+            };
+            upstream.drive(context);
+            upstream.forget_if_done();
+            frame = poll_frame_quietly(&mut this.incoming);
+            if frame.is_pending() {
+                if upstream.is_overdue(context, &this.timeouts) {
+                    this.upstream = None;
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+                return Poll::Pending;
+            }
+        }
+        match frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.check_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.upstream = None;
+                Poll::Ready(Some(Err(BodyError::Read(error))))
+            }
+            Poll::Ready(None) => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.incoming.size_hint();
+        let Some(first) = self.first.as_ref().and_then(Frame::data_ref) else {
+            return rest;
+        };
+        let taken = first.len() as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + taken);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + taken);
+        }
+        hint
+    }
+}
+
+/// What the task of a [`Pumped`] body hands over; `None` is the sound end.
+type Item = Option<Result<Frame<Bytes>, BodyError>>;
+
+/// The body of a response that began before its request was sent whole. A task of its own drives the
+/// connection: a client that sends everything before it reads anything would otherwise wait for us,
+/// and we for it.
+pub(super) struct Pumped {
+    items: mpsc::Receiver<Item>,
+    task: AbortHandle,
+    hint: SizeHint,
+    ended: bool,
+}
+
+impl Pumped {
+    pub(super) fn new(download: Download) -> Self {
+        let hint = download.size_hint();
+        let (sender, items) = mpsc::channel(1);
+        let task = tokio::spawn(pump(download, sender));
+        Self {
+            items,
+            task: task.abort_handle(),
+            hint,
+            ended: false,
+        }
+    }
+}
+
+impl Drop for Pumped {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Owned by the body that reads from it: ends with it.
+async fn pump(mut download: Download, sender: mpsc::Sender<Item>) {
+    loop {
+        let mut room = pin!(sender.reserve());
+        let permit = std::future::poll_fn(|context| {
+            let permit = room.as_mut().poll(context);
+            if permit.is_pending() {
+                download.drive(context);
+            }
+            permit
+        })
+        .await;
+        let Ok(permit) = permit else {
+            return;
+        };
+        let next = std::future::poll_fn(|context| Pin::new(&mut download).poll_frame(context));
+        let item = next.await;
+        let last = !matches!(item, Some(Ok(_)));
+        permit.send(item);
+        if last {
+            return;
+        }
+    }
+}
+
+impl http_body::Body for Pumped {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let item = match this.items.poll_recv(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(item)) => item,
+            // The task went away without an end: the body is not whole.
+            Poll::Ready(None) => Some(Err(BodyError::Timeout)),
+        };
+        match &item {
+            Some(Ok(frame)) => {
+                let taken = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let upper = this.hint.upper();
+                this.hint = SizeHint::default();
+                if let Some(upper) = upper {
+                    this.hint.set_upper(upper.saturating_sub(taken));
+                }
+            }
+            Some(Err(_)) | None => this.ended = true,
+        }
+        Poll::Ready(item)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint
+    }
+}
