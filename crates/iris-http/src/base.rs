@@ -21,7 +21,10 @@ pub(crate) struct Base {
 impl Base {
     pub(crate) fn of(settings: &Settings, headers: &HeaderMap, connection: &Connection) -> Self {
         let forwarded = |name: &str| {
-            let value = settings.proxy_headers.then(|| headers.get(name)).flatten()?;
+            let value = settings
+                .proxy_headers
+                .then(|| headers.get(name))
+                .flatten()?;
             let first = value.to_str().ok()?.split(',').next()?.trim();
             (!first.is_empty()).then(|| first.to_owned())
         };
@@ -31,7 +34,12 @@ impl Base {
             _ => connection.scheme,
         };
         let host = forwarded("x-forwarded-host").filter(|host| is_authority(host));
-        let direct = || headers.get("host").and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let direct = || {
+            headers
+                .get("host")
+                .and_then(|host| host.to_str().ok())
+                .map(str::to_owned)
+        };
         let host = host.or_else(direct).filter(|host| is_authority(host));
         let host = host.unwrap_or_else(|| connection.local.to_string());
         let port = forwarded("x-forwarded-port").and_then(|port| port.parse::<u16>().ok());
@@ -69,8 +77,14 @@ fn url(settings: &Settings, scheme: Scheme, host: &str, port: Option<u16>) -> St
     match settings.hostname.as_deref() {
         Some(full) if full.contains("://") => {
             let full = full.trim_end_matches('/');
-            let has_path = full.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
-            if has_path { full.to_owned() } else { format!("{full}{path}") }
+            let has_path = full
+                .split_once("://")
+                .is_some_and(|(_, rest)| rest.contains('/'));
+            if has_path {
+                full.to_owned()
+            } else {
+                format!("{full}{path}")
+            }
         }
         Some(name) => authority_url(scheme, name, port.or_else(|| split_port(host).1), path),
         None => {
@@ -94,14 +108,18 @@ fn authority_url(scheme: Scheme, name: &str, port: Option<u16>, path: &str) -> S
 /// Host name and port; the colons of a bracketed IPv6 address are part of the name.
 fn split_port(host: &str) -> (&str, Option<u16>) {
     match host.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => {
+            (name, port.parse().ok())
+        }
         _ => (host, None),
     }
 }
 
 /// Whether a text can stand in a URL between scheme and path without changing its meaning.
 fn is_authority(text: &str) -> bool {
-    let fits = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let fits = |it: u8| {
+        it.is_ascii_alphanumeric() || matches!(it, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+    };
     !text.is_empty() && text.len() <= 255 && text.bytes().all(fits)
 }
 
@@ -147,14 +165,24 @@ mod tests {
             ("x-forwarded-port", "443"),
         ];
         let trusted = base(Some("iris.example.com"), true, &forged);
-        assert_eq!(trusted.issuer("r"), "https://iris.example.com/auth/realms/r");
+        assert_eq!(
+            trusted.issuer("r"),
+            "https://iris.example.com/auth/realms/r"
+        );
         let untrusted = base(Some("iris.example.com"), false, &forged);
-        assert_eq!(untrusted.issuer("r"), "http://iris.example.com:8080/auth/realms/r");
+        assert_eq!(
+            untrusted.issuer("r"),
+            "http://iris.example.com:8080/auth/realms/r"
+        );
     }
 
     #[test]
     fn a_full_url_is_used_as_it_is() {
-        let full = base(Some("https://iris.example.com/auth"), false, &[("host", "x")]);
+        let full = base(
+            Some("https://iris.example.com/auth"),
+            false,
+            &[("host", "x")],
+        );
         assert_eq!(full.url, "https://iris.example.com/auth");
         let bare = base(Some("https://iris.example.com"), false, &[("host", "x")]);
         assert_eq!(bare.url, "https://iris.example.com/auth");
@@ -163,8 +191,14 @@ mod tests {
     #[test]
     fn without_a_host_name_the_request_decides() {
         assert_eq!(base(None, false, &[("host", "a:80")]).url, "http://a/auth");
-        assert_eq!(base(None, false, &[("host", "[::1]:81")]).url, "http://[::1]:81/auth");
-        assert_eq!(base(None, false, &[("host", "a/b\"")]).url, "http://127.0.0.1:8180/auth");
+        assert_eq!(
+            base(None, false, &[("host", "[::1]:81")]).url,
+            "http://[::1]:81/auth"
+        );
+        assert_eq!(
+            base(None, false, &[("host", "a/b\"")]).url,
+            "http://127.0.0.1:8180/auth"
+        );
     }
 
     #[test]

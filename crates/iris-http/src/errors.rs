@@ -21,7 +21,11 @@ fn log(error: &Error) {
         chain.push_str(&cause.to_string());
         source = cause.source();
     }
-    tracing::error!(error = chain, "request failed");
+    if error.is_unavailable() {
+        tracing::warn!(error = chain, "request refused without the database");
+    } else {
+        tracing::error!(error = chain, "request failed");
+    }
 }
 
 /// The response to a failed administrative operation.
@@ -33,10 +37,10 @@ pub(crate) fn admin(error: &Error) -> Reply {
         }
         Error::Busy(_) => reply::unavailable("Too many requests are waiting, try again later"),
         Error::Store(o28m_store::Error::Conflict { .. } | o28m_store::Error::Duplicate { .. })
-        | Error::Store(o28m_store::Error::DuplicateId { .. } | o28m_store::Error::Referenced { .. })
-        | Error::Assigned => {
-            reply::oauth(CONFLICT, "conflict", "Duplicate resource error")
-        }
+        | Error::Store(
+            o28m_store::Error::DuplicateId { .. } | o28m_store::Error::Referenced { .. },
+        )
+        | Error::Assigned => reply::oauth(CONFLICT, "conflict", "Duplicate resource error"),
         Error::Store(o28m_store::Error::ReferenceMissing { .. }) => {
             reply::prose(NOT_FOUND, "HTTP 404 Not Found")
         }
@@ -47,7 +51,11 @@ pub(crate) fn admin(error: &Error) -> Reply {
         }
         Error::Representation(problem) => representation(problem),
         Error::Missing(thing) => missing(*thing),
-        Error::Exists { thing, name, renaming } => exists(*thing, name, *renaming),
+        Error::Exists {
+            thing,
+            name,
+            renaming,
+        } => exists(*thing, name, *renaming),
         Error::Invalid(invalid) => refused(invalid),
     }
 }
@@ -58,7 +66,12 @@ fn representation(problem: &Problem) -> Reply {
         Problem::WrongType { .. } => {
             reply::oauth(BAD_REQUEST, "unknown_error", "Cannot parse the JSON")
         }
-        Problem::UnknownField { representation, field, line, column } => {
+        Problem::UnknownField {
+            representation,
+            field,
+            line,
+            column,
+        } => {
             let text = format!(
                 "Invalid json representation for {representation}. Unrecognized field \"{field}\" at line {line} column {column}."
             );
@@ -114,13 +127,14 @@ fn refused(invalid: &Invalid) -> Reply {
         Invalid::ImportBlock(block) => admin(&format!("Importing {block} is not supported")),
         Invalid::Required(field) => admin(&format!("{field} is missing or has an unusable value")),
         Invalid::TooLong(field) => admin(&format!("{field} is longer than 255 characters")),
-        Invalid::ClientUrl { field, value } => {
+        Invalid::ClientValue { field, value } => {
             let text = format!("{field} has an unacceptable value: {value}");
             reply::oauth(BAD_REQUEST, "invalid_input", &text)
         }
         Invalid::BuiltInClient => {
             reply::oauth(BAD_REQUEST, "invalid_request", "Could not delete client")
         }
+        Invalid::BuiltInName(name) => admin(&format!("{name} is built in and keeps its name")),
         Invalid::ServiceAccountOff(client) => {
             let text = format!("Service account not enabled for the client '{client}'");
             reply::prose(BAD_REQUEST, &text)
@@ -141,7 +155,10 @@ fn refused(invalid: &Invalid) -> Reply {
             admin("Global profiles and policies are built in and cannot be changed")
         }
         Invalid::Policy(text) => admin(text),
-        Invalid::DefaultRole(name) => admin(&format!("{name} is default role of the realm and cannot be removed.")),
+        Invalid::Component(text) => admin(text),
+        Invalid::DefaultRole(name) => admin(&format!(
+            "{name} is default role of the realm and cannot be removed."
+        )),
     }
 }
 
@@ -151,10 +168,16 @@ pub(crate) fn grant(error: &GrantError) -> Reply {
     let (status, code, text) = match error {
         GrantError::Failed(error) => return admin(error),
         GrantError::ClientUnknown => (UNAUTHORIZED, Code::InvalidClient, client_text.to_owned()),
-        GrantError::ClientSecret => (UNAUTHORIZED, Code::UnauthorizedClient, client_text.to_owned()),
-        GrantError::BearerOnly => {
-            (BAD_REQUEST, Code::InvalidClient, "Bearer-only not allowed".to_owned())
-        }
+        GrantError::ClientSecret => (
+            UNAUTHORIZED,
+            Code::UnauthorizedClient,
+            client_text.to_owned(),
+        ),
+        GrantError::BearerOnly => (
+            BAD_REQUEST,
+            Code::InvalidClient,
+            "Bearer-only not allowed".to_owned(),
+        ),
         GrantError::PublicServiceAccount => {
             let text = "Public client not allowed to retrieve service account";
             (UNAUTHORIZED, Code::UnauthorizedClient, text.to_owned())
@@ -167,34 +190,50 @@ pub(crate) fn grant(error: &GrantError) -> Reply {
             let text = "The associated service account for the client does not exist";
             (UNAUTHORIZED, Code::InvalidRequest, text.to_owned())
         }
-        GrantError::ServiceUserDisabled(user) => {
-            (UNAUTHORIZED, Code::InvalidRequest, format!("User '{user}' disabled"))
-        }
-        GrantError::Scope(scope) => {
-            (BAD_REQUEST, Code::InvalidScope, format!("Invalid scopes: {scope}"))
-        }
+        GrantError::ServiceUserDisabled(user) => (
+            UNAUTHORIZED,
+            Code::InvalidRequest,
+            format!("User '{user}' disabled"),
+        ),
+        GrantError::Scope(scope) => (
+            BAD_REQUEST,
+            Code::InvalidScope,
+            format!("Invalid scopes: {scope}"),
+        ),
         GrantError::DirectAccessOff => {
             let text = "Client not allowed for direct access grants";
             (BAD_REQUEST, Code::UnauthorizedClient, text.to_owned())
         }
-        GrantError::ConsentRequired => {
-            (BAD_REQUEST, Code::InvalidClient, "Client requires user consent".to_owned())
-        }
-        GrantError::UsernameMissing => {
-            (UNAUTHORIZED, Code::InvalidRequest, "Missing parameter: username".to_owned())
-        }
-        GrantError::UserCredentials => {
-            (UNAUTHORIZED, Code::InvalidGrant, "Invalid user credentials".to_owned())
-        }
-        GrantError::UserDisabled => {
-            (BAD_REQUEST, Code::InvalidGrant, "Account disabled".to_owned())
-        }
-        GrantError::RequiredAction => {
-            (BAD_REQUEST, Code::InvalidGrant, "Account is not fully set up".to_owned())
-        }
-        GrantError::RefreshMissing => {
-            (BAD_REQUEST, Code::InvalidRequest, "No refresh token".to_owned())
-        }
+        GrantError::ConsentRequired => (
+            BAD_REQUEST,
+            Code::InvalidClient,
+            "Client requires user consent".to_owned(),
+        ),
+        GrantError::UsernameMissing => (
+            UNAUTHORIZED,
+            Code::InvalidRequest,
+            "Missing parameter: username".to_owned(),
+        ),
+        GrantError::UserCredentials => (
+            UNAUTHORIZED,
+            Code::InvalidGrant,
+            "Invalid user credentials".to_owned(),
+        ),
+        GrantError::UserDisabled => (
+            BAD_REQUEST,
+            Code::InvalidGrant,
+            "Account disabled".to_owned(),
+        ),
+        GrantError::RequiredAction => (
+            BAD_REQUEST,
+            Code::InvalidGrant,
+            "Account is not fully set up".to_owned(),
+        ),
+        GrantError::RefreshMissing => (
+            BAD_REQUEST,
+            Code::InvalidRequest,
+            "No refresh token".to_owned(),
+        ),
         GrantError::Refresh(problem) => (BAD_REQUEST, Code::InvalidGrant, refresh_text(problem)),
     };
     reply::oauth(status, code.name(), &text)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE,
+};
 use http::{Method, StatusCode};
 use o28m_core::Secret;
 use o28m_iris::{Client, Grant, GrantError, Origin, Realm, Revocation, Tokens};
@@ -30,20 +32,60 @@ enum Endpoint {
 }
 
 const fn route(method: Method, pattern: &'static str, serve: Endpoint) -> Route<Endpoint> {
-    Route { method, pattern, serve }
+    Route {
+        method,
+        pattern,
+        serve,
+    }
 }
 
 const ROUTES: &[Route<Endpoint>] = &[
-    route(Method::POST, "{}/protocol/openid-connect/token", Endpoint::Token),
-    route(Method::GET, "{}/protocol/openid-connect/certs", Endpoint::Keys),
-    route(Method::GET, "{}/.well-known/openid-configuration", Endpoint::Discovery),
-    route(Method::GET, "{}/.well-known/oauth-authorization-server", Endpoint::Discovery),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/token",
+        Endpoint::Token,
+    ),
+    route(
+        Method::GET,
+        "{}/protocol/openid-connect/certs",
+        Endpoint::Keys,
+    ),
+    route(
+        Method::GET,
+        "{}/.well-known/openid-configuration",
+        Endpoint::Discovery,
+    ),
+    route(
+        Method::GET,
+        "{}/.well-known/oauth-authorization-server",
+        Endpoint::Discovery,
+    ),
     route(Method::GET, "{}", Endpoint::Realm),
-    route(Method::POST, "{}/protocol/openid-connect/token/introspect", Endpoint::Introspect),
-    route(Method::POST, "{}/protocol/openid-connect/revoke", Endpoint::Revoke),
-    route(Method::GET, "{}/protocol/openid-connect/userinfo", Endpoint::UserInfo),
-    route(Method::POST, "{}/protocol/openid-connect/userinfo", Endpoint::UserInfo),
-    route(Method::POST, "{}/protocol/openid-connect/logout", Endpoint::Logout),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/token/introspect",
+        Endpoint::Introspect,
+    ),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/revoke",
+        Endpoint::Revoke,
+    ),
+    route(
+        Method::GET,
+        "{}/protocol/openid-connect/userinfo",
+        Endpoint::UserInfo,
+    ),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/userinfo",
+        Endpoint::UserInfo,
+    ),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/logout",
+        Endpoint::Logout,
+    ),
 ];
 
 impl Endpoint {
@@ -80,8 +122,18 @@ pub(crate) async fn answer(
     };
     let name = captured.first().map_or("", String::as_str).to_owned();
     let reply = serve(call, body, endpoint, &name).await;
-    let protects = matches!(endpoint, Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke);
-    (endpoint.name(), if protects { reply::never_stored(reply) } else { reply })
+    let protects = matches!(
+        endpoint,
+        Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke
+    );
+    (
+        endpoint.name(),
+        if protects {
+            reply::never_stored(reply)
+        } else {
+            reply
+        },
+    )
 }
 
 async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Reply {
@@ -99,22 +151,42 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         return public(&call, endpoint, &realm);
     }
     if call.base.refuses_plain(realm.ssl_required()) {
-        return code(StatusCode::FORBIDDEN, Code::InvalidRequest, "HTTPS required");
+        return code(
+            StatusCode::FORBIDDEN,
+            Code::InvalidRequest,
+            "HTTPS required",
+        );
     }
     if !realm.is_enabled() {
-        return code(StatusCode::FORBIDDEN, Code::AccessDenied, "Realm not enabled");
+        return code(
+            StatusCode::FORBIDDEN,
+            Code::AccessDenied,
+            "Realm not enabled",
+        );
     }
     let issuer = call.base.issuer(name);
-    let asked = Asked { realm, issuer, call };
+    let asked = Asked {
+        realm,
+        issuer,
+        call,
+    };
     if endpoint == Endpoint::UserInfo {
         return asked.userinfo(&bytes).await;
     }
-    let is_form = asked.call.media_type().as_deref() == Some("application/x-www-form-urlencoded");
-    if !is_form && !(bytes.is_empty() && asked.call.media_type().is_none()) {
+    let fits = match asked.call.media_type().as_deref() {
+        Some("application/x-www-form-urlencoded") => true,
+        Some(_) => false,
+        None => bytes.is_empty(),
+    };
+    if !fits {
         return reply::wrong_content_type();
     }
     let Ok(form) = Form::parse(&bytes) else {
-        return code(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Malformed form parameters");
+        return code(
+            StatusCode::BAD_REQUEST,
+            Code::InvalidRequest,
+            "Malformed form parameters",
+        );
     };
     match endpoint {
         Endpoint::Token => asked.token(&form).await,
@@ -139,7 +211,11 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
         Endpoint::Discovery => {
             let document = discovery(&issuer, realm);
             let reply = reply::json(StatusCode::OK, &document);
-            reply::with(reply, CACHE_CONTROL, "no-cache, must-revalidate, no-transform, no-store")
+            reply::with(
+                reply,
+                CACHE_CONTROL,
+                "no-cache, must-revalidate, no-transform, no-store",
+            )
         }
         _ => {
             let document = realm_info(&issuer, realm);
@@ -148,7 +224,11 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
         }
     };
     if call.header("origin").is_some() {
-        return reply::with(reply::with(reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*"), VARY, "Origin");
+        return reply::with(
+            reply::with(reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            VARY,
+            "Origin",
+        );
     }
     reply
 }
@@ -157,7 +237,10 @@ fn realm_info(issuer: &str, realm: &Realm) -> Map<String, Value> {
     members(vec![
         ("realm", json!(realm.name())),
         ("public_key", json!(realm.keys().rsa_public_key())),
-        ("token-service", json!(format!("{issuer}/protocol/openid-connect"))),
+        (
+            "token-service",
+            json!(format!("{issuer}/protocol/openid-connect")),
+        ),
         ("account-service", json!(format!("{issuer}/account"))),
         ("tokens-not-before", json!(realm.not_before_s())),
     ])
@@ -171,8 +254,19 @@ fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
     let mut scopes = vec!["openid"];
     scopes.extend(realm.scope_names());
     let claims = [
-        "iss", "sub", "aud", "exp", "iat", "auth_time", "name", "given_name", "family_name",
-        "preferred_username", "email", "acr", "azp",
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "iat",
+        "auth_time",
+        "name",
+        "given_name",
+        "family_name",
+        "preferred_username",
+        "email",
+        "acr",
+        "azp",
     ];
     members(vec![
         ("issuer", json!(issuer)),
@@ -181,13 +275,19 @@ fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
         ("userinfo_endpoint", at("userinfo")),
         ("end_session_endpoint", at("logout")),
         ("jwks_uri", at("certs")),
-        ("grant_types_supported", json!(["client_credentials", "password", "refresh_token"])),
+        (
+            "grant_types_supported",
+            json!(["client_credentials", "password", "refresh_token"]),
+        ),
         ("acr_values_supported", json!(["0", "1"])),
         ("response_types_supported", json!([])),
         ("subject_types_supported", json!(["public"])),
         ("id_token_signing_alg_values_supported", json!(algorithms)),
         ("token_endpoint_auth_methods_supported", json!(methods)),
-        ("introspection_endpoint_auth_methods_supported", json!(methods)),
+        (
+            "introspection_endpoint_auth_methods_supported",
+            json!(methods),
+        ),
         ("claims_supported", json!(claims)),
         ("claim_types_supported", json!(["normal"])),
         ("claims_parameter_supported", json!(false)),
@@ -209,7 +309,10 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn origin(&self) -> Origin<'_> {
-        Origin { issuer: &self.issuer, address: &self.call.base.address }
+        Origin {
+            issuer: &self.issuer,
+            address: &self.call.base.address,
+        }
     }
 
     async fn client(&self, form: &Form) -> Result<Arc<Client>, GrantError> {
@@ -229,7 +332,9 @@ impl Asked<'_> {
                 username: owned("username"),
                 password: owned("password").map(Secret::new),
             },
-            "refresh_token" => Grant::RefreshToken { token: owned("refresh_token") },
+            "refresh_token" => Grant::RefreshToken {
+                token: owned("refresh_token"),
+            },
             _ => {
                 let text = "Unsupported grant_type";
                 return code(StatusCode::BAD_REQUEST, Code::UnsupportedGrantType, text);
@@ -242,8 +347,17 @@ impl Asked<'_> {
         if form.has_duplicate() {
             return bad("duplicated parameter");
         }
-        let granted =
-            self.call.iris.grant(&self.realm, &client, self.origin(), grant, form.get("scope")).await;
+        let granted = self
+            .call
+            .iris
+            .grant(
+                &self.realm,
+                &client,
+                self.origin(),
+                grant,
+                form.get("scope"),
+            )
+            .await;
         match granted {
             Ok(tokens) => reply::json(StatusCode::OK, &token_response(tokens)),
             Err(error) => errors::grant(&error),
@@ -252,12 +366,23 @@ impl Asked<'_> {
 
     /// The token and the authenticated client of introspection and revocation.
     async fn token_and_client(&self, form: &Form) -> Result<(String, Arc<Client>), Reply> {
-        let client = self.client(form).await.map_err(|error| errors::grant(&error))?;
+        let client = self
+            .client(form)
+            .await
+            .map_err(|error| errors::grant(&error))?;
         if form.has_duplicate() {
-            return Err(code(StatusCode::BAD_REQUEST, Code::InvalidRequest, "duplicated parameter"));
+            return Err(code(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidRequest,
+                "duplicated parameter",
+            ));
         }
         let token = form.get("token").ok_or_else(|| {
-            code(StatusCode::BAD_REQUEST, Code::InvalidRequest, "Token not provided")
+            code(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidRequest,
+                "Token not provided",
+            )
         });
         Ok((token?.to_owned(), client))
     }
@@ -268,9 +393,18 @@ impl Asked<'_> {
             Err(reply) => return reply,
         };
         if client.is_public() {
-            return code(StatusCode::FORBIDDEN, Code::InvalidRequest, "Client not allowed.");
+            return code(
+                StatusCode::FORBIDDEN,
+                Code::InvalidRequest,
+                "Client not allowed.",
+            );
         }
-        match self.call.iris.introspect(&self.realm, &token, &self.issuer).await {
+        match self
+            .call
+            .iris
+            .introspect(&self.realm, &token, &self.issuer)
+            .await
+        {
             Ok(claims) => reply::json(StatusCode::OK, &claims),
             Err(error) => errors::admin(&error),
         }
@@ -281,12 +415,19 @@ impl Asked<'_> {
             Ok(found) => found,
             Err(reply) => return reply,
         };
-        match self.call.iris.revoke(&self.realm, &client, &token, &self.issuer).await {
+        match self
+            .call
+            .iris
+            .revoke(&self.realm, &client, &token, &self.issuer)
+            .await
+        {
             Ok(Revocation::Done) => reply::empty(StatusCode::OK),
             Ok(Revocation::Unknown) => code(StatusCode::OK, Code::InvalidToken, "Invalid token"),
-            Ok(Revocation::OtherClient) => {
-                code(StatusCode::BAD_REQUEST, Code::InvalidToken, "Unmatching clients")
-            }
+            Ok(Revocation::OtherClient) => code(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidToken,
+                "Unmatching clients",
+            ),
             Err(error) => errors::admin(&error),
         }
     }
@@ -297,13 +438,24 @@ impl Asked<'_> {
             Err(error) => return errors::grant(&error),
         };
         let Some(token) = form.get("refresh_token") else {
-            return code(StatusCode::BAD_REQUEST, Code::InvalidRequest, "No refresh token");
+            return code(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidRequest,
+                "No refresh token",
+            );
         };
-        match self.call.iris.logout(&self.realm, &client, token, &self.issuer).await {
+        match self
+            .call
+            .iris
+            .logout(&self.realm, &client, token, &self.issuer)
+            .await
+        {
             Ok(true) => reply::no_content(),
-            Ok(false) => {
-                code(StatusCode::BAD_REQUEST, Code::InvalidGrant, "Invalid refresh token")
-            }
+            Ok(false) => code(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidGrant,
+                "Invalid refresh token",
+            ),
             Err(error) => errors::admin(&error),
         }
     }
@@ -313,10 +465,17 @@ impl Asked<'_> {
         let Some(token) = self.call.bearer().or_else(|| form.get("access_token")) else {
             return self.challenge(StatusCode::UNAUTHORIZED, None);
         };
-        match self.call.iris.userinfo(&self.realm, token, self.origin()).await {
-            Ok(Some(Ok(claims))) => {
-                reply::with(reply::json(StatusCode::OK, &claims), CACHE_CONTROL, "no-store")
-            }
+        match self
+            .call
+            .iris
+            .userinfo(&self.realm, token, self.origin())
+            .await
+        {
+            Ok(Some(Ok(claims))) => reply::with(
+                reply::json(StatusCode::OK, &claims),
+                CACHE_CONTROL,
+                "no-store",
+            ),
             Ok(Some(Err(_))) => {
                 let problem = (Code::InsufficientScope, "Missing openid scope");
                 self.challenge(StatusCode::FORBIDDEN, Some(problem))
@@ -333,7 +492,10 @@ impl Asked<'_> {
     fn challenge(&self, status: StatusCode, problem: Option<(Code, &str)>) -> Reply {
         let mut value = format!("Bearer realm=\"{}\"", self.realm.name());
         if let Some((code, text)) = problem {
-            value.push_str(&format!(", error=\"{}\", error_description=\"{text}\"", code.name()));
+            value.push_str(&format!(
+                ", error=\"{}\", error_description=\"{text}\"",
+                code.name()
+            ));
         }
         let reply = reply::with(reply::empty(status), WWW_AUTHENTICATE, &value);
         reply::with(reply, CONTENT_TYPE, "text/plain")

@@ -1,7 +1,8 @@
 //! Responses in the original's shape.
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, PRAGMA, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, PRAGMA,
+    RETRY_AFTER,
 };
 use http::{Response, StatusCode};
 use o28m_net::Body;
@@ -21,7 +22,10 @@ const RETRY_S: u64 = 1;
 /// Headers of every response (Keycloak's defaults of `browserSecurityHeaders`).
 const SECURITY: [(&str, &str); 5] = [
     ("referrer-policy", "no-referrer"),
-    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+    (
+        "strict-transport-security",
+        "max-age=31536000; includeSubDomains",
+    ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "SAMEORIGIN"),
     ("x-robots-tag", "none"),
@@ -30,7 +34,10 @@ const SECURITY: [(&str, &str); 5] = [
 /// Adds the security headers.
 pub(crate) fn secure(mut reply: Reply) -> Reply {
     for (name, value) in SECURITY {
-        reply.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        reply.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     reply
 }
@@ -53,7 +60,9 @@ pub(crate) fn with(mut reply: Reply, name: HeaderName, value: &str) -> Reply {
 fn body(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Reply {
     let mut reply = Response::new(Body::full(body));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 
@@ -69,7 +78,11 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 
 /// A successful JSON response of the Admin REST API.
 pub(crate) fn admin_json(value: &impl Serialize) -> Reply {
-    with(body(StatusCode::OK, ADMIN_JSON, text(value)), CACHE_CONTROL, "no-cache")
+    with(
+        body(StatusCode::OK, ADMIN_JSON, text(value)),
+        CACHE_CONTROL,
+        "no-cache",
+    )
 }
 
 /// A JSON document that clients may keep and ask again for with its tag.
@@ -77,9 +90,14 @@ pub(crate) fn tagged(value: &impl Serialize, if_none_match: Option<&str>) -> Rep
     let bytes = text(value);
     let tag = format!("\"{}\"", o28m_core::id::hex(&digest(&bytes)));
     let same = if_none_match.is_some_and(|sent| {
-        sent.split(',').any(|it| it.trim().trim_start_matches("W/") == tag)
+        sent.split(',')
+            .any(|it| it.trim().trim_start_matches("W/") == tag)
     });
-    let reply = if same { empty(StatusCode::NOT_MODIFIED) } else { body(StatusCode::OK, JSON, bytes) };
+    let reply = if same {
+        empty(StatusCode::NOT_MODIFIED)
+    } else {
+        body(StatusCode::OK, JSON, bytes)
+    };
     with(with(reply, ETAG, &tag), CACHE_CONTROL, "no-cache")
 }
 
@@ -87,7 +105,9 @@ pub(crate) fn tagged(value: &impl Serialize, if_none_match: Option<&str>) -> Rep
 fn digest(bytes: &[u8]) -> [u8; 16] {
     let offset = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
     let prime = 0x0000_0000_0100_0000_0000_0000_0000_013b_u128;
-    let hash = bytes.iter().fold(offset, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(prime));
+    let hash = bytes.iter().fold(offset, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(prime)
+    });
     hash.to_be_bytes()
 }
 
@@ -108,7 +128,10 @@ pub(crate) fn redirect(url: &str) -> Reply {
 
 /// Error with code and description.
 pub(crate) fn oauth(status: StatusCode, error: &str, description: &str) -> Reply {
-    json(status, &json!({"error": error, "error_description": description}))
+    json(
+        status,
+        &json!({"error": error, "error_description": description}),
+    )
 }
 
 /// Error in prose.
@@ -123,12 +146,22 @@ pub(crate) fn admin_error(status: StatusCode, message: &str) -> Reply {
 
 /// Nothing is served at this path.
 pub(crate) fn unknown_path() -> Reply {
-    prose(StatusCode::NOT_FOUND, "Unable to find matching target resource method")
+    prose(
+        StatusCode::NOT_FOUND,
+        "Unable to find matching target resource method",
+    )
 }
 
 /// The path serves other methods.
 pub(crate) fn wrong_method(allowed: &str) -> Reply {
-    with(prose(StatusCode::METHOD_NOT_ALLOWED, "HTTP 405 Method Not Allowed"), ALLOW, allowed)
+    with(
+        prose(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "HTTP 405 Method Not Allowed",
+        ),
+        ALLOW,
+        allowed,
+    )
 }
 
 /// The body has no or another content type.
@@ -139,12 +172,20 @@ pub(crate) fn wrong_content_type() -> Reply {
 
 /// The body is larger than the limit.
 pub(crate) fn too_large() -> Reply {
-    oauth(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "Request body is too large")
+    oauth(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "invalid_request",
+        "Request body is too large",
+    )
 }
 
 /// Try again later.
 pub(crate) fn unavailable(description: &str) -> Reply {
-    let reply = oauth(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", description);
+    let reply = oauth(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "temporarily_unavailable",
+        description,
+    );
     with(reply, RETRY_AFTER, &RETRY_S.to_string())
 }
 
@@ -155,5 +196,8 @@ pub(crate) fn never_stored(reply: Reply) -> Reply {
 
 /// An object with its members in order.
 pub(crate) fn members(pairs: Vec<(&str, Value)>) -> serde_json::Map<String, Value> {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }

@@ -22,7 +22,7 @@ pub(crate) enum Found<'t, T: 'static> {
 /// The captured segments, if the pattern fits.
 fn fit(pattern: &str, segments: &[String]) -> Option<Vec<String>> {
     let mut captured = Vec::new();
-    let mut parts = pattern.split('/');
+    let mut parts = pattern.split('/').filter(|part| !part.is_empty());
     for segment in segments {
         match parts.next()? {
             "{}" => captured.push(segment.clone()),
@@ -34,17 +34,31 @@ fn fit(pattern: &str, segments: &[String]) -> Option<Vec<String>> {
 }
 
 /// Looks up a path; HEAD is served by GET.
-pub(crate) fn find<'t, T>(routes: &'t [Route<T>], method: &Method, segments: &[String]) -> Found<'t, T> {
-    let method = if method == Method::HEAD { &Method::GET } else { method };
+pub(crate) fn find<'t, T>(
+    routes: &'t [Route<T>],
+    method: &Method,
+    segments: &[String],
+) -> Found<'t, T> {
+    let method = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let mut allowed: Vec<&str> = Vec::new();
     for route in routes {
-        let Some(captured) = fit(route.pattern, segments) else { continue };
+        let Some(captured) = fit(route.pattern, segments) else {
+            continue;
+        };
         if route.method == *method {
             return Found::Route(&route.serve, captured);
         }
         allowed.push(route.method.as_str());
     }
-    if allowed.is_empty() { Found::Nothing } else { Found::OtherMethod(allowed.join(", ")) }
+    if allowed.is_empty() {
+        Found::Nothing
+    } else {
+        Found::OtherMethod(allowed.join(", "))
+    }
 }
 
 /// Why a path cannot be looked up.
@@ -61,7 +75,11 @@ pub(crate) fn segments(path: &str) -> Result<Vec<String>, BadPath> {
     let inner = path.strip_prefix('/').ok_or(BadPath::NotNormalized)?;
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     if inner.is_empty() {
-        return if path == "//" { Err(BadPath::NotNormalized) } else { Ok(Vec::new()) };
+        return if path == "//" {
+            Err(BadPath::NotNormalized)
+        } else {
+            Ok(Vec::new())
+        };
     }
     inner.split('/').map(decode).collect()
 }
@@ -83,19 +101,38 @@ mod tests {
     use super::*;
 
     const ROUTES: &[Route<u8>] = &[
-        Route { method: Method::GET, pattern: "a/{}", serve: 1 },
-        Route { method: Method::POST, pattern: "a/{}", serve: 2 },
-        Route { method: Method::GET, pattern: "a/{}/b", serve: 3 },
+        Route {
+            method: Method::GET,
+            pattern: "a/{}",
+            serve: 1,
+        },
+        Route {
+            method: Method::POST,
+            pattern: "a/{}",
+            serve: 2,
+        },
+        Route {
+            method: Method::GET,
+            pattern: "a/{}/b",
+            serve: 3,
+        },
     ];
 
     #[test]
     fn patterns_capture_segments() {
         let path = segments("/a/x%20y/").unwrap();
-        let Found::Route(serve, captured) = find(ROUTES, &Method::POST, &path) else { panic!() };
+        let Found::Route(serve, captured) = find(ROUTES, &Method::POST, &path) else {
+            panic!()
+        };
         assert_eq!((*serve, captured.as_slice()), (2, &["x y".to_owned()][..]));
-        let Found::OtherMethod(allowed) = find(ROUTES, &Method::PUT, &path) else { panic!() };
+        let Found::OtherMethod(allowed) = find(ROUTES, &Method::PUT, &path) else {
+            panic!()
+        };
         assert_eq!(allowed, "GET, POST");
-        assert!(matches!(find(ROUTES, &Method::GET, &segments("/a").unwrap()), Found::Nothing));
+        assert!(matches!(
+            find(ROUTES, &Method::GET, &segments("/a").unwrap()),
+            Found::Nothing
+        ));
     }
 
     #[test]

@@ -42,7 +42,10 @@ impl Call<'_> {
     /// The bearer token of the request.
     pub(crate) fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.header("authorization")?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|it| !it.is_empty())
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim())
+            .filter(|it| !it.is_empty())
     }
 
     /// The media type of the body, without parameters, in lower case.
@@ -59,7 +62,11 @@ pub(crate) async fn read(body: Body, bytes_max: usize) -> Result<bytes::Bytes, R
         Err(TooLarge::Limit) => Err(reply::too_large()),
         Err(TooLarge::Read(_)) => {
             let text = "Request body could not be read";
-            Err(reply::oauth(StatusCode::BAD_REQUEST, "invalid_request", text))
+            Err(reply::oauth(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                text,
+            ))
         }
     }
 }
@@ -76,7 +83,11 @@ pub(crate) async fn read_json(body: Body) -> Result<bytes::Bytes, Reply> {
 
 impl Public {
     pub(crate) fn new(iris: Arc<Iris>, settings: Settings, metrics: Option<Registry>) -> Self {
-        Self { iris, settings, metrics }
+        Self {
+            iris,
+            settings,
+            metrics,
+        }
     }
 
     /// The segments below the relative path; `None` outside of it.
@@ -91,7 +102,11 @@ impl Public {
         Ok(is_below.then(|| segments.split_off(own.len())))
     }
 
-    async fn answer(&self, request: Request<Body>, connection: &Connection) -> (&'static str, Reply) {
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        connection: &Connection,
+    ) -> (&'static str, Reply) {
         let (parts, body) = request.into_parts();
         let segments = match self.below(parts.uri.path()) {
             Ok(Some(segments)) => segments,
@@ -111,9 +126,14 @@ impl Public {
             headers: parts.headers,
         };
         match segments.split_first() {
-            None => ("root", reply::redirect(&format!("{}/admin/", call.base.url))),
+            None => (
+                "root",
+                reply::redirect(&format!("{}/admin/", call.base.url)),
+            ),
             Some((first, rest)) if first == "realms" => protocol::answer(call, body, rest).await,
-            Some((first, rest)) if first == "admin" => ("admin", admin::answer(call, body, rest).await),
+            Some((first, rest)) if first == "admin" => {
+                ("admin", admin::answer(call, body, rest).await)
+            }
             Some(_) => ("other", reply::unknown_path()),
         }
     }
@@ -130,8 +150,12 @@ impl Public {
             4 => "CLIENT_ERROR",
             _ => "SERVER_ERROR",
         };
-        let labels =
-            [("method", method), ("outcome", outcome), ("status", status.as_str()), ("uri", endpoint)];
+        let labels = [
+            ("method", method),
+            ("outcome", outcome),
+            ("status", status.as_str()),
+            ("uri", endpoint),
+        ];
         let help = "Requests served by the identity provider.";
         let histogram = metrics.histogram("http_server_requests_seconds", help, &labels, BOUNDS);
         histogram.observe(started.elapsed().as_secs_f64());

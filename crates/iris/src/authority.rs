@@ -24,6 +24,8 @@ pub enum Permission {
     ViewUsers,
     ManageUsers,
     QueryUsers,
+    /// Giving and taking roles, which could give any right over the realm.
+    MapRoles,
     /// Administration of the whole installation.
     CreateRealm,
 }
@@ -33,8 +35,14 @@ impl Permission {
     const fn roles(self) -> &'static [&'static str] {
         match self {
             Self::Any => &[
-                "view-realm", "manage-realm", "view-clients", "manage-clients", "query-clients",
-                "view-users", "manage-users", "query-users",
+                "view-realm",
+                "manage-realm",
+                "view-clients",
+                "manage-clients",
+                "query-clients",
+                "view-users",
+                "manage-users",
+                "query-users",
             ],
             Self::ViewRealm => &["view-realm", "manage-realm"],
             Self::ManageRealm => &["manage-realm"],
@@ -44,6 +52,7 @@ impl Permission {
             Self::ViewUsers => &["view-users", "manage-users"],
             Self::ManageUsers => &["manage-users"],
             Self::QueryUsers => &["query-users", "view-users", "manage-users"],
+            Self::MapRoles => &["realm-admin"],
             Self::CreateRealm => &["create-realm"],
         }
     }
@@ -67,7 +76,11 @@ impl Caller {
     /// Whether the caller may make a call that needs `permission`.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
-        self.full || permission.roles().iter().any(|role| self.roles.contains(*role))
+        self.full
+            || permission
+                .roles()
+                .iter()
+                .any(|role| self.roles.contains(*role))
     }
 }
 
@@ -83,30 +96,45 @@ impl Iris {
         target: Option<&Realm>,
         issuer_base: &str,
     ) -> Result<Result<Caller, Unauthorized>, Error> {
-        let Some(name) = claimed_realm(token, issuer_base) else { return Ok(Err(Unauthorized)) };
+        let Some(name) = claimed_realm(token, issuer_base) else {
+            return Ok(Err(Unauthorized));
+        };
         let is_target = target.is_some_and(|realm| realm.name() == name);
         if name != MASTER && !is_target {
             return Ok(Err(Unauthorized));
         }
         let realm = self.realm(&name).await?.filter(|realm| realm.is_enabled());
-        let Some(realm) = realm else { return Ok(Err(Unauthorized)) };
+        let Some(realm) = realm else {
+            return Ok(Err(Unauthorized));
+        };
         let issuer = format!("{issuer_base}{name}");
         let Ok(active) = self.active(&realm, token, &issuer).await? else {
             return Ok(Err(Unauthorized));
         };
         let scopes = active.client.body.default_scopes.iter();
-        let scopes: Vec<_> = scopes.filter_map(|id| realm.scopes.get(id).cloned()).collect();
-        let granted = self.visible_roles(&active.client, &active.user, &scopes).await?;
+        let scopes: Vec<_> = scopes
+            .filter_map(|id| realm.scopes.get(id).cloned())
+            .collect();
+        let granted = self
+            .visible_roles(&active.client, &active.user, &scopes)
+            .await?;
         let mut roles = HashSet::new();
         let master = name == MASTER;
         if master && granted.realm.contains("create-realm") {
             roles.insert("create-realm".to_owned());
         }
-        let management = if master { "master-realm" } else { REALM_MANAGEMENT };
+        let management = if master {
+            "master-realm"
+        } else {
+            REALM_MANAGEMENT
+        };
         if is_target && let Some(own) = granted.clients.get(management) {
             roles.extend(own.iter().cloned());
         }
-        Ok(Ok(Caller { full: master && granted.realm.contains("admin"), roles }))
+        Ok(Ok(Caller {
+            full: master && granted.realm.contains("admin"),
+            roles,
+        }))
     }
 }
 
@@ -117,5 +145,8 @@ fn claimed_realm(token: &str, issuer_base: &str) -> Option<String> {
     }
     let jws = CompactJws::parse(token).ok()?;
     let claims: Rep = serde_json::from_slice(&jws.payload).ok()?;
-    claims.text("iss")?.strip_prefix(issuer_base).map(str::to_owned)
+    claims
+        .text("iss")?
+        .strip_prefix(issuer_base)
+        .map(str::to_owned)
 }

@@ -149,10 +149,10 @@ impl<T> Cache<T> {
     ///
     /// # Errors
     /// Those of `load`.
-    pub(crate) async fn get<E>(
+    pub(crate) async fn get<E, F: Future<Output = Result<Option<Made<T>>, E>>>(
         &self,
         key: &str,
-        load: impl Future<Output = Result<Option<Made<T>>, E>>,
+        load: impl FnOnce() -> F,
     ) -> Result<Option<Arc<T>>, E> {
         if let Some(entry) = self.find(key)
             && self.changed.is_fresh(&entry)
@@ -161,7 +161,8 @@ impl<T> Cache<T> {
         }
         // Taken before reading: a change that comes in between makes the entry stale, never missed.
         let (loaded, tick) = self.changed.stamp();
-        let Some(made) = load.await? else {
+        // Boxed: loading is rare and its future large, and callers carry this one in theirs.
+        let Some(made) = Box::pin(load()).await? else {
             return Ok(None);
         };
         let entry = Entry {
@@ -202,8 +203,18 @@ pub(crate) async fn follow(
         while done < newest {
             match store.changes_since(done).await {
                 Ok(Feed::Since(changes)) => {
-                    done = changes.last().map_or(newest, |change| change.version).max(newest);
-                    for Change { version, kind, id, owner, .. } in changes {
+                    done = changes
+                        .last()
+                        .map_or(newest, |change| change.version)
+                        .max(newest);
+                    for Change {
+                        version,
+                        kind,
+                        id,
+                        owner,
+                        ..
+                    } in changes
+                    {
                         changed.note(version, [group(&kind, &owner), id]);
                     }
                 }
@@ -224,12 +235,13 @@ pub(crate) async fn follow(
 mod tests {
     use super::*;
 
-    async fn load(
-        cache: &Cache<u32>,
-        key: &str,
-        value: u32,
-    ) -> u32 {
-        let made = async { Ok::<_, ()>(Some(Made { value, depends: vec![format!("id-{key}")] })) };
+    async fn load(cache: &Cache<u32>, key: &str, value: u32) -> u32 {
+        let made = async || {
+            Ok::<_, ()>(Some(Made {
+                value,
+                depends: vec![format!("id-{key}")],
+            }))
+        };
         *cache.get(key, made).await.unwrap().unwrap()
     }
 

@@ -88,8 +88,8 @@ pub enum Invalid {
     Required(&'static str),
     /// A text is longer than the limit.
     TooLong(&'static str),
-    /// A URL of a client is unacceptable.
-    ClientUrl {
+    /// A URL or a signature algorithm of a client is unacceptable.
+    ClientValue {
         /// The field.
         field: &'static str,
         /// The value.
@@ -97,6 +97,9 @@ pub enum Invalid {
     },
     /// Built-in clients cannot be deleted.
     BuiltInClient,
+    /// Built-in clients and administration roles cannot be renamed or replaced: rights hang on their
+    /// names.
+    BuiltInName(String),
     /// The client has no service account.
     ServiceAccountOff(String),
     /// Client scope without a known protocol.
@@ -115,6 +118,8 @@ pub enum Invalid {
     GlobalsChanged,
     /// A policy or profile is unacceptable, with the text to show.
     Policy(String),
+    /// A component of a type, provider or configuration that this version does not have.
+    Component(&'static str),
     /// The default role of a realm cannot be deleted.
     DefaultRole(String),
 }

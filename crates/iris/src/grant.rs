@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time;
 use o28m_core::Secret;
-use o28m_oauth::ClientCredentials;
+use o28m_oauth::{ClientCredentials, Scopes};
 
 use crate::admin::rotation;
 use crate::error::RefreshProblem;
@@ -49,7 +49,10 @@ impl Iris {
         realm: &Realm,
         credentials: &ClientCredentials,
     ) -> Result<Arc<Client>, GrantError> {
-        let sent = credentials.secret.as_ref().map_or("", |secret| secret.expose().as_str());
+        let sent = credentials
+            .secret
+            .as_ref()
+            .map_or("", |secret| secret.expose().as_str());
         let found = match &credentials.id {
             Some(id) => self.client(realm.id(), id).await?,
             None => None,
@@ -69,7 +72,10 @@ impl Iris {
             return Err(GrantError::ClientUnknown);
         }
         let now_s = self.ambient.now().seconds();
-        let primary = client.secret.as_ref().map_or("", |secret| secret.expose().as_str());
+        let primary = client
+            .secret
+            .as_ref()
+            .map_or("", |secret| secret.expose().as_str());
         let rotated = rotation::rotated_secret(&client, now_s).unwrap_or_default();
         let fits = is_same(sent, primary) | is_same(sent, rotated);
         if !fits || rotation::is_expired(&client, now_s) {
@@ -96,7 +102,8 @@ impl Iris {
                 let username = username.ok_or(GrantError::UsernameMissing);
                 self.may_use_password(client)?;
                 let password = password.unwrap_or_else(|| Secret::new(String::new()));
-                self.password_grant(realm, client, origin, &username?, password, scope).await
+                self.password_grant(realm, client, origin, &username?, password, scope)
+                    .await
             }
             Grant::RefreshToken { token } => {
                 let token = token.ok_or(GrantError::RefreshMissing)?;
@@ -134,7 +141,14 @@ impl Iris {
             ("clientAddress".to_owned(), origin.address.to_owned()),
         ];
         if client.attribute_is("client_credentials.use_refresh_token") {
-            let seat = Seat { realm, client, user: &user, applied: &applied, origin, grant: "cc" };
+            let seat = Seat {
+                realm,
+                client,
+                user: &user,
+                applied: &applied,
+                origin,
+                grant: "cc",
+            };
             return self.open_session(&seat, &notes, scope).await;
         }
         let issue = Issue {
@@ -176,7 +190,10 @@ impl Iris {
         let Some(person) = found.filter(|_| fits) else {
             return Err(GrantError::UserCredentials);
         };
-        let user = self.user(realm.id(), &person.id).await?.ok_or(GrantError::UserCredentials)?;
+        let user = self
+            .user(realm.id(), &person.id)
+            .await?
+            .ok_or(GrantError::UserCredentials)?;
         if !user.is_enabled() {
             return Err(GrantError::UserDisabled);
         }
@@ -184,7 +201,14 @@ impl Iris {
             return Err(GrantError::RequiredAction);
         }
         let applied = apply_scopes(realm, client, &user, scope)?;
-        let seat = Seat { realm, client, user: &user, applied: &applied, origin, grant: "ro" };
+        let seat = Seat {
+            realm,
+            client,
+            user: &user,
+            applied: &applied,
+            origin,
+            grant: "ro",
+        };
         self.open_session(&seat, &[], scope).await
     }
 
@@ -194,11 +218,15 @@ impl Iris {
             return Ok(None);
         }
         let name = username.to_lowercase();
-        let found = self.read_by_key::<UserBody>(kind::USER, realm.id(), "person", &name).await?;
+        let found = self
+            .read_by_key::<UserBody>(kind::USER, realm.id(), "person", &name)
+            .await?;
         if found.is_some() || !realm.body.rep.flag("loginWithEmailAllowed") {
             return Ok(found);
         }
-        let found = self.read_by_key::<UserBody>(kind::USER, realm.id(), "email", &name).await?;
+        let found = self
+            .read_by_key::<UserBody>(kind::USER, realm.id(), "email", &name)
+            .await?;
         Ok(found.filter(|user| user.client.is_none()))
     }
 
@@ -231,7 +259,12 @@ impl Iris {
         now_s: i64,
     ) -> Result<Tokens, GrantError> {
         let ends = ends(seat.realm, seat.client, login, now_s);
-        self.keep_login(seat.realm.id(), login, ends.next_s()).await?;
+        if !self
+            .renew_login(seat.realm.id(), login, ends.next_s())
+            .await?
+        {
+            return Err(GrantError::Refresh(RefreshProblem::SessionNotActive));
+        }
         let issue = Issue {
             realm: seat.realm,
             client: seat.client,
@@ -284,15 +317,28 @@ impl Iris {
         let Some(granted) = login.clients.get(&client.body.id) else {
             return refuse(RefreshProblem::SessionWithoutClient);
         };
-        let user = self.user(realm.id(), &login.user).await?.filter(|user| user.is_enabled());
-        let Some(user) = user else { return refuse(RefreshProblem::UserDisabled) };
+        let user = self
+            .user(realm.id(), &login.user)
+            .await?
+            .filter(|user| user.is_enabled());
+        let Some(user) = user else {
+            return refuse(RefreshProblem::UserDisabled);
+        };
         if claims.int("iat") < not_before(realm, client, &user) {
             return refuse(RefreshProblem::Stale);
         }
-        self.count_use(realm, &login, claims.text("jti").unwrap_or_default()).await?;
-        let narrowed = narrow(granted, scope)?;
+        self.count_use(realm, &login, claims.text("jti").unwrap_or_default())
+            .await?;
+        let narrowed = narrow(realm, client, granted, scope)?;
         let applied = apply_scopes(realm, client, &user, Some(&narrowed))?;
-        let seat = Seat { realm, client, user: &user, applied: &applied, origin, grant: "rt" };
+        let seat = Seat {
+            realm,
+            client,
+            user: &user,
+            applied: &applied,
+            origin,
+            grant: "rt",
+        };
         let now_s = self.ambient.now().seconds();
         self.continue_session(&seat, &login, now_s).await
     }
@@ -322,12 +368,32 @@ struct Seat<'a> {
     grant: &'static str,
 }
 
-/// The scope of a refreshed token: the one asked for, which must lie within the granted one.
-fn narrow(granted: &str, asked: Option<&str>) -> Result<String, GrantError> {
-    let Some(asked) = asked else { return Ok(granted.to_owned()) };
-    let granted: Vec<&str> = granted.split_whitespace().collect();
-    let kept = asked.split_whitespace().filter(|word| granted.contains(word));
-    Ok(kept.collect::<Vec<_>>().join(" "))
+/// The scope of a refreshed token: the one asked for, which must lie within the granted one and what
+/// the client has anyway (RFC 6749 section 6).
+fn narrow(
+    realm: &Realm,
+    client: &Client,
+    granted: &str,
+    asked: Option<&str>,
+) -> Result<String, GrantError> {
+    let Some(asked) = asked else {
+        return Ok(granted.to_owned());
+    };
+    let granted = Scopes::parse(Some(granted));
+    let is_default = |word: &str| {
+        let ids = &client.body.default_scopes;
+        ids.iter()
+            .filter_map(|id| realm.scopes.get(id))
+            .any(|scope| scope.body.name == word)
+    };
+    let words = Scopes::parse(Some(asked));
+    if words
+        .iter()
+        .all(|word| granted.contains(word) || is_default(word))
+    {
+        return Ok(asked.to_owned());
+    }
+    Err(GrantError::Scope(asked.to_owned()))
 }
 
 /// Compares secrets in constant time; an empty stored secret fits nothing.

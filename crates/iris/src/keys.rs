@@ -73,33 +73,67 @@ struct Plan {
     usage: Usage,
 }
 
-const REALM_KEYS: [Plan; 4] = [
-    Plan { provider: "rsa-generated", algorithm: "RS256", usage: Usage::Sig },
-    Plan { provider: "rsa-enc-generated", algorithm: "RSA-OAEP", usage: Usage::Enc },
-    Plan { provider: "hmac-generated-hs512", algorithm: "HS512", usage: Usage::Sig },
-    Plan { provider: "aes-generated", algorithm: "AES", usage: Usage::Enc },
+const RSA_SIGNING: Plan = Plan {
+    provider: "rsa-generated",
+    algorithm: "RS256",
+    usage: Usage::Sig,
+};
+const RSA_ENCRYPTION: Plan = Plan {
+    provider: "rsa-enc-generated",
+    algorithm: "RSA-OAEP",
+    usage: Usage::Enc,
+};
+const SYMMETRIC: [Plan; 2] = [
+    Plan {
+        provider: "hmac-generated-hs512",
+        algorithm: "HS512",
+        usage: Usage::Sig,
+    },
+    Plan {
+        provider: "aes-generated",
+        algorithm: "AES",
+        usage: Usage::Enc,
+    },
 ];
 
-/// The keys of a new realm. Takes tenths of a second: call it on a blocking thread.
+/// A part of a new realm's keys, so that the slow ones are made side by side.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// The RS256 key.
+    Signing,
+    /// The RSA encryption key.
+    Encryption,
+    /// The symmetric keys, and one for the realm's default algorithm unless it is among the others.
+    Rest,
+}
+
+/// A part of the keys of a new realm. Takes tenths of a second: call it on a blocking thread.
 ///
 /// # Errors
 /// [`Error`].
 pub(crate) fn of_new_realm(
+    part: Part,
     realm_id: &str,
     realm: &str,
     default_algorithm: &str,
     ambient: &Ambient,
 ) -> Result<Vec<KeyBody>, Error> {
-    let mut keys = Vec::new();
-    for plan in REALM_KEYS {
-        keys.push(generate(plan, plan.provider, PRIORITY, realm_id, realm, ambient)?);
+    let make = |plan: &Plan| generate(*plan, plan.provider, PRIORITY, realm_id, realm, ambient);
+    match part {
+        Part::Signing => Ok(vec![make(&RSA_SIGNING)?]),
+        Part::Encryption => Ok(vec![make(&RSA_ENCRYPTION)?]),
+        Part::Rest => {
+            let mut keys = SYMMETRIC.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+            let made = |key: &KeyBody| key.algorithm == default_algorithm;
+            if let Ok(algorithm) = default_algorithm.parse()
+                && algorithm != Algorithm::RS256
+                && !keys.iter().any(made)
+            {
+                keys.push(fallback(algorithm, realm_id, realm, ambient)?);
+            }
+            Ok(keys)
+        }
     }
-    if let Ok(algorithm) = default_algorithm.parse()
-        && keys.iter().all(|key| key.algorithm != default_algorithm)
-    {
-        keys.push(fallback(algorithm, realm_id, realm, ambient)?);
-    }
-    Ok(keys)
 }
 
 /// A key for an algorithm the realm has none for (Keycloak 26.5: component `fallback-<ALG>`).
@@ -117,9 +151,37 @@ pub(crate) fn fallback(
         "EC" => "ecdsa-generated",
         _ => "hmac-generated",
     };
-    let plan = Plan { provider, algorithm: algorithm.name(), usage: Usage::Sig };
     let name = format!("fallback-{}", algorithm.name());
-    generate(plan, &name, FALLBACK_PRIORITY, realm_id, realm, ambient)
+    signing(
+        provider,
+        algorithm,
+        &name,
+        FALLBACK_PRIORITY,
+        realm_id,
+        realm,
+        ambient,
+    )
+}
+
+/// A signing key of a key provider.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) fn signing(
+    provider: &'static str,
+    algorithm: Algorithm,
+    name: &str,
+    priority: i64,
+    realm_id: &str,
+    realm: &str,
+    ambient: &Ambient,
+) -> Result<KeyBody, Error> {
+    let plan = Plan {
+        provider,
+        algorithm: algorithm.name(),
+        usage: Usage::Sig,
+    };
+    generate(plan, name, priority, realm_id, realm, ambient)
 }
 
 fn generate(
@@ -158,7 +220,14 @@ fn generate(
             body.material = STANDARD.encode(der);
         }
         secret => {
-            let mut bytes = vec![0; if secret.is_some() { HMAC_BYTES } else { AES_BYTES }];
+            let mut bytes = vec![
+                0;
+                if secret.is_some() {
+                    HMAC_BYTES
+                } else {
+                    AES_BYTES
+                }
+            ];
             ambient.rng.fill(&mut bytes);
             body.material = STANDARD.encode(bytes);
         }
@@ -191,13 +260,24 @@ pub(crate) struct RealmKey {
 }
 
 impl RealmKey {
-    fn compile(body: KeyBody) -> Result<Self, KeyError> {
-        let mut key = Self { signing: None, verifying: None, jwk: None, body };
+    /// Parses the stored material.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub(crate) fn compile(body: KeyBody) -> Result<Self, KeyError> {
+        let mut key = Self {
+            signing: None,
+            verifying: None,
+            jwk: None,
+            body,
+        };
         let Some(algorithm) = key.body.key_algorithm() else {
             return Ok(key);
         };
         let unusable = || KeyError::PrivateKey(algorithm);
-        let material = STANDARD.decode(&key.body.material).map_err(|_| unusable())?;
+        let material = STANDARD
+            .decode(&key.body.material)
+            .map_err(|_| unusable())?;
         let kid = key.body.kid.as_str();
         if algorithm.key_type() == "oct" {
             key.signing = Some(SigningKey::from_secret(kid, algorithm, &material)?);
@@ -206,7 +286,14 @@ impl RealmKey {
         let signing = SigningKey::from_pkcs8(kid, algorithm, &material)?;
         let mut jwk = signing.public_jwk();
         jwk.alg = Some(key.body.algorithm.clone());
-        jwk.usage = Some(if key.body.usage == Usage::Sig { "sig" } else { "enc" }.to_owned());
+        jwk.usage = Some(
+            if key.body.usage == Usage::Sig {
+                "sig"
+            } else {
+                "enc"
+            }
+            .to_owned(),
+        );
         if let Some(certificate) = &key.body.certificate {
             let der = STANDARD.decode(certificate).map_err(|_| unusable())?;
             x509::add_certificate(&mut jwk, &der);
@@ -225,6 +312,17 @@ impl RealmKey {
         &self.body.kid
     }
 
+    /// What is published of it; nothing of symmetric keys.
+    pub(crate) fn jwk(&self) -> Option<&Jwk> {
+        self.jwk.as_ref()
+    }
+
+    /// Base64 of the public half; nothing of symmetric and encryption keys.
+    pub(crate) fn public_key(&self) -> Option<String> {
+        let der = self.signing.as_ref().map(SigningKey::public_der)?;
+        (!der.is_empty()).then(|| base64std(&der))
+    }
+
     /// The algorithm its signatures have.
     pub(crate) fn algorithm(&self) -> Option<Algorithm> {
         self.signing.as_ref().map(SigningKey::algorithm)
@@ -232,7 +330,9 @@ impl RealmKey {
 
     /// Signs, which takes long for RSA.
     pub(crate) fn sign(&self, header: &[u8], payload: &[u8]) -> Option<String> {
-        self.signing.as_ref().map(|key| o28m_jose::sign(header, payload, key))
+        self.signing
+            .as_ref()
+            .map(|key| o28m_jose::sign(header, payload, key))
     }
 
     /// Verifies a signature made by this key.
@@ -261,10 +361,15 @@ impl Keys {
     pub(crate) fn compile(mut bodies: Vec<KeyBody>) -> Result<Self, KeyError> {
         bodies.retain(|body| body.enabled);
         bodies.sort_by_key(|body| std::cmp::Reverse((body.priority, body.created_ms)));
-        let compiled = bodies.into_iter().map(|body| RealmKey::compile(body).map(Arc::new));
+        let compiled = bodies
+            .into_iter()
+            .map(|body| RealmKey::compile(body).map(Arc::new));
         let all: Vec<_> = compiled.collect::<Result<_, _>>()?;
         let keys = all.iter().filter_map(|key| key.jwk.clone()).collect();
-        Ok(Self { jwk_set: Arc::new(JwkSet { keys }), all })
+        Ok(Self {
+            jwk_set: Arc::new(JwkSet { keys }),
+            all,
+        })
     }
 
     /// The key that signs with `algorithm`.
@@ -275,7 +380,9 @@ impl Keys {
 
     /// The enabled signing key of that id.
     pub(crate) fn by_kid(&self, kid: &str) -> Option<&Arc<RealmKey>> {
-        self.all.iter().find(|key| key.body.kid == kid && key.signing.is_some())
+        self.all
+            .iter()
+            .find(|key| key.body.kid == kid && key.signing.is_some())
     }
 
     /// Base64 of the public half of the active RS256 key, for the public realm document.

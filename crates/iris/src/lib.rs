@@ -54,11 +54,16 @@ pub const MASTER: &str = "master";
 /// Compiled realms in memory at most.
 const REALMS_MAX: usize = 2_000;
 /// Compiled clients in memory at most.
-const CLIENTS_MAX: usize = 100_000;
+const CLIENTS_MAX: usize = 20_000;
 /// Compiled users in memory at most; every service account is one.
-const USERS_MAX: usize = 100_000;
+const USERS_MAX: usize = 20_000;
 /// Compiled roles in memory at most.
-const ROLES_MAX: usize = 100_000;
+const ROLES_MAX: usize = 20_000;
+
+/// Signatures waiting or made at once: a third of a second of work on two processors.
+const SIGNING_MAX: usize = 512;
+/// Password checks waiting or made at once: about a second of work on two processors.
+const HASHING_MAX: usize = 64;
 
 /// Settings of the identity provider.
 #[derive(Clone, Debug, Default)]
@@ -104,8 +109,8 @@ impl Iris {
             clients: Cache::new(CLIENTS_MAX, &changed),
             users: Cache::new(USERS_MAX, &changed),
             roles: Cache::new(ROLES_MAX, &changed),
-            signing: Cpu::new(),
-            hashing: Cpu::new(),
+            signing: Cpu::new(SIGNING_MAX),
+            hashing: Cpu::new(HASHING_MAX),
             _follow: AbortOnDropHandle::new(tokio::spawn(follow)),
             store,
             ambient,
@@ -122,7 +127,10 @@ impl Iris {
     pub async fn ensure_realm(&self, representation: &Value) -> Result<(), Error> {
         let rep = representation::REALM.check(representation)?;
         match self.create_realm(rep).await {
-            Err(Error::Exists { thing: Thing::Realm, .. }) => Ok(()),
+            Err(Error::Exists {
+                thing: Thing::Realm,
+                ..
+            }) => Ok(()),
             other => other.map(|_| ()),
         }
     }
@@ -150,19 +158,30 @@ impl Iris {
         let rep = representation::CLIENT.check(representation)?;
         let realm = self.existing_realm(realm).await?;
         let secret = rep.get("secret").cloned();
-        let client_id = rep.get("clientId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let client_id = rep
+            .get("clientId")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         match self.create_client(realm.id(), rep).await {
-            Err(Error::Exists { thing: Thing::Client, .. }) => {}
+            Err(Error::Exists {
+                thing: Thing::Client,
+                ..
+            }) => {}
             other => return other.map(|_| ()),
         }
-        let Some(client) = self.client_body_by_client_id(realm.id(), &client_id).await? else {
+        let Some(client) = self
+            .client_body_by_client_id(realm.id(), &client_id)
+            .await?
+        else {
             return Err(Error::Missing(Thing::Client));
         };
         if secret.is_none() || client.rep.get("secret") == secret.as_ref() {
             return Ok(());
         }
         let change = secret.map(|secret| ("secret".to_owned(), secret));
-        self.update_client(realm.id(), &client.id, change.into_iter().collect()).await
+        self.update_client(realm.id(), &client.id, change.into_iter().collect())
+            .await
     }
 
     /// The published keys of a realm, by name; from memory once loaded.

@@ -60,7 +60,13 @@ impl Iris {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = Query { kind, after: after.as_deref(), limit: PAGE, by_key: None, ..query.clone() };
+            let page = Query {
+                kind,
+                after: after.as_deref(),
+                limit: PAGE,
+                by_key: None,
+                ..query.clone()
+            };
             let records = self.store.list(&page).await?;
             let last = records.last().map(|record| record.id.clone());
             let full = records.len() == PAGE as usize;
@@ -80,7 +86,14 @@ impl Iris {
         kind: &'static str,
         realm_id: &str,
     ) -> Result<Vec<T>, Error> {
-        self.read_all(kind, Query { owner: Some(realm_id), ..Query::default() }).await
+        self.read_all(
+            kind,
+            Query {
+                owner: Some(realm_id),
+                ..Query::default()
+            },
+        )
+        .await
     }
 
     /// The realm of that name, compiled.
@@ -88,20 +101,28 @@ impl Iris {
     /// # Errors
     /// When it is not in memory and the store fails.
     pub async fn realm(&self, name: &str) -> Result<Option<Arc<Realm>>, Error> {
-        self.realms.get(name, self.load_realm(name)).await
+        self.realms.get(name, || self.load_realm(name)).await
     }
 
     async fn load_realm(&self, name: &str) -> Result<Option<Made<Realm>>, Error> {
-        let found = self.read_by_key::<RealmBody>(kind::REALM, "", "name", name).await?;
+        let found = self
+            .read_by_key::<RealmBody>(kind::REALM, "", "name", name)
+            .await?;
         let Some(body) = found else { return Ok(None) };
         let mut scopes = HashMap::new();
         for scope in self.read_owned::<ScopeBody>(kind::SCOPE, &body.id).await? {
             scopes.insert(scope.id.clone(), Arc::new(Scope::compile(scope)));
         }
         let keys = Keys::compile(self.read_owned::<KeyBody>(kind::KEY, &body.id).await?)?;
-        let depends =
-            vec![body.id.clone(), group(kind::SCOPE, &body.id), group(kind::KEY, &body.id)];
-        Ok(Some(Made { value: Realm { scopes, keys, body }, depends }))
+        let depends = vec![
+            body.id.clone(),
+            group(kind::SCOPE, &body.id),
+            group(kind::KEY, &body.id),
+        ];
+        Ok(Some(Made {
+            value: Realm { scopes, keys, body },
+            depends,
+        }))
     }
 
     /// The client of that `clientId`, compiled.
@@ -111,7 +132,7 @@ impl Iris {
         client_id: &str,
     ) -> Result<Option<Arc<Client>>, Error> {
         let key = format!("{realm_id}/{client_id}");
-        let load = async {
+        let load = move || async move {
             let found = self.client_body_by_client_id(realm_id, client_id).await?;
             Ok(found.map(|body| Made {
                 depends: vec![body.id.clone(), realm_id.to_owned()],
@@ -126,18 +147,17 @@ impl Iris {
         realm_id: &str,
         client_id: &str,
     ) -> Result<Option<ClientBody>, Error> {
-        self.read_by_key(kind::CLIENT, realm_id, "clientId", client_id).await
+        self.read_by_key(kind::CLIENT, realm_id, "clientId", client_id)
+            .await
     }
 
     /// The user of that id with their effective roles.
-    pub(crate) async fn user(
-        &self,
-        realm_id: &str,
-        id: &str,
-    ) -> Result<Option<Arc<User>>, Error> {
-        let load = async {
+    pub(crate) async fn user(&self, realm_id: &str, id: &str) -> Result<Option<Arc<User>>, Error> {
+        let load = move || async move {
             let found = self.read::<UserBody>(kind::USER, realm_id, id).await?;
-            let Some((body, _)) = found else { return Ok(None) };
+            let Some((body, _)) = found else {
+                return Ok(None);
+            };
             let roles = self.expand(realm_id, &body.roles).await?;
             let mut depends = vec![body.id.clone(), realm_id.to_owned()];
             depends.extend(body.roles.iter().cloned());
@@ -148,31 +168,39 @@ impl Iris {
             }
             depends.sort_unstable();
             depends.dedup();
-            Ok(Some(Made { value: User { body, roles }, depends }))
+            Ok(Some(Made {
+                value: User { body, roles },
+                depends,
+            }))
         };
-        self.users.get(id, load).await
+        self.users.get(&format!("{realm_id}/{id}"), load).await
     }
 
     /// One role, with the `clientId` of its client.
-    pub(crate) async fn role(
-        &self,
-        realm_id: &str,
-        id: &str,
-    ) -> Result<Option<Arc<Role>>, Error> {
-        let load = async {
+    pub(crate) async fn role(&self, realm_id: &str, id: &str) -> Result<Option<Arc<Role>>, Error> {
+        let load = move || async move {
             let found = self.read::<RoleBody>(kind::ROLE, realm_id, id).await?;
-            let Some((body, _)) = found else { return Ok(None) };
+            let Some((body, _)) = found else {
+                return Ok(None);
+            };
             let mut depends = vec![body.id.clone(), realm_id.to_owned()];
             let mut client_id = None;
             if let Some(client) = &body.client {
                 depends.push(client.clone());
-                let found = self.read::<ClientBody>(kind::CLIENT, realm_id, client).await?;
-                let Some((client, _)) = found else { return Ok(None) };
+                let found = self
+                    .read::<ClientBody>(kind::CLIENT, realm_id, client)
+                    .await?;
+                let Some((client, _)) = found else {
+                    return Ok(None);
+                };
                 client_id = Some(client.client_id);
             }
-            Ok(Some(Made { value: Role { body, client_id }, depends }))
+            Ok(Some(Made {
+                value: Role { body, client_id },
+                depends,
+            }))
         };
-        self.roles.get(id, load).await
+        self.roles.get(&format!("{realm_id}/{id}"), load).await
     }
 
     /// These roles and, through composites, all they contain; ids that are gone are left out.
@@ -185,7 +213,9 @@ impl Iris {
         let mut seen: std::collections::HashSet<String> = ids.iter().cloned().collect();
         let mut next: Vec<String> = ids.to_vec();
         while let Some(id) = next.pop() {
-            let Some(role) = self.role(realm_id, &id).await? else { continue };
+            let Some(role) = self.role(realm_id, &id).await? else {
+                continue;
+            };
             for inner in &role.body.composites {
                 if seen.len() < ROLES_MAX && seen.insert(inner.clone()) {
                     next.push(inner.clone());
@@ -213,7 +243,12 @@ impl Iris {
         let mut skip = first;
         while all.len() < max {
             let limit = u32::try_from(max - all.len()).unwrap_or(PAGE).min(PAGE);
-            let page = Query { after: after.as_deref(), skip, limit, ..query.clone() };
+            let page = Query {
+                after: after.as_deref(),
+                skip,
+                limit,
+                ..query.clone()
+            };
             let records = self.store.list(&page).await?;
             let full = records.len() == limit as usize;
             for record in records {

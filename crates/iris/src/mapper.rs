@@ -27,8 +27,18 @@ pub(crate) const TYPES: &[&str] = &[
 
 /// Claims the token's core sets; a mapper that names one is ignored (Keycloak
 /// `OIDCAttributeMapperHelper`).
-const PROTECTED: &[&str] =
-    &["exp", "iat", "nbf", "jti", "iss", "typ", "scope", "nonce", "at_hash", "__proto__"];
+const PROTECTED: &[&str] = &[
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "iss",
+    "typ",
+    "scope",
+    "nonce",
+    "at_hash",
+    "__proto__",
+];
 
 /// Parts of the `address` claim and the user attribute each is read from by default.
 const ADDRESS: &[(&str, &str)] = &[
@@ -100,7 +110,11 @@ pub(crate) struct Scene<'a> {
 
 impl Mapper {
     pub(crate) fn compile(rep: &Rep) -> Self {
-        let config = |name: &str| rep.entry_text("config", name).unwrap_or_default().to_owned();
+        let config = |name: &str| {
+            rep.entry_text("config", name)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let on = |name: &str| config(name) == "true";
         Self {
             effect: effect(rep.text("protocolMapper").unwrap_or_default(), &config),
@@ -129,11 +143,7 @@ impl Mapper {
     pub(crate) fn change_roles(&self, granted: &mut Granted) {
         match &self.effect {
             Effect::AddRole(role) => granted.insert(role),
-            Effect::RenameRole { from, to } => {
-                if granted.remove(from) {
-                    granted.insert(to);
-                }
-            }
+            Effect::RenameRole { from, to } if granted.remove(from) => granted.insert(to),
             _ => {}
         }
     }
@@ -172,17 +182,30 @@ impl Mapper {
                     self.write_text(&plain(&value), claims);
                 }
             }
-            Effect::RealmRoles { prefix } => self.write_roles(prefix, &scene.granted.realm, &self.path, claims),
+            Effect::RealmRoles { prefix } => {
+                self.write_roles(prefix, &scene.granted.realm, &self.path, claims)
+            }
             Effect::ClientRoles { client, prefix } => {
                 for (id, roles) in &scene.granted.clients {
                     if client.is_empty() || client == id {
-                        let named = self.path.iter().map(|part| part.replace("${client_id}", id));
+                        let named = self
+                            .path
+                            .iter()
+                            .map(|part| part.replace("${client_id}", id));
                         self.write_roles(prefix, roles, &named.collect::<Vec<_>>(), claims);
                     }
                 }
             }
             Effect::FullName => {
-                let part = |name| scene.user.body.rep.text(name).unwrap_or_default().to_owned();
+                let part = |name| {
+                    scene
+                        .user
+                        .body
+                        .rep
+                        .text(name)
+                        .unwrap_or_default()
+                        .to_owned()
+                };
                 let name = format!("{} {}", part("firstName"), part("lastName"));
                 if !name.trim().is_empty() {
                     claims.insert("name".to_owned(), json!(name.trim()));
@@ -201,7 +224,9 @@ impl Mapper {
             }
             Effect::Address(parts) => {
                 let value = |name: &String| scene.user.attribute(name)?.first().cloned();
-                let read = parts.iter().filter_map(|(part, from)| Some(((*part).to_owned(), value(from)?)));
+                let read = parts
+                    .iter()
+                    .filter_map(|(part, from)| Some(((*part).to_owned(), value(from)?)));
                 let address: Map<String, Value> = read.collect();
                 if !address.is_empty() {
                     claims.insert("address".to_owned(), Value::Object(address));
@@ -253,14 +278,18 @@ fn effect(of: &str, config: &dyn Fn(&str) -> String) -> Effect {
         "oidc-usersessionmodel-note-mapper" => Effect::Note(config("user.session.note")),
         "oidc-audience-mapper" => {
             let client = config("included.client.audience");
-            Effect::Audience(if client.is_empty() { config("included.custom.audience") } else { client })
+            Effect::Audience(if client.is_empty() {
+                config("included.custom.audience")
+            } else {
+                client
+            })
         }
         "oidc-audience-resolve-mapper" => Effect::AudienceResolve,
         "oidc-usermodel-attribute-mapper" => Effect::Attribute(config("user.attribute")),
         "oidc-usermodel-property-mapper" => Effect::Property(config("user.attribute")),
-        "oidc-usermodel-realm-role-mapper" => {
-            Effect::RealmRoles { prefix: config("usermodel.realmRoleMapping.rolePrefix") }
-        }
+        "oidc-usermodel-realm-role-mapper" => Effect::RealmRoles {
+            prefix: config("usermodel.realmRoleMapping.rolePrefix"),
+        },
         "oidc-usermodel-client-role-mapper" => Effect::ClientRoles {
             client: config("usermodel.clientRoleMapping.clientId"),
             prefix: config("usermodel.clientRoleMapping.rolePrefix"),
@@ -272,14 +301,24 @@ fn effect(of: &str, config: &dyn Fn(&str) -> String) -> Effect {
         "oidc-address-mapper" => {
             let source = |default: &str| {
                 let set = config(&format!("user.attribute.{default}"));
-                if set.is_empty() { default.to_owned() } else { set }
+                if set.is_empty() {
+                    default.to_owned()
+                } else {
+                    set
+                }
             };
-            Effect::Address(ADDRESS.iter().map(|(part, from)| (*part, source(from))).collect())
+            Effect::Address(
+                ADDRESS
+                    .iter()
+                    .map(|(part, from)| (*part, source(from)))
+                    .collect(),
+            )
         }
         "oidc-hardcoded-role-mapper" => Effect::AddRole(config("role")),
-        "oidc-role-name-mapper" => {
-            Effect::RenameRole { from: config("role"), to: config("new.role.name") }
-        }
+        "oidc-role-name-mapper" => Effect::RenameRole {
+            from: config("role"),
+            to: config("new.role.name"),
+        },
         _ => Effect::Nothing,
     }
 }
@@ -288,7 +327,10 @@ impl Granted {
     fn insert(&mut self, role: &str) {
         match role.split_once('.') {
             Some((client, role)) => {
-                self.clients.entry(client.to_owned()).or_default().insert(role.to_owned());
+                self.clients
+                    .entry(client.to_owned())
+                    .or_default()
+                    .insert(role.to_owned());
             }
             None if !role.is_empty() => {
                 self.realm.insert(role.to_owned());
@@ -300,7 +342,9 @@ impl Granted {
     fn remove(&mut self, role: &str) -> bool {
         match role.split_once('.') {
             Some((client, role)) => {
-                let Some(roles) = self.clients.get_mut(client) else { return false };
+                let Some(roles) = self.clients.get_mut(client) else {
+                    return false;
+                };
                 let removed = roles.remove(role);
                 if roles.is_empty() {
                     self.clients.remove(client);
@@ -349,12 +393,16 @@ fn typed(json_type: &str, text: &str) -> Option<Value> {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Writes `value` at `path`, making the objects in between; a scalar in between is replaced.
 fn write(claims: &mut Map<String, Value>, path: &[String], value: Value) {
-    let Some((name, rest)) = path.split_first() else { return };
+    let Some((name, rest)) = path.split_first() else {
+        return;
+    };
     if PROTECTED.contains(&name.as_str()) {
         return;
     }
@@ -365,7 +413,9 @@ fn write(claims: &mut Map<String, Value>, path: &[String], value: Value) {
         if !entry.is_object() {
             *entry = json!({});
         }
-        let Some(inner) = entry.as_object_mut() else { return };
+        let Some(inner) = entry.as_object_mut() else {
+            return;
+        };
         map = inner;
         name = next;
     }

@@ -126,7 +126,12 @@ pub(crate) struct UserBody {
 }
 
 fn cascade(field: &'static str, kind: &'static str, id: &str) -> Reference {
-    Reference { field, kind, id: id.to_owned(), on_delete: OnDelete::Cascade }
+    Reference {
+        field,
+        kind,
+        id: id.to_owned(),
+        on_delete: OnDelete::Cascade,
+    }
 }
 
 fn key(name: &'static str, value: String) -> Key {
@@ -143,7 +148,15 @@ fn object(
 ) -> Object {
     // The bodies are plain data with text keys, which always have a JSON form.
     let body = serde_json::to_value(body).unwrap_or_default();
-    Object { kind, id: id.to_owned(), owner: owner.to_owned(), keys, references, tags: Vec::new(), body }
+    Object {
+        kind,
+        id: id.to_owned(),
+        owner: owner.to_owned(),
+        keys,
+        references,
+        tags: Vec::new(),
+        body,
+    }
 }
 
 impl Stored for RealmBody {
@@ -196,7 +209,14 @@ impl Stored for RoleBody {
             Some(client) => cascade("container", kind::CLIENT, client),
             None => cascade("container", kind::REALM, &self.realm),
         };
-        object(kind::ROLE, &self.id, &self.realm, keys, vec![reference], self)
+        object(
+            kind::ROLE,
+            &self.id,
+            &self.realm,
+            keys,
+            vec![reference],
+            self,
+        )
     }
 }
 
@@ -209,7 +229,11 @@ impl Stored for UserBody {
             keys.push(key("email", email.to_lowercase()));
         }
         // People and service accounts are listed apart; a key of their own pages each of them.
-        let list = if self.client.is_some() { "serviceAccount" } else { "person" };
+        let list = if self.client.is_some() {
+            "serviceAccount"
+        } else {
+            "person"
+        };
         keys.push(key(list, self.username.clone()));
         let mut references = vec![cascade("realm", kind::REALM, &self.realm)];
         if let Some(client) = &self.client {
@@ -223,7 +247,12 @@ impl Stored for KeyBody {
     const KIND: &'static str = kind::KEY;
 
     fn object(&self) -> Object {
-        let keys = vec![key("name", self.name.clone())];
+        // Names of key providers may repeat; a fallback is made once per algorithm.
+        let unique = match self.name.strip_prefix("fallback-") {
+            Some(_) => self.name.clone(),
+            None => format!("{}/{}", self.name, self.id),
+        };
+        let keys = vec![key("name", unique)];
         let references = vec![cascade("realm", kind::REALM, &self.realm)];
         object(kind::KEY, &self.id, &self.realm, keys, references, self)
     }
@@ -283,7 +312,10 @@ impl Realm {
     #[must_use]
     pub fn scope_names(&self) -> Vec<&str> {
         let scopes = self.scopes.values();
-        let mut names: Vec<_> = scopes.filter(|scope| scope.in_token).map(|it| it.body.name.as_str()).collect();
+        let mut names: Vec<_> = scopes
+            .filter(|scope| scope.in_token)
+            .map(|it| it.body.name.as_str())
+            .collect();
         names.sort_unstable();
         names
     }
@@ -301,7 +333,11 @@ impl Scope {
     pub(crate) fn compile(body: ScopeBody) -> Self {
         let in_token = body.rep.entry_text("attributes", "include.in.token.scope") != Some("false");
         let mappers = body.mappers.iter().map(Mapper::compile).collect();
-        Self { in_token, mappers, body }
+        Self {
+            in_token,
+            mappers,
+            body,
+        }
     }
 }
 
@@ -314,9 +350,16 @@ pub struct Client {
 
 impl Client {
     pub(crate) fn compile(body: ClientBody) -> Self {
-        let secret = body.rep.text("secret").map(|secret| Secret::new(secret.to_owned()));
+        let secret = body
+            .rep
+            .text("secret")
+            .map(|secret| Secret::new(secret.to_owned()));
         let mappers = body.mappers.iter().map(Mapper::compile).collect();
-        Self { mappers, secret, body }
+        Self {
+            mappers,
+            secret,
+            body,
+        }
     }
 
     /// Its `clientId`.

@@ -1,245 +1,21 @@
 //! What a new realm contains (Keycloak 26.5.7), and the master realm.
 
+mod clients;
+mod scopes;
+
 use o28m_core::{Ambient, Secret};
 use o28m_store::{Query, Write};
 use serde_json::{Map, Value, json};
 
-use crate::keys::KeyBody;
+use crate::keys::{KeyBody, Part};
 use crate::model::{
     ClientBody, Fields as _, RealmBody, Rep, RoleBody, ScopeBody, Stored as _, UserBody, kind,
 };
 use crate::{Error, Iris, MASTER, Settings, Thing, keys, password};
 
-/// Clients every realm is made with, which cannot be deleted.
-pub(crate) const BUILT_IN_CLIENTS: &[&str] = &[
-    "account",
-    "account-console",
-    "admin-cli",
-    "broker",
-    "realm-management",
-    "master-realm",
-    "security-admin-console",
-];
-
-const ACCOUNT_ROLES: &[&str] = &[
-    "delete-account",
-    "manage-account",
-    "manage-account-links",
-    "manage-consent",
-    "view-applications",
-    "view-consent",
-    "view-groups",
-    "view-profile",
-];
-
-const ADMIN_ROLES: &[&str] = &[
-    "create-client",
-    "impersonation",
-    "manage-authorization",
-    "manage-clients",
-    "manage-events",
-    "manage-identity-providers",
-    "manage-organizations",
-    "manage-realm",
-    "manage-users",
-    "query-clients",
-    "query-groups",
-    "query-organizations",
-    "query-realms",
-    "query-users",
-    "view-authorization",
-    "view-clients",
-    "view-events",
-    "view-identity-providers",
-    "view-organizations",
-    "view-realm",
-    "view-users",
-];
-
-/// Roles that contain others of the same client.
-const COMPOSITES: &[(&str, &[&str])] = &[
-    ("manage-account", &["manage-account-links"]),
-    ("manage-consent", &["view-consent"]),
-    ("view-clients", &["query-clients"]),
-    ("view-users", &["query-users", "query-groups"]),
-    ("view-organizations", &["query-organizations"]),
-];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Assigned {
-    Default,
-    Optional,
-    Not,
-}
-
-struct ScopePlan {
-    name: &'static str,
-    assigned: Assigned,
-    in_token: Option<bool>,
-    consent: Option<&'static str>,
-    mappers: &'static [MapperPlan],
-}
-
-/// Where a built-in mapper's tokens are configured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Into {
-    /// Access, ID, userinfo, introspection.
-    All,
-    /// Access and introspection.
-    Access,
-}
-
-struct MapperPlan(&'static str, &'static str, Into, &'static [(&'static str, &'static str)]);
-
-const fn claim(
-    name: &'static str,
-    of: &'static str,
-    config: &'static [(&'static str, &'static str)],
-) -> MapperPlan {
-    MapperPlan(name, of, Into::All, config)
-}
-
-const ATTRIBUTE: &str = "oidc-usermodel-attribute-mapper";
-const NOTE: &str = "oidc-usersessionmodel-note-mapper";
-
-macro_rules! from {
-    ($source:literal: $name:literal => $claim:literal as $type:literal) => {
-        &[($source, $name), ("claim.name", $claim), ("jsonType.label", $type)]
-    };
-}
-
-const SCOPES: &[ScopePlan] = &[
-    ScopePlan {
-        name: "profile",
-        assigned: Assigned::Default,
-        in_token: Some(true),
-        consent: Some("${profileScopeConsentText}"),
-        mappers: &[
-            claim("full name", "oidc-full-name-mapper", &[]),
-            claim("username", ATTRIBUTE, from!("user.attribute": "username" => "preferred_username" as "String")),
-            claim("given name", ATTRIBUTE, from!("user.attribute": "firstName" => "given_name" as "String")),
-            claim("family name", ATTRIBUTE, from!("user.attribute": "lastName" => "family_name" as "String")),
-            claim("middle name", ATTRIBUTE, from!("user.attribute": "middleName" => "middle_name" as "String")),
-            claim("nickname", ATTRIBUTE, from!("user.attribute": "nickname" => "nickname" as "String")),
-            claim("profile", ATTRIBUTE, from!("user.attribute": "profile" => "profile" as "String")),
-            claim("picture", ATTRIBUTE, from!("user.attribute": "picture" => "picture" as "String")),
-            claim("website", ATTRIBUTE, from!("user.attribute": "website" => "website" as "String")),
-            claim("gender", ATTRIBUTE, from!("user.attribute": "gender" => "gender" as "String")),
-            claim("birthdate", ATTRIBUTE, from!("user.attribute": "birthdate" => "birthdate" as "String")),
-            claim("zoneinfo", ATTRIBUTE, from!("user.attribute": "zoneinfo" => "zoneinfo" as "String")),
-            claim("locale", ATTRIBUTE, from!("user.attribute": "locale" => "locale" as "String")),
-            claim("updated at", ATTRIBUTE, from!("user.attribute": "updatedAt" => "updated_at" as "long")),
-        ],
-    },
-    ScopePlan {
-        name: "email",
-        assigned: Assigned::Default,
-        in_token: Some(true),
-        consent: Some("${emailScopeConsentText}"),
-        mappers: &[
-            claim("email", ATTRIBUTE, from!("user.attribute": "email" => "email" as "String")),
-            claim("email verified", "oidc-usermodel-property-mapper", from!("user.attribute": "emailVerified" => "email_verified" as "boolean")),
-        ],
-    },
-    ScopePlan {
-        name: "address",
-        assigned: Assigned::Optional,
-        in_token: Some(true),
-        consent: Some("${addressScopeConsentText}"),
-        mappers: &[claim(
-            "address",
-            "oidc-address-mapper",
-            &[
-                ("user.attribute.formatted", "formatted"),
-                ("user.attribute.country", "country"),
-                ("user.attribute.postal_code", "postal_code"),
-                ("user.attribute.street", "street"),
-                ("user.attribute.region", "region"),
-                ("user.attribute.locality", "locality"),
-            ],
-        )],
-    },
-    ScopePlan {
-        name: "phone",
-        assigned: Assigned::Optional,
-        in_token: Some(true),
-        consent: Some("${phoneScopeConsentText}"),
-        mappers: &[
-            claim("phone number", ATTRIBUTE, from!("user.attribute": "phoneNumber" => "phone_number" as "String")),
-            claim("phone number verified", ATTRIBUTE, from!("user.attribute": "phoneNumberVerified" => "phone_number_verified" as "boolean")),
-        ],
-    },
-    ScopePlan {
-        name: "offline_access",
-        assigned: Assigned::Optional,
-        in_token: None,
-        consent: Some("${offlineAccessScopeConsentText}"),
-        mappers: &[],
-    },
-    ScopePlan {
-        name: "roles",
-        assigned: Assigned::Default,
-        in_token: Some(false),
-        consent: Some("${rolesScopeConsentText}"),
-        mappers: &[
-            MapperPlan(
-                "realm roles",
-                "oidc-usermodel-realm-role-mapper",
-                Into::Access,
-                &[("user.attribute", "foo"), ("claim.name", "realm_access.roles"), ("jsonType.label", "String"), ("multivalued", "true")],
-            ),
-            MapperPlan(
-                "client roles",
-                "oidc-usermodel-client-role-mapper",
-                Into::Access,
-                &[("user.attribute", "foo"), ("claim.name", "resource_access.${client_id}.roles"), ("jsonType.label", "String"), ("multivalued", "true")],
-            ),
-            MapperPlan("audience resolve", "oidc-audience-resolve-mapper", Into::Access, &[]),
-        ],
-    },
-    ScopePlan {
-        name: "web-origins",
-        assigned: Assigned::Default,
-        in_token: Some(false),
-        consent: None,
-        mappers: &[MapperPlan("allowed web origins", "oidc-allowed-origins-mapper", Into::Access, &[])],
-    },
-    ScopePlan {
-        name: "microprofile-jwt",
-        assigned: Assigned::Optional,
-        in_token: Some(true),
-        consent: None,
-        mappers: &[
-            claim("upn", ATTRIBUTE, from!("user.attribute": "username" => "upn" as "String")),
-            claim(
-                "groups",
-                "oidc-usermodel-realm-role-mapper",
-                &[("user.attribute", "foo"), ("claim.name", "groups"), ("jsonType.label", "String"), ("multivalued", "true")],
-            ),
-        ],
-    },
-    ScopePlan {
-        name: "basic",
-        assigned: Assigned::Default,
-        in_token: Some(false),
-        consent: None,
-        mappers: &[
-            claim("auth_time", NOTE, from!("user.session.note": "AUTH_TIME" => "auth_time" as "long")),
-            MapperPlan("sub", "oidc-sub-mapper", Into::Access, &[]),
-        ],
-    },
-    ScopePlan {
-        name: SERVICE_ACCOUNT,
-        assigned: Assigned::Not,
-        in_token: Some(false),
-        consent: None,
-        mappers: &[
-            claim("Client ID", NOTE, from!("user.session.note": "client_id" => "client_id" as "String")),
-            claim("Client Host", NOTE, from!("user.session.note": "clientHost" => "clientHost" as "String")),
-            claim("Client IP Address", NOTE, from!("user.session.note": "clientAddress" => "clientAddress" as "String")),
-        ],
-    },
-];
+pub(crate) use clients::BUILT_IN_CLIENTS;
+use clients::{ADMIN_ROLES, COMPOSITES, built_in_client};
+use scopes::{Assigned, SCOPES, built_in_mappers, mapper_rep, scope_rep};
 
 /// Scope that clients with a service account get.
 pub(crate) const SERVICE_ACCOUNT: &str = "service_account";
@@ -261,9 +37,12 @@ fn realm_defaults() -> Rep {
             ("AcceptableAaguids", json!([])),
             ("ExtraOrigins", json!([])),
         ];
-        fields.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
+        fields
+            .into_iter()
+            .map(|(name, value)| (format!("{prefix}{name}"), value))
+            .collect()
     };
-    let parsed = serde_json::from_str::<Rep>(include_str!("realm_defaults.json"));
+    let parsed = serde_json::from_str::<Rep>(include_str!("new_realm/defaults.json"));
     // The text is part of the program, and a test reads it.
     let mut defaults = parsed.unwrap_or_default();
     defaults.extend(web_authn("webAuthnPolicy"));
@@ -301,7 +80,12 @@ impl NewRealm {
 
     fn add_roles_and_clients(&mut self, ambient: &Ambient) {
         let offline = self.add_role(None, "offline_access", "${role_offline-access}", ambient);
-        let uma = self.add_role(None, "uma_authorization", "${role_uma_authorization}", ambient);
+        let uma = self.add_role(
+            None,
+            "uma_authorization",
+            "${role_uma_authorization}",
+            ambient,
+        );
         self.add_scopes(&offline, ambient);
         for client_id in BUILT_IN_CLIENTS {
             let master = self.realm.name == MASTER;
@@ -310,7 +94,12 @@ impl NewRealm {
             }
         }
         let account = |name: &str| self.role_id("account", name);
-        let inside = [Some(offline), Some(uma), account("manage-account"), account("view-profile")];
+        let inside = [
+            Some(offline),
+            Some(uma),
+            account("manage-account"),
+            account("view-profile"),
+        ];
         let default_role = RoleBody {
             id: self.realm.default_role.clone(),
             realm: self.realm.id.clone(),
@@ -327,10 +116,16 @@ impl NewRealm {
     /// `realm-management` elsewhere.
     fn add_admin_role(&mut self, ambient: &Ambient) {
         let master = self.realm.name == MASTER;
-        let management = if master { "master-realm" } else { "realm-management" };
+        let management = if master {
+            "master-realm"
+        } else {
+            "realm-management"
+        };
         let client = self.client_uuid(management);
-        let mut all: Vec<String> =
-            ADMIN_ROLES.iter().filter_map(|name| self.role_id(management, name)).collect();
+        let mut all: Vec<String> = ADMIN_ROLES
+            .iter()
+            .filter_map(|name| self.role_id(management, name))
+            .collect();
         let id = if master {
             all.push(self.add_role(None, "create-realm", "${role_create-realm}", ambient));
             self.add_role(None, "admin", "${role_admin}", ambient)
@@ -342,7 +137,13 @@ impl NewRealm {
         }
     }
 
-    fn add_role(&mut self, client: Option<String>, name: &str, text: &str, ambient: &Ambient) -> String {
+    fn add_role(
+        &mut self,
+        client: Option<String>,
+        name: &str,
+        text: &str,
+        ambient: &Ambient,
+    ) -> String {
         let id = ambient.uuid();
         self.roles.push(RoleBody {
             id: id.clone(),
@@ -356,13 +157,20 @@ impl NewRealm {
     }
 
     fn client_uuid(&self, client_id: &str) -> Option<String> {
-        self.clients.iter().find(|it| it.client_id == client_id).map(|it| it.id.clone())
+        self.clients
+            .iter()
+            .find(|it| it.client_id == client_id)
+            .map(|it| it.id.clone())
     }
 
     fn role_id(&self, client_id: &str, name: &str) -> Option<String> {
         let client = self.client_uuid(client_id)?;
-        let of_client = |role: &&RoleBody| role.client.as_deref() == Some(&client) && role.name == name;
-        self.roles.iter().find(of_client).map(|role| role.id.clone())
+        let of_client =
+            |role: &&RoleBody| role.client.as_deref() == Some(&client) && role.name == name;
+        self.roles
+            .iter()
+            .find(of_client)
+            .map(|role| role.id.clone())
     }
 
     fn add_scopes(&mut self, offline_role: &str, ambient: &Ambient) {
@@ -373,13 +181,21 @@ impl NewRealm {
                 Assigned::Optional => self.realm.optional_scopes.push(id.clone()),
                 Assigned::Not => {}
             }
-            let roles = if plan.name == "offline_access" { vec![offline_role.to_owned()] } else { Vec::new() };
+            let roles = if plan.name == "offline_access" {
+                vec![offline_role.to_owned()]
+            } else {
+                Vec::new()
+            };
             self.scopes.push(ScopeBody {
                 id,
                 realm: self.realm.id.clone(),
                 name: plan.name.to_owned(),
                 rep: scope_rep(plan),
-                mappers: plan.mappers.iter().map(|mapper| mapper_rep(mapper, ambient)).collect(),
+                mappers: plan
+                    .mappers
+                    .iter()
+                    .map(|mapper| mapper_rep(mapper, ambient))
+                    .collect(),
                 scope_roles: roles,
             });
         }
@@ -400,17 +216,29 @@ impl NewRealm {
             service_user: None,
         });
         for name in roles {
-            self.add_role(Some(id.clone()), name, &format!("${{role_{name}}}"), ambient);
+            self.add_role(
+                Some(id.clone()),
+                name,
+                &format!("${{role_{name}}}"),
+                ambient,
+            );
         }
         for (outer, inner) in COMPOSITES.iter().filter(|(outer, _)| roles.contains(outer)) {
-            let inner = inner.iter().filter_map(|name| self.role_id(client_id, name)).collect();
-            let of_client = |role: &&mut RoleBody| role.client.as_deref() == Some(&id) && role.name == *outer;
+            let inner = inner
+                .iter()
+                .filter_map(|name| self.role_id(client_id, name))
+                .collect();
+            let of_client =
+                |role: &&mut RoleBody| role.client.as_deref() == Some(&id) && role.name == *outer;
             if let Some(role) = self.roles.iter_mut().find(of_client) {
                 role.composites = inner;
             }
         }
         if client_id == "account-console" {
-            let scope_roles = self.role_id("account", "manage-account").into_iter().collect();
+            let scope_roles = self
+                .role_id("account", "manage-account")
+                .into_iter()
+                .collect();
             if let Some(client) = self.clients.last_mut() {
                 client.scope_roles = scope_roles;
             }
@@ -429,7 +257,9 @@ impl NewRealm {
 }
 
 fn description(text: &str) -> Rep {
-    [("description".to_owned(), json!(text))].into_iter().collect()
+    [("description".to_owned(), json!(text))]
+        .into_iter()
+        .collect()
 }
 
 /// Settings over defaults; `attributes` are merged by name.
@@ -448,116 +278,29 @@ fn with_defaults(rep: Rep) -> Rep {
     all
 }
 
-fn scope_rep(plan: &ScopePlan) -> Rep {
-    let mut attributes = Map::new();
-    if let Some(shown) = plan.in_token {
-        attributes.insert("include.in.token.scope".to_owned(), json!(shown.to_string()));
-    }
-    if let Some(text) = plan.consent {
-        attributes.insert("consent.screen.text".to_owned(), json!(text));
-    }
-    attributes.insert("display.on.consent.screen".to_owned(), json!(plan.consent.is_some().to_string()));
-    let mut rep = description(&format!("OpenID Connect built-in scope: {}", plan.name));
-    rep.insert("protocol".to_owned(), json!("openid-connect"));
-    rep.insert("attributes".to_owned(), Value::Object(attributes));
-    rep
-}
-
-fn mapper_rep(plan: &MapperPlan, ambient: &Ambient) -> Rep {
-    let MapperPlan(name, of, into, pairs) = plan;
-    let everywhere: &[&str] = match into {
-        Into::All => &["userinfo.token.claim", "id.token.claim"],
-        Into::Access => &[],
-    };
-    let mut config = Map::new();
-    config.insert("introspection.token.claim".to_owned(), json!("true"));
-    for key in everywhere.iter().chain(&["access.token.claim"]) {
-        config.insert((*key).to_owned(), json!("true"));
-    }
-    config.extend(pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
-    let rep = json!({
-        "id": ambient.uuid(), "name": name, "protocol": "openid-connect", "protocolMapper": of,
-        "consentRequired": false, "config": config,
-    });
-    rep.as_object().cloned().unwrap_or_default()
-}
-
-/// Mappers that built-in clients have of their own.
-fn built_in_mappers(client_id: &str, ambient: &Ambient) -> Vec<Rep> {
-    const RESOLVE: MapperPlan =
-        MapperPlan("audience resolve", "oidc-audience-resolve-mapper", Into::Access, &[]);
-    const LOCALE: MapperPlan =
-        claim("locale", ATTRIBUTE, from!("user.attribute": "locale" => "locale" as "String"));
-    match client_id {
-        "account-console" => vec![mapper_rep(&RESOLVE, ambient)],
-        "security-admin-console" => vec![mapper_rep(&LOCALE, ambient)],
-        _ => Vec::new(),
-    }
-}
-
-/// The settings and roles of a built-in client.
-fn built_in_client(client_id: &str, realm: &str) -> (Rep, &'static [&'static str]) {
-    let bearer = matches!(client_id, "broker" | "realm-management" | "master-realm");
-    let cli = client_id == "admin-cli";
-    let mut rep = json!({
-        "name": format!("${{client_{client_id}}}"),
-        "surrogateAuthRequired": false, "enabled": true, "alwaysDisplayInConsole": false,
-        "clientAuthenticatorType": "client-secret", "redirectUris": [], "webOrigins": [],
-        "notBefore": 0, "bearerOnly": bearer, "consentRequired": false,
-        "standardFlowEnabled": !cli, "implicitFlowEnabled": false,
-        "directAccessGrantsEnabled": cli, "serviceAccountsEnabled": false,
-        "publicClient": !bearer, "frontchannelLogout": false, "protocol": "openid-connect",
-        "attributes": {"realm_client": bearer.to_string()},
-        "authenticationFlowBindingOverrides": {},
-        "fullScopeAllowed": matches!(client_id, "admin-cli" | "security-admin-console"),
-        "nodeReRegistrationTimeout": 0,
-    });
-    let lightweight = ("client.use.lightweight.access.token.enabled", "true");
-    let s256 = ("pkce.code.challenge.method", "S256");
-    let account = format!("/realms/{realm}/account/");
-    match client_id {
-        "account" | "account-console" => {
-            rep["rootUrl"] = json!("${authBaseUrl}");
-            rep["redirectUris"] = json!([format!("{account}*")]);
-            rep["baseUrl"] = json!(account);
-            rep["attributes"]["post.logout.redirect.uris"] = json!("+");
-        }
-        "security-admin-console" => {
-            rep["rootUrl"] = json!("${authAdminUrl}");
-            rep["baseUrl"] = json!(format!("/admin/{realm}/console/"));
-            rep["redirectUris"] = json!([format!("/admin/{realm}/console/*")]);
-            rep["webOrigins"] = json!(["+"]);
-            rep["attributes"]["post.logout.redirect.uris"] = json!("+");
-            rep["attributes"][lightweight.0] = json!(lightweight.1);
-        }
-        "admin-cli" => rep["attributes"][lightweight.0] = json!(lightweight.1),
-        "master-realm" => rep["name"] = json!("master Realm"),
-        _ => {}
-    }
-    if matches!(client_id, "account-console" | "security-admin-console") {
-        rep["attributes"][s256.0] = json!(s256.1);
-    }
-    let roles = match client_id {
-        "account" => ACCOUNT_ROLES,
-        "broker" => &["read-token"],
-        "realm-management" | "master-realm" => ADMIN_ROLES,
-        _ => &[],
-    };
-    (rep.as_object().cloned().unwrap_or_default(), roles)
-}
-
 impl Iris {
     /// Makes the master realm and its administrator where they are missing.
     pub(crate) async fn ensure_master(&self, settings: &Settings) -> Result<(), Error> {
-        if self.read_by_key::<RealmBody>(kind::REALM, "", "name", MASTER).await?.is_none() {
+        if self
+            .read_by_key::<RealmBody>(kind::REALM, "", "name", MASTER)
+            .await?
+            .is_none()
+        {
             let rep = json!({
                 "realm": MASTER, "enabled": true, "displayName": "Keycloak",
                 "displayNameHtml": "<div class=\"kc-logo-text\"><span>Keycloak</span></div>",
                 "accessTokenLifespan": 60,
             });
-            match self.create_realm(rep.as_object().cloned().unwrap_or_default()).await {
+            match self
+                .create_realm(rep.as_object().cloned().unwrap_or_default())
+                .await
+            {
                 // Another replica made it at the same time.
-                Ok(_) | Err(Error::Exists { thing: Thing::Realm, .. }) => {}
+                Ok(_)
+                | Err(Error::Exists {
+                    thing: Thing::Realm,
+                    ..
+                }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -575,7 +318,8 @@ impl Iris {
         if !self.store.list(&people).await?.is_empty() {
             return Ok(());
         }
-        self.create_administrator(realm.id(), &realm.body, name, secret).await
+        self.create_administrator(realm.id(), &realm.body, name, secret)
+            .await
     }
 
     async fn create_administrator(
@@ -589,7 +333,10 @@ impl Iris {
         let admin: Option<RoleBody> = self.read_by_key(kind::ROLE, realm_id, "name", &key).await?;
         let admin = admin.ok_or(Error::Missing(Thing::Role))?;
         let (secret, ambient) = (secret.clone(), self.ambient.clone());
-        let hashed = self.hashing.run(move || password::hash(&secret, &ambient)).await?;
+        let hashed = self
+            .hashing
+            .run(move || password::hash(&secret, &ambient))
+            .await?;
         let rep = json!({
             "enabled": true, "emailVerified": false, "requiredActions": [],
             "attributes": {"is_temporary_admin": ["true"]},
@@ -604,17 +351,50 @@ impl Iris {
             client: None,
             password: hashed,
         };
-        match self.write(realm_id, vec![Write::Insert(user.object())]).await {
+        match self
+            .write(realm_id, vec![Write::Insert(user.object())])
+            .await
+        {
             Ok(()) | Err(o28m_store::Error::Duplicate { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Keys of a new realm, made on a blocking thread.
+    /// Keys of a new realm, made on blocking threads.
     pub(crate) async fn new_keys(&self, realm: &RealmBody) -> Result<Vec<KeyBody>, Error> {
-        let (id, name, ambient) = (realm.id.clone(), realm.name.clone(), self.ambient.clone());
-        let algorithm = realm.rep.text("defaultSignatureAlgorithm").unwrap_or("RS256").to_owned();
-        let make = move || keys::of_new_realm(&id, &name, &algorithm, &ambient);
-        Ok(self.signing.run(make).await??)
+        let algorithm = realm
+            .rep
+            .text("defaultSignatureAlgorithm")
+            .unwrap_or("RS256");
+        let make = |part: Part| {
+            let (id, name, ambient) = (realm.id.clone(), realm.name.clone(), self.ambient.clone());
+            let algorithm = algorithm.to_owned();
+            self.signing
+                .run(move || keys::of_new_realm(part, &id, &name, &algorithm, &ambient))
+        };
+        let parts = tokio::try_join!(
+            make(Part::Signing),
+            make(Part::Encryption),
+            make(Part::Rest)
+        )?;
+        let mut keys = parts.0?;
+        keys.extend(parts.1?);
+        keys.extend(parts.2?);
+        Ok(keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_field_of_the_representation() {
+        let defaults = realm_defaults();
+        assert_eq!(defaults.int("accessTokenLifespan"), 300);
+        let fields = crate::representation::REALM
+            .check(&Value::Object(defaults.clone()))
+            .unwrap();
+        assert_eq!(fields, defaults);
     }
 }

@@ -32,7 +32,9 @@ pub(crate) fn hash(password: &Secret<String>, ambient: &Ambient) -> Option<Strin
     let mut salt = [0_u8; SALT_BYTES];
     ambient.rng.fill(&mut salt);
     let salt = SaltString::encode_b64(&salt).ok()?;
-    let hash = hasher()?.hash_password(password.expose().as_bytes(), &salt).ok()?;
+    let hash = hasher()?
+        .hash_password(password.expose().as_bytes(), &salt)
+        .ok()?;
     Some(hash.to_string())
 }
 
@@ -46,7 +48,9 @@ pub(crate) fn verify(password: &Secret<String>, hash: Option<&str>) -> bool {
     let (Ok(parsed), Some(hasher)) = (PasswordHash::new(hash.unwrap_or(NOBODY)), hasher()) else {
         return false;
     };
-    let fits = hasher.verify_password(password.expose().as_bytes(), &parsed).is_ok();
+    let fits = hasher
+        .verify_password(password.expose().as_bytes(), &parsed)
+        .is_ok();
     fits && hash.is_some()
 }
 
@@ -68,10 +72,16 @@ mod tests {
                 o28m_core::Timestamp::from_seconds(0)
             }
         }
-        let ambient = Ambient { clock: std::sync::Arc::new(Epoch), rng: std::sync::Arc::new(Fixed) };
+        let ambient = Ambient {
+            clock: std::sync::Arc::new(Epoch),
+            rng: std::sync::Arc::new(Fixed),
+        };
         let secret = |text: &str| Secret::new(text.to_owned());
         let stored = hash(&secret("right"), &ambient).unwrap();
-        assert!(stored.starts_with("$argon2id$v=19$m=7168,t=5,p=1$"), "{stored}");
+        assert!(
+            stored.starts_with("$argon2id$v=19$m=7168,t=5,p=1$"),
+            "{stored}"
+        );
         assert!(verify(&secret("right"), Some(&stored)));
         assert!(!verify(&secret("wrong"), Some(&stored)));
         assert!(!verify(&secret("right"), None));

@@ -1,7 +1,9 @@
 //! The representations of the Admin REST API (Keycloak 26.5.7): every field, with its type.
 
 use crate::schema::Schema;
-use crate::schema::Type::{Any, Bool, Int, List, Long, Nested, Object, One, Text, TextMap, Texts, TextsMap};
+use crate::schema::Type::{
+    Any, Bool, Int, List, Long, Nested, Object, One, Text, TextMap, Texts, TextsMap,
+};
 
 /// A realm.
 pub static REALM: Schema = Schema {
@@ -92,12 +94,21 @@ pub static REALM: Schema = Schema {
         ("webAuthnPolicyPasswordlessRpEntityName", Text),
         ("webAuthnPolicyPasswordlessSignatureAlgorithms", Texts),
         ("webAuthnPolicyPasswordlessRpId", Text),
-        ("webAuthnPolicyPasswordlessAttestationConveyancePreference", Text),
+        (
+            "webAuthnPolicyPasswordlessAttestationConveyancePreference",
+            Text,
+        ),
         ("webAuthnPolicyPasswordlessAuthenticatorAttachment", Text),
         ("webAuthnPolicyPasswordlessRequireResidentKey", Text),
-        ("webAuthnPolicyPasswordlessUserVerificationRequirement", Text),
+        (
+            "webAuthnPolicyPasswordlessUserVerificationRequirement",
+            Text,
+        ),
         ("webAuthnPolicyPasswordlessCreateTimeout", Int),
-        ("webAuthnPolicyPasswordlessAvoidSameAuthenticatorRegister", Bool),
+        (
+            "webAuthnPolicyPasswordlessAvoidSameAuthenticatorRegister",
+            Bool,
+        ),
         ("webAuthnPolicyPasswordlessAcceptableAaguids", Texts),
         ("webAuthnPolicyPasswordlessExtraOrigins", Texts),
         ("webAuthnPolicyPasswordlessPasskeysEnabled", Bool),
@@ -334,10 +345,7 @@ pub static PROFILE: Schema = Schema {
 /// An executor of a client profile.
 pub static EXECUTOR: Schema = Schema {
     name: "ClientPolicyExecutorRepresentation",
-    fields: &[
-        ("executor", Text),
-        ("configuration", Any),
-    ],
+    fields: &[("executor", Text), ("configuration", Any)],
 };
 
 /// The client policies of a realm.
@@ -364,10 +372,7 @@ pub static POLICY: Schema = Schema {
 /// A condition of a client policy.
 pub static CONDITION: Schema = Schema {
     name: "ClientPolicyConditionRepresentation",
-    fields: &[
-        ("condition", Text),
-        ("configuration", Any),
-    ],
+    fields: &[("condition", Text), ("configuration", Any)],
 };
 
 /// A component, such as a key provider.
@@ -383,4 +388,3 @@ pub static COMPONENT: Schema = Schema {
         ("config", TextsMap),
     ],
 };
-

@@ -80,9 +80,16 @@ impl Schema {
     pub fn parse(&'static self, body: &[u8]) -> Result<Map<String, Value>, Problem> {
         let found = RefCell::new(None);
         let mut input = serde_json::Deserializer::from_slice(body);
-        let seed = Typed { of: Type::One(self), within: self.name, found: &found };
-        let read = seed.deserialize(&mut input).and_then(|value| input.end().map(|()| value));
-        read.map(into_map).map_err(|error| problem(&found, &error, self.name))
+        let seed = Typed {
+            of: Type::One(self),
+            within: self.name,
+            found: &found,
+        };
+        let read = seed
+            .deserialize(&mut input)
+            .and_then(|value| input.end().map(|()| value));
+        read.map(into_map)
+            .map_err(|error| problem(&found, &error, self.name))
     }
 
     /// Reads a list of representations from JSON text.
@@ -92,11 +99,19 @@ impl Schema {
     pub fn parse_list(&'static self, body: &[u8]) -> Result<Vec<Map<String, Value>>, Problem> {
         let found = RefCell::new(None);
         let mut input = serde_json::Deserializer::from_slice(body);
-        let seed = Typed { of: Type::Nested(self), within: self.name, found: &found };
-        let read = seed.deserialize(&mut input).and_then(|value| input.end().map(|()| value));
+        let seed = Typed {
+            of: Type::Nested(self),
+            within: self.name,
+            found: &found,
+        };
+        let read = seed
+            .deserialize(&mut input)
+            .and_then(|value| input.end().map(|()| value));
         match read.map_err(|error| problem(&found, &error, self.name))? {
             Value::Array(items) => Ok(items.into_iter().map(into_map).collect()),
-            _ => Err(Problem::WrongType { representation: self.name }),
+            _ => Err(Problem::WrongType {
+                representation: self.name,
+            }),
         }
     }
 
@@ -131,7 +146,11 @@ fn problem(
     representation: &'static str,
 ) -> Problem {
     match found.take() {
-        Some(Problem::UnknownField { representation, field, .. }) => Problem::UnknownField {
+        Some(Problem::UnknownField {
+            representation,
+            field,
+            ..
+        }) => Problem::UnknownField {
             representation,
             field,
             line: error.line(),
@@ -152,7 +171,8 @@ struct Typed<'found> {
 impl Typed<'_> {
     fn wrong_type<E: serde::de::Error>(&self) -> E {
         let representation = self.within;
-        self.found.replace(Some(Problem::WrongType { representation }));
+        self.found
+            .replace(Some(Problem::WrongType { representation }));
         E::custom("wrong type")
     }
 }
@@ -162,10 +182,14 @@ impl<'de> DeserializeSeed<'de> for Typed<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Value, D::Error> {
         match self.of {
-            Type::One(schema) => {
-                input.deserialize_any(Fields { schema, found: self.found })
-            }
-            Type::Nested(schema) => input.deserialize_any(Items { schema, found: self.found }),
+            Type::One(schema) => input.deserialize_any(Fields {
+                schema,
+                found: self.found,
+            }),
+            Type::Nested(schema) => input.deserialize_any(Items {
+                schema,
+                found: self.found,
+            }),
             simple => {
                 let value = Value::deserialize(input)?;
                 if value.is_null() {
@@ -185,12 +209,14 @@ fn convert(of: Type, value: Value) -> Option<Value> {
     let fits = match of {
         Type::Text => value.is_string(),
         Type::Bool => value.is_boolean(),
-        Type::Int => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+        Type::Int => value
+            .as_i64()
+            .is_some_and(|number| i32::try_from(number).is_ok()),
         Type::Long => value.as_i64().is_some(),
         Type::Texts => is_texts(&value),
-        Type::TextsMap => {
-            value.as_object().is_some_and(|map| map.values().all(is_texts))
-        }
+        Type::TextsMap => value
+            .as_object()
+            .is_some_and(|map| map.values().all(is_texts)),
         Type::TextMap => return texts_by_name(value),
         Type::Object => value.is_object(),
         Type::List => value.is_array(),
@@ -200,11 +226,15 @@ fn convert(of: Type, value: Value) -> Option<Value> {
 }
 
 fn is_texts(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| items.iter().all(Value::is_string))
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().all(Value::is_string))
 }
 
 fn texts_by_name(value: Value) -> Option<Value> {
-    let Value::Object(map) = value else { return None };
+    let Value::Object(map) = value else {
+        return None;
+    };
     let mut texts = Map::new();
     for (name, value) in map {
         let text = match value {
@@ -223,7 +253,9 @@ fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -249,15 +281,24 @@ impl<'de> Visitor<'de> for Fields<'_> {
         while let Some(name) = input.next_key::<String>()? {
             let representation = self.schema.name;
             let Some((_, of)) = self.schema.fields.iter().find(|(field, _)| *field == name) else {
-                let unknown =
-                    Problem::UnknownField { representation, field: name, line: 0, column: 0 };
+                let unknown = Problem::UnknownField {
+                    representation,
+                    field: name,
+                    line: 0,
+                    column: 0,
+                };
                 self.found.replace(Some(unknown));
                 return Err(A::Error::custom("unknown field"));
             };
-            let seed = Typed { of: *of, within: representation, found: self.found };
+            let seed = Typed {
+                of: *of,
+                within: representation,
+                found: self.found,
+            };
             let value = input.next_value_seed(seed)?;
             if map.contains_key(&name) {
-                self.found.replace(Some(Problem::WrongType { representation }));
+                self.found
+                    .replace(Some(Problem::WrongType { representation }));
                 return Err(A::Error::custom("repeated field"));
             }
             if !value.is_null() {
@@ -286,7 +327,11 @@ impl<'de> Visitor<'de> for Items<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut input: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        let one = || Typed { of: Type::One(self.schema), within: self.schema.name, found: self.found };
+        let one = || Typed {
+            of: Type::One(self.schema),
+            within: self.schema.name,
+            found: self.found,
+        };
         while let Some(item) = input.next_element_seed(one())? {
             items.push(item);
         }
@@ -298,7 +343,10 @@ impl<'de> Visitor<'de> for Items<'_> {
 mod tests {
     use super::*;
 
-    static INNER: Schema = Schema { name: "Inner", fields: &[("x", Type::Int)] };
+    static INNER: Schema = Schema {
+        name: "Inner",
+        fields: &[("x", Type::Int)],
+    };
     static OUTER: Schema = Schema {
         name: "Outer",
         fields: &[
@@ -311,8 +359,16 @@ mod tests {
 
     #[test]
     fn names_the_unknown_field_and_its_place() {
-        let problem = OUTER.parse(b"{\"a\":\"x\",\n\"i\":[{\"y\":1}]}").unwrap_err();
-        let Problem::UnknownField { representation, field, line, .. } = problem else {
+        let problem = OUTER
+            .parse(b"{\"a\":\"x\",\n\"i\":[{\"y\":1}]}")
+            .unwrap_err();
+        let Problem::UnknownField {
+            representation,
+            field,
+            line,
+            ..
+        } = problem
+        else {
             panic!("{problem}");
         };
         assert_eq!((representation, field.as_str(), line), ("Inner", "y", 2));
@@ -333,13 +389,18 @@ mod tests {
             b"7",
         ] {
             let problem = OUTER.parse(body).unwrap_err();
-            assert!(matches!(problem, Problem::WrongType { .. }), "{body:?}: {problem}");
+            assert!(
+                matches!(problem, Problem::WrongType { .. }),
+                "{body:?}: {problem}"
+            );
         }
     }
 
     #[test]
     fn maps_of_text_accept_scalars() {
-        let map = OUTER.parse(b"{\"m\":{\"t\":true,\"n\":5,\"z\":null},\"a\":null}").unwrap();
+        let map = OUTER
+            .parse(b"{\"m\":{\"t\":true,\"n\":5,\"z\":null},\"a\":null}")
+            .unwrap();
         let text = serde_json::to_string(&map).unwrap();
         assert_eq!(text, r#"{"m":{"t":"true","n":"5","z":null}}"#);
     }

@@ -8,16 +8,32 @@ use o28m_jose::{Algorithm, base64url};
 use o28m_oauth::Scopes;
 use serde_json::{Map, Value, json};
 
+use crate::cache::group;
 use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
-use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User};
+use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
 use crate::session::{Ends, Login};
 use crate::{Error, GrantError, Iris};
 
 /// Order of the leading claims (Keycloak 26.5 `AccessToken`); the rest follows as mapped.
 const CLAIM_ORDER: &[&str] = &[
-    "exp", "iat", "auth_time", "jti", "iss", "aud", "sub", "typ", "azp", "nonce", "sid", "at_hash",
-    "acr", "allowed-origins", "realm_access", "resource_access", "scope",
+    "exp",
+    "iat",
+    "auth_time",
+    "jti",
+    "iss",
+    "aud",
+    "sub",
+    "typ",
+    "azp",
+    "nonce",
+    "sid",
+    "at_hash",
+    "acr",
+    "allowed-origins",
+    "realm_access",
+    "resource_access",
+    "scope",
 ];
 
 /// Client attribute of Keycloak's lightweight access tokens.
@@ -94,12 +110,18 @@ pub(crate) fn apply_scopes(
 ) -> Result<Applied, GrantError> {
     let asked = Scopes::parse(parameter);
     let find = |ids: &[String]| -> Vec<Arc<Scope>> {
-        ids.iter().filter_map(|id| realm.scopes.get(id).cloned()).collect()
+        ids.iter()
+            .filter_map(|id| realm.scopes.get(id).cloned())
+            .collect()
     };
     let defaults = find(&client.body.default_scopes);
     let optional = find(&client.body.optional_scopes);
     let known = |word: &str| {
-        word == "openid" || defaults.iter().chain(&optional).any(|scope| scope.body.name == word)
+        word == "openid"
+            || defaults
+                .iter()
+                .chain(&optional)
+                .any(|scope| scope.body.name == word)
     };
     if !asked.iter().all(known) {
         return Err(GrantError::Scope(parameter.unwrap_or_default().to_owned()));
@@ -108,14 +130,33 @@ pub(crate) fn apply_scopes(
         let wanted = &scope.body.scope_roles;
         wanted.is_empty() || user.roles.iter().any(|role| wanted.contains(&role.body.id))
     };
-    let chosen = optional.into_iter().filter(|scope| asked.contains(&scope.body.name));
-    let scopes: Vec<_> = defaults.iter().cloned().chain(chosen).filter(|it| has_role(it)).collect();
+    let chosen = optional
+        .into_iter()
+        .filter(|scope| asked.contains(&scope.body.name));
+    let scopes: Vec<_> = defaults
+        .iter()
+        .cloned()
+        .chain(chosen)
+        .filter(|it| has_role(it))
+        .collect();
     let openid = asked.contains("openid");
     let mut words: Vec<&str> = if openid { vec!["openid"] } else { Vec::new() };
-    words.extend(scopes.iter().filter(|scope| scope.in_token).map(|it| it.body.name.as_str()));
+    words.extend(
+        scopes
+            .iter()
+            .filter(|scope| scope.in_token)
+            .map(|it| it.body.name.as_str()),
+    );
     let text = words.join(" ");
-    let offline = scopes.iter().any(|scope| scope.body.name == "offline_access");
-    Ok(Applied { openid, text, offline, scopes })
+    let offline = scopes
+        .iter()
+        .any(|scope| scope.body.name == "offline_access");
+    Ok(Applied {
+        openid,
+        text,
+        offline,
+        scopes,
+    })
 }
 
 impl Issue<'_> {
@@ -144,10 +185,21 @@ impl Issue<'_> {
     }
 
     /// Applies the mappers for one target to the core claims and brings them in order.
-    fn finish(&self, target: Target, granted: &Granted, mut claims: Map<String, Value>) -> Map<String, Value> {
+    fn finish(
+        &self,
+        target: Target,
+        granted: &Granted,
+        mut claims: Map<String, Value>,
+    ) -> Map<String, Value> {
         let mut audience = BTreeSet::new();
         let origins = self.origins();
-        let scene = Scene { client: self.client, user: self.user, notes: self.notes, granted, origins: &origins };
+        let scene = Scene {
+            client: self.client,
+            user: self.user,
+            notes: self.notes,
+            granted,
+            origins: &origins,
+        };
         for mapper in self.mappers() {
             mapper.apply(target, &scene, &mut claims, &mut audience);
         }
@@ -182,7 +234,11 @@ pub(crate) fn allowed_origins(client: &Client) -> Vec<String> {
     let mut origins = Vec::new();
     for origin in rep.texts("webOrigins") {
         if origin == "+" {
-            origins.extend(rep.texts("redirectUris").iter().filter_map(|uri| url_origin(uri)));
+            origins.extend(
+                rep.texts("redirectUris")
+                    .iter()
+                    .filter_map(|uri| url_origin(uri)),
+            );
         } else {
             origins.push(origin);
         }
@@ -195,7 +251,10 @@ pub(crate) fn allowed_origins(client: &Client) -> Vec<String> {
 /// Scheme, host and port of an absolute URL.
 pub(crate) fn url_origin(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next().filter(|it| !it.is_empty())?;
+    let authority = rest
+        .split(['/', '?', '#'])
+        .next()
+        .filter(|it| !it.is_empty())?;
     Some(format!("{scheme}://{authority}"))
 }
 
@@ -203,7 +262,9 @@ impl Iris {
     /// The roles the token carries: the user's, cut down to what the client may see unless it has
     /// full scope; then changed by role mappers.
     pub(crate) async fn granted(&self, issue: &Issue<'_>) -> Result<Granted, Error> {
-        let mut granted = self.visible_roles(issue.client, issue.user, &issue.applied.scopes).await?;
+        let mut granted = self
+            .visible_roles(issue.client, issue.user, &issue.applied.scopes)
+            .await?;
         for mapper in issue.mappers() {
             mapper.change_roles(&mut granted);
         }
@@ -222,12 +283,21 @@ impl Iris {
             let scoped = scopes.iter().flat_map(|scope| &scope.body.scope_roles);
             let ids: Vec<String> = scoped.chain(&client.body.scope_roles).cloned().collect();
             let expanded = self.expand(&client.body.realm, &ids).await?;
-            allowed = Some(expanded.iter().map(|role| role.body.id.clone()).collect::<HashSet<_>>());
+            allowed = Some(
+                expanded
+                    .iter()
+                    .map(|role| role.body.id.clone())
+                    .collect::<HashSet<_>>(),
+            );
         }
         let mut granted = Granted::default();
         for role in &user.roles {
             let own = role.body.client.as_deref() == Some(&client.body.id);
-            if !own && allowed.as_ref().is_some_and(|ids| !ids.contains(&role.body.id)) {
+            if !own
+                && allowed
+                    .as_ref()
+                    .is_some_and(|ids| !ids.contains(&role.body.id))
+            {
                 continue;
             }
             let roles = match &role.client_id {
@@ -244,12 +314,17 @@ impl Iris {
         let now_s = self.ambient.now().seconds();
         let granted = self.granted(issue).await?;
         let expires_in_s = access_lifespan(issue, now_s);
-        let (access, algorithm) = self.access_token(issue, &granted, now_s, expires_in_s).await?;
+        let (access, algorithm) = self
+            .access_token(issue, &granted, now_s, expires_in_s)
+            .await?;
         let mut tokens = Tokens {
             expires_in_s,
             refresh_expires_in_s: 0,
             refresh_token: None,
-            token_type: if issue.client.attribute_is("token.response.type.bearer.lower-case") {
+            token_type: if issue
+                .client
+                .attribute_is("token.response.type.bearer.lower-case")
+            {
                 "bearer"
             } else {
                 "Bearer"
@@ -262,7 +337,9 @@ impl Iris {
             access_token: access,
         };
         if issue.applied.openid {
-            let token = self.id_token(issue, &granted, now_s, &tokens, algorithm).await?;
+            let token = self
+                .id_token(issue, &granted, now_s, &tokens, algorithm)
+                .await?;
             tokens.id_token = Some(token);
         }
         if issue.login.is_some() && issue.client.attribute("use.refresh.tokens") != Some("false") {
@@ -280,7 +357,13 @@ impl Iris {
     ) -> Result<(String, Algorithm), Error> {
         let lightweight = issue.lightweight();
         let kind = if lightweight { "lt" } else { "rt" };
-        let mut claims = self.core(issue, kind, "Bearer", now_s, now_s.saturating_add(expires_in_s));
+        let mut claims = self.core(
+            issue,
+            kind,
+            "Bearer",
+            now_s,
+            now_s.saturating_add(expires_in_s),
+        );
         claims.insert("scope".to_owned(), json!(issue.applied.text));
         if !lightweight {
             claims.insert("acr".to_owned(), json!("1"));
@@ -291,15 +374,30 @@ impl Iris {
             // Without a session the subject is the only way back to the user.
             claims.insert("sub".to_owned(), json!(issue.user.body.id));
         }
-        let target = if lightweight { Target::Lightweight } else { Target::Access };
+        let target = if lightweight {
+            Target::Lightweight
+        } else {
+            Target::Access
+        };
         let claims = issue.finish(target, granted, claims);
-        let key = self.signing_key(issue, "access.token.signed.response.alg").await?;
-        let rfc9068 = issue.client.attribute_is("access.token.header.type.rfc9068");
+        let key = self
+            .signing_key(issue, "access.token.signed.response.alg")
+            .await?;
+        let rfc9068 = issue
+            .client
+            .attribute_is("access.token.header.type.rfc9068");
         let typ = if rfc9068 { "at+jwt" } else { "JWT" };
         self.sign(key, typ, &claims).await
     }
 
-    fn core(&self, issue: &Issue<'_>, kind: &str, typ: &str, now_s: i64, exp_s: i64) -> Map<String, Value> {
+    fn core(
+        &self,
+        issue: &Issue<'_>,
+        kind: &str,
+        typ: &str,
+        now_s: i64,
+        exp_s: i64,
+    ) -> Map<String, Value> {
         let mut claims = Map::new();
         let jti = format!("{}:{}", issue.token_id(kind), self.ambient.uuid());
         claims.insert("exp".to_owned(), json!(exp_s));
@@ -326,9 +424,14 @@ impl Iris {
         let mut claims = self.core(issue, "it", "ID", now_s, exp_s);
         claims.insert("sub".to_owned(), json!(issue.user.body.id));
         claims.insert("acr".to_owned(), json!("1"));
-        claims.insert("at_hash".to_owned(), json!(half_hash(access_algorithm, &tokens.access_token)));
+        claims.insert(
+            "at_hash".to_owned(),
+            json!(half_hash(access_algorithm, &tokens.access_token)),
+        );
         let claims = issue.finish(Target::Id, granted, claims);
-        let key = self.signing_key(issue, "id.token.signed.response.alg").await?;
+        let key = self
+            .signing_key(issue, "id.token.signed.response.alg")
+            .await?;
         Ok(self.sign(key, "JWT", &claims).await?.0)
     }
 
@@ -338,7 +441,9 @@ impl Iris {
         now_s: i64,
         tokens: &mut Tokens,
     ) -> Result<(), Error> {
-        let Some((login, ends)) = &issue.login else { return Ok(()) };
+        let Some((login, ends)) = &issue.login else {
+            return Ok(());
+        };
         let end_s = ends.next_s();
         let unlimited = login.offline && ends.at_most_s.is_none();
         let typ = if login.offline { "Offline" } else { "Refresh" };
@@ -348,13 +453,17 @@ impl Iris {
         }
         claims.insert("aud".to_owned(), json!(issue.origin.issuer));
         claims.insert("sub".to_owned(), json!(issue.user.body.id));
-        let scope = login.clients.get(&issue.client.body.id).map_or("", String::as_str);
+        let scope = login
+            .clients
+            .get(&issue.client.body.id)
+            .map_or("", String::as_str);
         claims.insert("scope".to_owned(), json!(scope));
         let rep = &issue.realm.body.rep;
         if rep.flag("revokeRefreshToken") {
             let jti = claims.text("jti").unwrap_or_default().to_owned();
             let reuse = rep.int("refreshTokenMaxReuse");
-            self.allow_uses(issue.realm.id(), &jti, reuse, end_s).await?;
+            self.allow_uses(issue.realm.id(), &jti, reuse, end_s)
+                .await?;
         }
         let mut ordered = Map::new();
         for name in CLAIM_ORDER {
@@ -364,32 +473,59 @@ impl Iris {
         }
         let key = self.key_for(issue.realm, Algorithm::HS512).await?;
         tokens.refresh_token = Some(self.sign(key, "JWT", &ordered).await?.0);
-        tokens.refresh_expires_in_s = if unlimited { 0 } else { end_s.saturating_sub(now_s) };
+        tokens.refresh_expires_in_s = if unlimited {
+            0
+        } else {
+            end_s.saturating_sub(now_s)
+        };
         Ok(())
     }
 
     /// The key for the algorithm of the client's attribute, else of the realm, else RS256.
-    async fn signing_key(&self, issue: &Issue<'_>, attribute: &str) -> Result<Arc<RealmKey>, Error> {
-        let wanted = issue.client.attribute(attribute).and_then(|name| name.parse().ok());
+    async fn signing_key(
+        &self,
+        issue: &Issue<'_>,
+        attribute: &str,
+    ) -> Result<Arc<RealmKey>, Error> {
+        let wanted = issue
+            .client
+            .attribute(attribute)
+            .and_then(|name| name.parse().ok());
         let default = issue.realm.body.rep.text("defaultSignatureAlgorithm");
         let algorithm = wanted.or_else(|| default.and_then(|name| name.parse().ok()));
-        self.key_for(issue.realm, algorithm.unwrap_or(Algorithm::RS256)).await
+        self.key_for(issue.realm, algorithm.unwrap_or(Algorithm::RS256))
+            .await
     }
 
     /// The realm's key for an algorithm; made, stored and published when there is none.
-    async fn key_for(&self, realm: &Arc<Realm>, algorithm: Algorithm) -> Result<Arc<RealmKey>, Error> {
+    async fn key_for(
+        &self,
+        realm: &Arc<Realm>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<RealmKey>, Error> {
         if let Some(key) = realm.keys.signing(algorithm) {
             return Ok(Arc::clone(key));
         }
-        let (id, name, ambient) = (realm.id().to_owned(), realm.name().to_owned(), self.ambient.clone());
-        let made = self.signing.run(move || keys::fallback(algorithm, &id, &name, &ambient)).await??;
+        let (id, name, ambient) = (
+            realm.id().to_owned(),
+            realm.name().to_owned(),
+            self.ambient.clone(),
+        );
+        let made = self
+            .signing
+            .run(move || keys::fallback(algorithm, &id, &name, &ambient))
+            .await??;
         let steps = vec![o28m_store::Write::Insert(made.object())];
         match self.write(realm.id(), steps).await {
-            // Another request made it first.
-            Ok(()) | Err(o28m_store::Error::Duplicate { .. }) => {}
+            Ok(()) => {}
+            Err(o28m_store::Error::Duplicate { .. }) => {
+                // Another request or replica made it first, which may not have been announced yet.
+                let version = self.store.version().await?;
+                let keys = group(kind::KEY, realm.id());
+                self.changed.note(version, [keys]);
+            }
             Err(error) => return Err(error.into()),
         }
-        self.changed.note(0, []);
         let fresh = self.existing_realm(realm.name()).await?;
         let key = fresh.keys.signing(algorithm).cloned();
         key.ok_or(Error::Key(o28m_jose::KeyError::Generation(algorithm)))
@@ -406,7 +542,9 @@ impl Iris {
         let header = json!({"alg": algorithm.name(), "typ": typ, "kid": key.kid()}).to_string();
         let payload = serde_json::to_vec(claims).unwrap_or_default();
         let token = if algorithm.key_type() == "RSA" {
-            self.signing.run(move || key.sign(header.as_bytes(), &payload)).await?
+            self.signing
+                .run(move || key.sign(header.as_bytes(), &payload))
+                .await?
         } else {
             key.sign(header.as_bytes(), &payload)
         };
@@ -414,7 +552,10 @@ impl Iris {
     }
 
     /// Claims for the userinfo endpoint.
-    pub(crate) async fn userinfo_claims(&self, issue: &Issue<'_>) -> Result<Map<String, Value>, Error> {
+    pub(crate) async fn userinfo_claims(
+        &self,
+        issue: &Issue<'_>,
+    ) -> Result<Map<String, Value>, Error> {
         let granted = self.granted(issue).await?;
         let mapped = issue.finish(Target::UserInfo, &granted, Map::new());
         let mut claims = Map::new();
@@ -436,13 +577,18 @@ fn access_lifespan(issue: &Issue<'_>, now_s: i64) -> i64 {
         _ => realm,
     };
     let remaining = issue.login.as_ref().and_then(|(_, ends)| ends.at_most_s);
-    remaining.map_or(own, |end_s| own.min(end_s.saturating_sub(now_s))).max(0)
+    remaining
+        .map_or(own, |end_s| own.min(end_s.saturating_sub(now_s)))
+        .max(0)
 }
 
 /// Tokens issued before this time are refused.
 pub(crate) fn not_before(realm: &Realm, client: &Client, user: &User) -> i64 {
     let client = client.body.rep.int("notBefore");
-    realm.not_before_s().max(client).max(user.body.rep.int("notBefore"))
+    realm
+        .not_before_s()
+        .max(client)
+        .max(user.body.rep.int("notBefore"))
 }
 
 /// Left half of the token's hash with the algorithm's hash function (OIDC Core 3.1.3.6).

@@ -87,14 +87,19 @@ impl Iris {
             Ok(_) => return Ok(Err(Inactive::Invalid)),
             Err(inactive) => return Ok(Err(inactive)),
         };
-        let client = self.client(realm.id(), claims.text("azp").unwrap_or_default()).await?;
+        let client = self
+            .client(realm.id(), claims.text("azp").unwrap_or_default())
+            .await?;
         let Some(client) = client.filter(|client| client.body.rep.flag("enabled")) else {
             return Ok(Err(Inactive::Ended));
         };
         let mut login = None;
         if let Some(sid) = claims.text("sid") {
             login = self.login(realm.id(), sid).await?;
-            if !login.as_ref().is_some_and(|it| it.clients.contains_key(&client.body.id)) {
+            if !login
+                .as_ref()
+                .is_some_and(|it| it.clients.contains_key(&client.body.id))
+            {
                 return Ok(Err(Inactive::Ended));
             }
         }
@@ -107,10 +112,19 @@ impl Iris {
             return Ok(Err(Inactive::Ended));
         };
         let stale = claims.int("iat") < not_before(realm, &client, &user);
-        if stale || self.is_revoked(realm.id(), claims.text("jti").unwrap_or_default()).await? {
+        if stale
+            || self
+                .is_revoked(realm.id(), claims.text("jti").unwrap_or_default())
+                .await?
+        {
             return Ok(Err(Inactive::Ended));
         }
-        Ok(Ok(Active { claims, client, user, login }))
+        Ok(Ok(Active {
+            claims,
+            client,
+            user,
+            login,
+        }))
     }
 
     /// The introspection response of a token (RFC 7662 section 2.2).
@@ -124,7 +138,12 @@ impl Iris {
         issuer: &str,
     ) -> Result<Map<String, Value>, Error> {
         if let Ok(active) = self.active(realm, token, issuer).await? {
-            let Active { mut claims, client, user, .. } = active;
+            let Active {
+                mut claims,
+                client,
+                user,
+                ..
+            } = active;
             if !claims.contains_key("sub") {
                 claims.insert("sub".to_owned(), json!(user.body.id));
             }
@@ -152,7 +171,9 @@ impl Iris {
         token: &str,
         issuer: &str,
     ) -> Result<Option<Rep>, Error> {
-        let Ok(claims) = self.check_signature(realm, token, issuer) else { return Ok(None) };
+        let Ok(claims) = self.check_signature(realm, token, issuer) else {
+            return Ok(None);
+        };
         let is_refresh = matches!(claims.text("typ"), Some("Refresh" | "Offline"));
         let login = match claims.text("sid").filter(|_| is_refresh) {
             Some(sid) => self.login(realm.id(), sid).await?,
@@ -194,7 +215,9 @@ impl Iris {
 
     /// Takes a client out of a login, which ends with its last client.
     async fn leave_login(&self, realm: &Realm, client: &Client, sid: &str) -> Result<(), Error> {
-        let Some(mut login) = self.login(realm.id(), sid).await? else { return Ok(()) };
+        let Some(mut login) = self.login(realm.id(), sid).await? else {
+            return Ok(());
+        };
         login.clients.remove(&client.body.id);
         if login.clients.is_empty() {
             return self.end_login(realm.id(), sid).await;
@@ -215,7 +238,9 @@ impl Iris {
         token: &str,
         issuer: &str,
     ) -> Result<bool, Error> {
-        let Ok(claims) = self.check_signature(realm, token, issuer) else { return Ok(false) };
+        let Ok(claims) = self.check_signature(realm, token, issuer) else {
+            return Ok(false);
+        };
         let is_refresh = matches!(claims.text("typ"), Some("Refresh" | "Offline"));
         if !is_refresh || claims.text("azp") != Some(client.client_id()) {
             return Ok(false);
@@ -237,7 +262,9 @@ impl Iris {
         token: &str,
         origin: Origin<'_>,
     ) -> Result<Option<Result<Map<String, Value>, MissingScope>>, Error> {
-        let Ok(active) = self.active(realm, token, origin.issuer).await? else { return Ok(None) };
+        let Ok(active) = self.active(realm, token, origin.issuer).await? else {
+            return Ok(None);
+        };
         let scope = active.claims.text("scope").unwrap_or_default().to_owned();
         if !scope.split(' ').any(|word| word == "openid") {
             return Ok(Some(Err(MissingScope)));

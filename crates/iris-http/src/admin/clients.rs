@@ -75,48 +75,77 @@ async fn list(context: &Context<'_>) -> Result<Reply, Error> {
         first: context.number("first").unwrap_or_default(),
         max: context.number("max"),
     };
-    Ok(admin_json(&context.iris.clients(context.realm, &filter).await?))
+    Ok(admin_json(
+        &context.iris.clients(context.realm, &filter).await?,
+    ))
 }
 
 async fn mappers(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {
-    let mut found = context.iris.mappers(context.realm, holder, context.arg(0)).await?;
+    let mut found = context
+        .iris
+        .mappers(context.realm, holder, context.arg(0))
+        .await?;
     if !context.arg(1).is_empty() {
-        found.retain(|mapper| mapper.get("protocol").is_some_and(|it| it == context.arg(1)));
+        found.retain(|mapper| {
+            mapper
+                .get("protocol")
+                .is_some_and(|it| it == context.arg(1))
+        });
     }
     Ok(admin_json(&found))
 }
 
 async fn mapper(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {
     let (id, mapper) = (context.arg(0), context.arg(1));
-    Ok(admin_json(&context.iris.mapper(context.realm, holder, id, mapper).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .mapper(context.realm, holder, id, mapper)
+            .await?,
+    ))
 }
 
 async fn add_mapper(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {
     let rep = context.rep(&representation::MAPPER)?;
-    let ids = context.iris.add_mappers(context.realm, holder, context.arg(0), vec![rep]).await?;
+    let ids = context
+        .iris
+        .add_mappers(context.realm, holder, context.arg(0), vec![rep])
+        .await?;
     let of = match holder {
         MapperHolder::Client => "clients",
         MapperHolder::Scope => "client-scopes",
     };
     let id = ids.first().map_or("", String::as_str);
-    Ok(context.created(&format!("{of}/{}/protocol-mappers/models/{id}", context.arg(0))))
+    Ok(context.created(&format!(
+        "{of}/{}/protocol-mappers/models/{id}",
+        context.arg(0)
+    )))
 }
 
 async fn add_mappers(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {
     let reps = context.reps(&representation::MAPPER)?;
-    context.iris.add_mappers(context.realm, holder, context.arg(0), reps).await?;
+    context
+        .iris
+        .add_mappers(context.realm, holder, context.arg(0), reps)
+        .await?;
     Ok(no_content())
 }
 
 async fn update_mapper(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {
     let rep = context.rep(&representation::MAPPER)?;
     let (id, mapper) = (context.arg(0), context.arg(1));
-    context.iris.update_mapper(context.realm, holder, id, mapper, rep).await?;
+    context
+        .iris
+        .update_mapper(context.realm, holder, id, mapper, rep)
+        .await?;
     Ok(no_content())
 }
 
 async fn delete_mapper(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {
     let (id, mapper) = (context.arg(0), context.arg(1));
-    context.iris.delete_mapper(context.realm, holder, id, mapper).await?;
+    context
+        .iris
+        .delete_mapper(context.realm, holder, id, mapper)
+        .await?;
     Ok(no_content())
 }

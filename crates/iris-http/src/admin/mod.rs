@@ -57,7 +57,11 @@ pub(crate) use entries;
 
 impl Entry {
     const fn new(needs: Permission, input: Input, handler: Handler) -> Self {
-        Self { needs, input, handler }
+        Self {
+            needs,
+            input,
+            handler,
+        }
     }
 }
 
@@ -131,7 +135,13 @@ pub(crate) fn percent(segment: &str) -> String {
 
 /// The tables, looked through in order.
 fn tables() -> [&'static [Route<Entry>]; 5] {
-    [clients::ROUTES, scopes::ROUTES, realms::ROUTES, roles::ROUTES, users::ROUTES]
+    [
+        clients::ROUTES,
+        scopes::ROUTES,
+        realms::ROUTES,
+        roles::ROUTES,
+        users::ROUTES,
+    ]
 }
 
 /// Serves a path below `/admin`.
@@ -208,11 +218,20 @@ async fn serve(
 }
 
 /// The caller, if their token is good and they may do this.
-async fn authorize(call: &Call<'_>, realm: Option<&Realm>, needs: Permission) -> Result<Caller, Reply> {
+async fn authorize(
+    call: &Call<'_>,
+    realm: Option<&Realm>,
+    needs: Permission,
+) -> Result<Caller, Reply> {
     let unauthorized = || reply::prose(StatusCode::UNAUTHORIZED, "HTTP 401 Unauthorized");
     let token = call.bearer().ok_or_else(unauthorized)?;
-    let found = call.iris.authorize(token, realm, &call.base.issuer_base()).await;
-    let caller = found.map_err(|error| errors::admin(&error))?.map_err(|_| unauthorized())?;
+    let found = call
+        .iris
+        .authorize(token, realm, &call.base.issuer_base())
+        .await;
+    let caller = found
+        .map_err(|error| errors::admin(&error))?
+        .map_err(|_| unauthorized())?;
     if caller.may(needs) {
         return Ok(caller);
     }
@@ -239,6 +258,7 @@ mod tests {
                 Permission::ManageRealm
                     | Permission::ManageClients
                     | Permission::ManageUsers
+                    | Permission::MapRoles
                     | Permission::CreateRealm
             );
             assert!(!writes || manages, "{} {}", route.method, route.pattern);

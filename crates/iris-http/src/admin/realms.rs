@@ -1,4 +1,4 @@
-//! Realms, and the client policies of a realm.
+//! Realms, their client policies and their keys.
 
 use o28m_iris::schema::Problem;
 use o28m_iris::{Error, Permission, representation};
@@ -41,6 +41,25 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     };
     PUT "client-policies/policies" ManageRealm Json |c| {
         c.iris.set_client_policies(c.realm, c.rep(&representation::POLICIES)?).await?;
+        Ok(no_content())
+    };
+    GET "keys" ViewRealm Nothing |c| Ok(admin_json(&c.iris.realm_keys(c.realm).await?));
+    GET "components" ViewRealm Nothing |c| {
+        Ok(admin_json(&c.iris.components(c.realm, c.query("type"), c.query("name")).await?))
+    };
+    POST "components" ManageRealm Json |c| {
+        let id = c.iris.create_component(c.realm, c.rep(&representation::COMPONENT)?).await?;
+        Ok(c.created(&format!("components/{id}")))
+    };
+    GET "components/{}" ViewRealm Nothing |c| {
+        Ok(admin_json(&c.iris.component(c.realm, c.arg(0)).await?))
+    };
+    PUT "components/{}" ManageRealm Json |c| {
+        c.iris.update_component(c.realm, c.arg(0), c.rep(&representation::COMPONENT)?).await?;
+        Ok(no_content())
+    };
+    DELETE "components/{}" ManageRealm Nothing |c| {
+        c.iris.delete_component(c.realm, c.arg(0)).await?;
         Ok(no_content())
     };
 };

@@ -14,8 +14,8 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     PUT "roles/{}" ManageRealm Json |c| update(c, RoleContainer::Realm, c.arg(0)).await;
     DELETE "roles/{}" ManageRealm Nothing |c| delete(c, RoleContainer::Realm, c.arg(0)).await;
     GET "roles/{}/composites" ViewRealm Nothing |c| composites(c, RoleContainer::Realm, c.arg(0)).await;
-    POST "roles/{}/composites" ManageRealm Json |c| compose(c, RoleContainer::Realm, c.arg(0), true).await;
-    DELETE "roles/{}/composites" ManageRealm Json |c| compose(c, RoleContainer::Realm, c.arg(0), false).await;
+    POST "roles/{}/composites" MapRoles Json |c| compose(c, RoleContainer::Realm, c.arg(0), true).await;
+    DELETE "roles/{}/composites" MapRoles Json |c| compose(c, RoleContainer::Realm, c.arg(0), false).await;
     GET "clients/{}/roles" ViewClients Nothing |c| list(c, RoleContainer::Client(c.arg(0))).await;
     POST "clients/{}/roles" ManageClients Json |c| {
         create(c, RoleContainer::Client(c.arg(0)), &format!("clients/{}/roles", c.arg(0))).await
@@ -26,10 +26,10 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     GET "clients/{}/roles/{}/composites" ViewClients Nothing |c| {
         composites(c, RoleContainer::Client(c.arg(0)), c.arg(1)).await
     };
-    POST "clients/{}/roles/{}/composites" ManageRealm Json |c| {
+    POST "clients/{}/roles/{}/composites" MapRoles Json |c| {
         compose(c, RoleContainer::Client(c.arg(0)), c.arg(1), true).await
     };
-    DELETE "clients/{}/roles/{}/composites" ManageRealm Json |c| {
+    DELETE "clients/{}/roles/{}/composites" MapRoles Json |c| {
         compose(c, RoleContainer::Client(c.arg(0)), c.arg(1), false).await
     };
     GET "roles-by-id/{}" ViewRealm Nothing |c| Ok(admin_json(&c.iris.role_by_id(c.realm, c.arg(0)).await?));
@@ -45,13 +45,13 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     GET "users/{}/role-mappings/realm" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/realm/composite" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), true).await;
     GET "users/{}/role-mappings/realm/available" ViewUsers Nothing |c| available(c, RoleHolder::User(c.arg(0))).await;
-    POST "users/{}/role-mappings/realm" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
-    DELETE "users/{}/role-mappings/realm" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    POST "users/{}/role-mappings/realm" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
+    DELETE "users/{}/role-mappings/realm" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/clients/{}" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/clients/{}/composite" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), true).await;
     GET "users/{}/role-mappings/clients/{}/available" ViewUsers Nothing |c| available(c, RoleHolder::User(c.arg(0))).await;
-    POST "users/{}/role-mappings/clients/{}" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
-    DELETE "users/{}/role-mappings/clients/{}" ManageRealm Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    POST "users/{}/role-mappings/clients/{}" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
+    DELETE "users/{}/role-mappings/clients/{}" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
     GET "clients/{}/scope-mappings" ViewClients Nothing |c| all(c, RoleHolder::Client(c.arg(0))).await;
     GET "clients/{}/scope-mappings/realm" ViewClients Nothing |c| held(c, RoleHolder::Client(c.arg(0)), false).await;
     GET "clients/{}/scope-mappings/realm/available" ViewClients Nothing |c| available(c, RoleHolder::Client(c.arg(0))).await;
@@ -84,7 +84,9 @@ fn container<'a>(context: &'a Context<'_>) -> RoleContainer<'a> {
 }
 
 fn id(rep: &Rep) -> &str {
-    rep.get("id").and_then(serde_json::Value::as_str).unwrap_or_default()
+    rep.get("id")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default()
 }
 
 async fn list(context: &Context<'_>, of: RoleContainer<'_>) -> Result<Reply, Error> {
@@ -94,7 +96,9 @@ async fn list(context: &Context<'_>, of: RoleContainer<'_>) -> Result<Reply, Err
         max: context.number("max"),
         brief: context.query("briefRepresentation") != Some("false"),
     };
-    Ok(admin_json(&context.iris.roles(context.realm, of, &filter).await?))
+    Ok(admin_json(
+        &context.iris.roles(context.realm, of, &filter).await?,
+    ))
 }
 
 async fn create(context: &Context<'_>, of: RoleContainer<'_>, below: &str) -> Result<Reply, Error> {
@@ -104,13 +108,18 @@ async fn create(context: &Context<'_>, of: RoleContainer<'_>, below: &str) -> Re
 }
 
 async fn one(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Result<Reply, Error> {
-    Ok(admin_json(&context.iris.role_by_name(context.realm, of, name).await?))
+    Ok(admin_json(
+        &context.iris.role_by_name(context.realm, of, name).await?,
+    ))
 }
 
 async fn update(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Result<Reply, Error> {
     let known = context.iris.role_by_name(context.realm, of, name).await?;
     let rep = context.rep(&representation::ROLE)?;
-    context.iris.update_role(context.realm, id(&known), rep).await?;
+    context
+        .iris
+        .update_role(context.realm, id(&known), rep)
+        .await?;
     Ok(no_content())
 }
 
@@ -120,10 +129,19 @@ async fn delete(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Res
     Ok(no_content())
 }
 
-async fn composites(context: &Context<'_>, of: RoleContainer<'_>, name: &str) -> Result<Reply, Error> {
+async fn composites(
+    context: &Context<'_>,
+    of: RoleContainer<'_>,
+    name: &str,
+) -> Result<Reply, Error> {
     let known = context.iris.role_by_name(context.realm, of, name).await?;
     let holder = RoleHolder::Composite(id(&known));
-    Ok(admin_json(&context.iris.held_roles(context.realm, holder, None, false).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .held_roles(context.realm, holder, None, false)
+            .await?,
+    ))
 }
 
 async fn compose(
@@ -135,27 +153,49 @@ async fn compose(
     let known = context.iris.role_by_name(context.realm, of, name).await?;
     let roles = context.reps(&representation::ROLE)?;
     let holder = RoleHolder::Composite(id(&known));
-    context.iris.change_held_roles(context.realm, holder, None, &roles, add).await?;
+    context
+        .iris
+        .change_held_roles(context.realm, holder, None, &roles, add)
+        .await?;
     Ok(no_content())
 }
 
 async fn all(context: &Context<'_>, holder: RoleHolder<'_>) -> Result<Reply, Error> {
-    Ok(admin_json(&context.iris.all_held_roles(context.realm, holder).await?))
+    Ok(admin_json(
+        &context.iris.all_held_roles(context.realm, holder).await?,
+    ))
 }
 
-async fn held(context: &Context<'_>, holder: RoleHolder<'_>, effective: bool) -> Result<Reply, Error> {
+async fn held(
+    context: &Context<'_>,
+    holder: RoleHolder<'_>,
+    effective: bool,
+) -> Result<Reply, Error> {
     let of = Some(container(context));
-    Ok(admin_json(&context.iris.held_roles(context.realm, holder, of, effective).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .held_roles(context.realm, holder, of, effective)
+            .await?,
+    ))
 }
 
 async fn available(context: &Context<'_>, holder: RoleHolder<'_>) -> Result<Reply, Error> {
     let of = container(context);
-    Ok(admin_json(&context.iris.available_roles(context.realm, holder, of).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .available_roles(context.realm, holder, of)
+            .await?,
+    ))
 }
 
 async fn change(context: &Context<'_>, holder: RoleHolder<'_>, add: bool) -> Result<Reply, Error> {
     let roles = context.reps(&representation::ROLE)?;
     let of = Some(container(context));
-    context.iris.change_held_roles(context.realm, holder, of, &roles, add).await?;
+    context
+        .iris
+        .change_held_roles(context.realm, holder, of, &roles, add)
+        .await?;
     Ok(no_content())
 }

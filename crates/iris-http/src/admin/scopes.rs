@@ -68,7 +68,12 @@ async fn list(
     holder: ScopeHolder<'_>,
     of: ScopeAssignment,
 ) -> Result<Reply, Error> {
-    Ok(admin_json(&context.iris.assigned_scopes(context.realm, holder, of).await?))
+    Ok(admin_json(
+        &context
+            .iris
+            .assigned_scopes(context.realm, holder, of)
+            .await?,
+    ))
 }
 
 async fn assign(
@@ -77,6 +82,9 @@ async fn assign(
     scope: &str,
     to: ScopeAssignment,
 ) -> Result<Reply, Error> {
-    context.iris.assign_scope(context.realm, holder, scope, to).await?;
+    context
+        .iris
+        .assign_scope(context.realm, holder, scope, to)
+        .await?;
     Ok(no_content())
 }

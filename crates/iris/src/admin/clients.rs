@@ -1,8 +1,9 @@
 //! Clients, their secrets and their service accounts.
 
 use o28m_core::Ambient;
+use o28m_jose::Algorithm;
 use o28m_store::{Query, Write};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::admin::mappers::{prepare_all, take_list};
 use crate::admin::users::{render_user, service_user};
@@ -16,12 +17,28 @@ use crate::{Error, Invalid, Iris, Thing, representation};
 
 /// Fields that a client representation derives from elsewhere.
 const DERIVED: &[&str] = &[
-    "id", "clientId", "protocolMappers", "defaultClientScopes", "optionalClientScopes", "access",
-    "origin", "defaultRoles", "clientTemplate", "useTemplateConfig", "useTemplateScope",
-    "useTemplateMappers", "directGrantsOnly", "attributes",
+    "id",
+    "clientId",
+    "protocolMappers",
+    "defaultClientScopes",
+    "optionalClientScopes",
+    "access",
+    "origin",
+    "defaultRoles",
+    "clientTemplate",
+    "useTemplateConfig",
+    "useTemplateScope",
+    "useTemplateMappers",
+    "directGrantsOnly",
+    "attributes",
 ];
 /// Fields that hold a URL.
 const URLS: &[&str] = &["rootUrl", "adminUrl", "baseUrl"];
+/// Attributes that name a signature algorithm.
+const SIGNATURES: &[&str] = &[
+    "access.token.signed.response.alg",
+    "id.token.signed.response.alg",
+];
 /// Schemes that run code in a browser.
 const SCRIPT_SCHEMES: &[&str] = &["javascript:", "data:", "vbscript:"];
 
@@ -58,10 +75,14 @@ impl NewClient {
             return Err(Error::Invalid(Invalid::Required("clientId")));
         }
         check_length("clientId", &client_id)?;
-        let sent_id = rep.text("id").filter(|id| o28m_core::id::is_uuid(id)).map(str::to_owned);
+        let sent_id = rep
+            .text("id")
+            .filter(|id| o28m_core::id::is_uuid(id))
+            .map(str::to_owned);
         let mappers = prepare_all(take_list(&mut rep).unwrap_or_default(), &[], ambient)?;
         let default_scopes = chosen(&rep, "defaultClientScopes", scopes, &realm.default_scopes);
-        let mut optional_scopes = chosen(&rep, "optionalClientScopes", scopes, &realm.optional_scopes);
+        let mut optional_scopes =
+            chosen(&rep, "optionalClientScopes", scopes, &realm.optional_scopes);
         optional_scopes.retain(|id| !default_scopes.contains(id));
         let attributes = rep.shift_remove("attributes").unwrap_or_else(|| json!({}));
         fill_flags(&mut rep);
@@ -87,7 +108,12 @@ impl NewClient {
         };
         if new.client.rep.flag("serviceAccountsEnabled") {
             let scope = scopes.iter().find(|scope| scope.name == SERVICE_ACCOUNT);
-            new.user = Some(attach_service_account(&mut new.client, realm, scope, ambient));
+            new.user = Some(attach_service_account(
+                &mut new.client,
+                realm,
+                scope,
+                ambient,
+            ));
         }
         if let Some(periods) = rotation::periods(realm, &new.client) {
             rotation::after_update(&mut new.client, Some(periods), ambient);
@@ -97,7 +123,10 @@ impl NewClient {
 
     pub(crate) fn steps(&self) -> Vec<Write> {
         let user = self.user.iter().map(|user| user.object());
-        std::iter::once(self.client.object()).chain(user).map(Write::Insert).collect()
+        std::iter::once(self.client.object())
+            .chain(user)
+            .map(Write::Insert)
+            .collect()
     }
 }
 
@@ -154,7 +183,10 @@ fn fill_flags(rep: &mut Rep) {
 
 fn fill_urls(rep: &mut Rep) {
     let mut redirects = rep.texts("redirectUris");
-    if let Some(root) = rep.text("rootUrl").filter(|root| !root.is_empty() && redirects.is_empty()) {
+    if let Some(root) = rep
+        .text("rootUrl")
+        .filter(|root| !root.is_empty() && redirects.is_empty())
+    {
         redirects.push(format!("{}/*", root.trim_end_matches('/')));
         let all = json!(redirects);
         rep.insert("redirectUris".to_owned(), all);
@@ -181,7 +213,11 @@ fn fill_secret(rep: &mut Rep, ambient: &Ambient) {
     if !sent && is_confidential(rep) {
         rep.insert("secret".to_owned(), json!(rotation::new_secret(ambient)));
     }
-    if is_confidential(rep) && rep.entry_text("attributes", "client.secret.creation.time").is_none() {
+    if is_confidential(rep)
+        && rep
+            .entry_text("attributes", "client.secret.creation.time")
+            .is_none()
+    {
         rotation::stamp(rep, ambient.now().seconds());
     }
 }
@@ -191,16 +227,27 @@ fn check(rep: &Rep) -> Result<(), Error> {
         check_length(field, rep.text(field).unwrap_or_default())?;
     }
     let refuse = |field: &'static str, value: &str| {
-        Err(Error::Invalid(Invalid::ClientUrl { field, value: value.to_owned() }))
+        Err(Error::Invalid(Invalid::ClientValue {
+            field,
+            value: value.to_owned(),
+        }))
     };
     let is_script = |url: &str| {
         let lower = url.trim_start().to_ascii_lowercase();
-        SCRIPT_SCHEMES.iter().any(|scheme| lower.starts_with(scheme))
+        SCRIPT_SCHEMES
+            .iter()
+            .any(|scheme| lower.starts_with(scheme))
     };
     for field in URLS {
         let url = rep.text(field).unwrap_or_default();
         if is_script(url) {
             return refuse(field, url);
+        }
+    }
+    for field in SIGNATURES {
+        let algorithm = rep.entry_text("attributes", field).unwrap_or("RS256");
+        if algorithm.parse::<Algorithm>().is_err() {
+            return refuse(field, algorithm);
         }
     }
     for uri in rep.texts("redirectUris") {
@@ -231,7 +278,9 @@ fn attach_service_account(
 /// The representation of a client.
 fn render(body: ClientBody, scopes: &[ScopeBody]) -> Rep {
     let names = |ids: &[String]| -> Vec<String> {
-        let named = ids.iter().filter_map(|id| scopes.iter().find(|scope| scope.id == *id));
+        let named = ids
+            .iter()
+            .filter_map(|id| scopes.iter().find(|scope| scope.id == *id));
         named.map(|scope| scope.name.clone()).collect()
     };
     let mut rep = body.rep;
@@ -240,23 +289,43 @@ fn render(body: ClientBody, scopes: &[ScopeBody]) -> Rep {
     if !body.mappers.is_empty() {
         rep.insert("protocolMappers".to_owned(), json!(body.mappers));
     }
-    rep.insert("defaultClientScopes".to_owned(), json!(names(&body.default_scopes)));
-    rep.insert("optionalClientScopes".to_owned(), json!(names(&body.optional_scopes)));
-    rep.insert("access".to_owned(), json!({"view": true, "configure": true, "manage": true}));
+    rep.insert(
+        "defaultClientScopes".to_owned(),
+        json!(names(&body.default_scopes)),
+    );
+    rep.insert(
+        "optionalClientScopes".to_owned(),
+        json!(names(&body.optional_scopes)),
+    );
+    rep.insert(
+        "access".to_owned(),
+        json!({"view": true, "configure": true, "manage": true}),
+    );
     representation::CLIENT.arrange(rep)
+}
+
+/// Whether a sent field does not change the client: it is derived, or an empty secret.
+fn is_kept(field: &str, value: &Value) -> bool {
+    DERIVED.contains(&field) || (field == "secret" && value == "")
 }
 
 /// Applies the sent fields to a stored client.
 fn apply(client: &mut ClientBody, rep: &Rep, ambient: &Ambient) -> Result<(), Error> {
     if let Some(client_id) = rep.text("clientId").filter(|id| !id.is_empty()) {
         check_length("clientId", client_id)?;
+        let built_in = BUILT_IN_CLIENTS.contains(&client.client_id.as_str());
+        if built_in && client_id != client.client_id {
+            return Err(Error::Invalid(Invalid::BuiltInName(
+                client.client_id.clone(),
+            )));
+        }
         client_id.clone_into(&mut client.client_id);
     }
     let old_secret = client.rep.get("secret").cloned();
     for (field, value) in rep {
         if field == "attributes" {
             merge_texts(&mut client.rep, field, value.clone());
-        } else if !DERIVED.contains(&field.as_str()) && !(field == "secret" && value == "") {
+        } else if !is_kept(field, value) {
             client.rep.insert(field.clone(), value.clone());
         }
     }
@@ -278,16 +347,24 @@ impl Iris {
     /// When the store fails.
     pub async fn clients(&self, realm_id: &str, filter: &ClientFilter) -> Result<Vec<Rep>, Error> {
         let bodies = match (&filter.client_id, filter.search) {
-            (Some(id), false) => {
-                self.client_body_by_client_id(realm_id, id).await?.into_iter().collect()
+            (Some(id), false) => self
+                .client_body_by_client_id(realm_id, id)
+                .await?
+                .into_iter()
+                .collect(),
+            (search, _) => {
+                self.list_clients(realm_id, search.as_deref(), filter)
+                    .await?
             }
-            (search, _) => self.list_clients(realm_id, search.as_deref(), filter).await?,
         };
         if bodies.is_empty() {
             return Ok(Vec::new());
         }
         let scopes = self.read_owned::<ScopeBody>(kind::SCOPE, realm_id).await?;
-        Ok(bodies.into_iter().map(|body| render(body, &scopes)).collect())
+        Ok(bodies
+            .into_iter()
+            .map(|body| render(body, &scopes))
+            .collect())
     }
 
     async fn list_clients(
@@ -303,9 +380,13 @@ impl Iris {
             search,
             ..Query::default()
         };
-        self.read_by_name(kind::CLIENT, query, filter.first, filter.max, |it: &ClientBody| {
-            it.client_id.clone()
-        })
+        self.read_by_name(
+            kind::CLIENT,
+            query,
+            filter.first,
+            filter.max,
+            |it: &ClientBody| it.client_id.clone(),
+        )
         .await
     }
 
@@ -321,7 +402,9 @@ impl Iris {
 
     pub(crate) async fn client_body(&self, realm_id: &str, id: &str) -> Result<ClientBody, Error> {
         let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
-        found.map(|(body, _)| body).ok_or(Error::Missing(Thing::Client))
+        found
+            .map(|(body, _)| body)
+            .ok_or(Error::Missing(Thing::Client))
     }
 
     /// Makes a client; gives its id.
@@ -356,34 +439,59 @@ impl Iris {
             let mut others = Vec::new();
             match (&client.service_user, wanted, &user) {
                 (None, true, _) | (Some(_), true, None) => {
-                    let user = attach_service_account(client, &realm, scope.as_ref(), &self.ambient);
+                    let user =
+                        attach_service_account(client, &realm, scope.as_ref(), &self.ambient);
                     others.push(Write::Insert(user.object()));
                 }
                 (Some(id), false, _) => {
-                    others.push(Write::Delete { kind: kind::USER, id: id.clone() });
+                    others.push(Write::Delete {
+                        kind: kind::USER,
+                        id: id.clone(),
+                    });
                     client.service_user = None;
                 }
                 (Some(_), true, Some(user)) if old_name != client.client_id => {
-                    let renamed = UserBody { username: service_name(&client.client_id), ..user.clone() };
-                    others.push(Write::Update { object: renamed.object(), if_version: None });
+                    let renamed = UserBody {
+                        username: service_name(&client.client_id),
+                        ..user.clone()
+                    };
+                    others.push(Write::Update {
+                        object: renamed.object(),
+                        if_version: None,
+                    });
                 }
                 (Some(_), true, Some(_)) | (None, false, _) => {}
             }
             Ok(others)
         };
-        match self.change::<ClientBody>(realm_id, id, Thing::Client, change).await {
+        match self
+            .change::<ClientBody>(realm_id, id, Thing::Client, change)
+            .await
+        {
             Ok(_) => Ok(()),
-            Err(Error::Store(error)) => {
-                Err(taken(error, Thing::Client, rep.text("clientId").unwrap_or_default(), true))
-            }
+            Err(Error::Store(error)) => Err(taken(
+                error,
+                Thing::Client,
+                rep.text("clientId").unwrap_or_default(),
+                true,
+            )),
             Err(error) => Err(error),
         }
     }
 
-    async fn service_account_body(&self, realm_id: &str, id: &str) -> Result<Option<UserBody>, Error> {
+    async fn service_account_body(
+        &self,
+        realm_id: &str,
+        id: &str,
+    ) -> Result<Option<UserBody>, Error> {
         let client = self.client_body(realm_id, id).await?;
-        let Some(user) = client.service_user else { return Ok(None) };
-        Ok(self.read::<UserBody>(kind::USER, realm_id, &user).await?.map(|(user, _)| user))
+        let Some(user) = client.service_user else {
+            return Ok(None);
+        };
+        Ok(self
+            .read::<UserBody>(kind::USER, realm_id, &user)
+            .await?
+            .map(|(user, _)| user))
     }
 
     /// Deletes a client with its roles and service account.
@@ -395,7 +503,10 @@ impl Iris {
         if BUILT_IN_CLIENTS.contains(&client.client_id.as_str()) {
             return Err(Error::Invalid(Invalid::BuiltInClient));
         }
-        let step = Write::Delete { kind: kind::CLIENT, id: id.to_owned() };
+        let step = Write::Delete {
+            kind: kind::CLIENT,
+            id: id.to_owned(),
+        };
         Ok(self.write(realm_id, vec![step]).await?)
     }
 
@@ -418,7 +529,9 @@ impl Iris {
             rotation::rotate(client, rotation::periods(&realm, client), &self.ambient);
             Ok(Vec::new())
         };
-        let client = self.change::<ClientBody>(realm_id, id, Thing::Client, change).await?;
+        let client = self
+            .change::<ClientBody>(realm_id, id, Thing::Client, change)
+            .await?;
         Ok(client.rep.text("secret").unwrap_or_default().to_owned())
     }
 
@@ -429,7 +542,9 @@ impl Iris {
     pub async fn rotated_client_secret(&self, realm_id: &str, id: &str) -> Result<String, Error> {
         let client = self.client_body(realm_id, id).await?;
         let secret = client.rep.entry_text("attributes", rotation::ROTATED);
-        secret.map(str::to_owned).ok_or(Error::Missing(Thing::RotatedSecret))
+        secret
+            .map(str::to_owned)
+            .ok_or(Error::Missing(Thing::RotatedSecret))
     }
 
     /// Forgets the rotated secret of a client.
@@ -441,7 +556,8 @@ impl Iris {
             rotation::forget_rotated(&mut client.rep);
             Ok(Vec::new())
         };
-        self.change::<ClientBody>(realm_id, id, Thing::Client, change).await?;
+        self.change::<ClientBody>(realm_id, id, Thing::Client, change)
+            .await?;
         Ok(())
     }
 

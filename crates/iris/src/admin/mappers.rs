@@ -28,10 +28,17 @@ pub(crate) fn prepare(mut rep: Rep, known: Option<&str>, ambient: &Ambient) -> R
     if !TYPES.contains(&of) {
         return Err(Error::Missing(Thing::MapperType));
     }
-    let sent = rep.text("id").filter(|id| o28m_core::id::is_uuid(id)).map(str::to_owned);
-    let id = known.map(str::to_owned).or(sent).unwrap_or_else(|| ambient.uuid());
+    let sent = rep
+        .text("id")
+        .filter(|id| o28m_core::id::is_uuid(id))
+        .map(str::to_owned);
+    let id = known
+        .map(str::to_owned)
+        .or(sent)
+        .unwrap_or_else(|| ambient.uuid());
     rep.insert("id".to_owned(), json!(id));
-    rep.entry("protocol".to_owned()).or_insert_with(|| json!("openid-connect"));
+    rep.entry("protocol".to_owned())
+        .or_insert_with(|| json!("openid-connect"));
     rep.insert("consentRequired".to_owned(), json!(false));
     rep.shift_remove("consentText");
     let config = rep.entry("config".to_owned()).or_insert_with(|| json!({}));
@@ -42,7 +49,11 @@ pub(crate) fn prepare(mut rep: Rep, known: Option<&str>, ambient: &Ambient) -> R
 }
 
 /// Prepares a list of mappers; names must differ.
-pub(crate) fn prepare_all(reps: Vec<Rep>, known: &[Rep], ambient: &Ambient) -> Result<Vec<Rep>, Error> {
+pub(crate) fn prepare_all(
+    reps: Vec<Rep>,
+    known: &[Rep],
+    ambient: &Ambient,
+) -> Result<Vec<Rep>, Error> {
     let mut all: Vec<Rep> = Vec::new();
     for rep in reps {
         let same = known.iter().find(|it| is_same(it, &rep));
@@ -59,9 +70,12 @@ pub(crate) fn prepare_all(reps: Vec<Rep>, known: &[Rep], ambient: &Ambient) -> R
 /// Takes the field of a representation that lists mappers.
 pub(crate) fn take_list(rep: &mut Rep) -> Option<Vec<Rep>> {
     match rep.shift_remove("protocolMappers")? {
-        Value::Array(items) => {
-            Some(items.into_iter().filter_map(|item| item.as_object().cloned()).collect())
-        }
+        Value::Array(items) => Some(
+            items
+                .into_iter()
+                .filter_map(|item| item.as_object().cloned())
+                .collect(),
+        ),
         _ => None,
     }
 }
@@ -74,7 +88,11 @@ fn is_same(one: &Rep, other: &Rep) -> bool {
 
 fn exists(mapper: &Rep) -> Error {
     let name = mapper.text("name").unwrap_or_default().to_owned();
-    Error::Exists { thing: Thing::Mapper, name, renaming: false }
+    Error::Exists {
+        thing: Thing::Mapper,
+        name,
+        renaming: false,
+    }
 }
 
 fn has_id(mapper: &Rep, id: &str) -> bool {
@@ -107,7 +125,12 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Missing`] for an unknown holder.
-    pub async fn mappers(&self, realm_id: &str, holder: MapperHolder, id: &str) -> Result<Vec<Rep>, Error> {
+    pub async fn mappers(
+        &self,
+        realm_id: &str,
+        holder: MapperHolder,
+        id: &str,
+    ) -> Result<Vec<Rep>, Error> {
         match holder {
             MapperHolder::Client => {
                 let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
@@ -148,11 +171,16 @@ impl Iris {
         reps: Vec<Rep>,
     ) -> Result<Vec<String>, Error> {
         let prepared = prepare_all(reps, &[], &self.ambient)?;
-        let ids = prepared.iter().filter_map(|it| it.text("id").map(str::to_owned)).collect();
+        let ids = prepared
+            .iter()
+            .filter_map(|it| it.text("id").map(str::to_owned))
+            .collect();
         self.change_mappers(realm_id, holder, id, move |mappers| {
             let clash = |new: &&Rep| {
                 let new_id = new.text("id").unwrap_or_default();
-                mappers.iter().any(|old| is_same(old, new) || has_id(old, new_id))
+                mappers
+                    .iter()
+                    .any(|old| is_same(old, new) || has_id(old, new_id))
             };
             if let Some(clash) = prepared.iter().find(clash) {
                 return Err(exists(clash));

@@ -2,6 +2,7 @@
 //! sees what any replica wrote before.
 
 pub(crate) mod clients;
+pub(crate) mod keys;
 pub(crate) mod mappers;
 pub(crate) mod policies;
 pub(crate) mod realms;
@@ -14,7 +15,7 @@ use o28m_store::Write;
 use serde_json::{Map, Value};
 
 use crate::model::{RealmBody, Rep, Stored, kind};
-use crate::{Error, Iris, Invalid, Thing};
+use crate::{Error, Invalid, Iris, Thing};
 
 /// Attempts of a read-modify-write that others get in the way of.
 const ATTEMPTS: usize = 8;
@@ -27,11 +28,17 @@ pub(crate) type Others = Vec<Write>;
 /// Turns a taken key into the thing that exists.
 pub(crate) fn taken(error: o28m_store::Error, thing: Thing, name: &str, renaming: bool) -> Error {
     match error {
-        o28m_store::Error::Duplicate { key, .. } if key == "email" => {
-            Error::Exists { thing: Thing::Email, name: name.to_owned(), renaming }
-        }
+        o28m_store::Error::Duplicate { key, .. } if key == "email" => Error::Exists {
+            thing: Thing::Email,
+            name: name.to_owned(),
+            renaming,
+        },
         o28m_store::Error::Duplicate { .. } | o28m_store::Error::DuplicateId { .. } => {
-            Error::Exists { thing, name: name.to_owned(), renaming }
+            Error::Exists {
+                thing,
+                name: name.to_owned(),
+                renaming,
+            }
         }
         error => error.into(),
     }
@@ -49,8 +56,12 @@ pub(crate) fn check_length(field: &'static str, text: &str) -> Result<(), Error>
 /// `ClientResource.updateClientFromRep`).
 pub(crate) fn merge_texts(rep: &mut Rep, field: &str, sent: Value) {
     let Value::Object(sent) = sent else { return };
-    let entry = rep.entry(field.to_owned()).or_insert_with(|| Value::Object(Map::new()));
-    let Some(known) = entry.as_object_mut() else { return };
+    let entry = rep
+        .entry(field.to_owned())
+        .or_insert_with(|| Value::Object(Map::new()));
+    let Some(known) = entry.as_object_mut() else {
+        return;
+    };
     for (name, value) in sent {
         if value.as_str().is_none_or(str::is_empty) {
             known.shift_remove(&name);
@@ -83,7 +94,13 @@ impl Iris {
             let found = self.read::<T>(T::KIND, owner, id).await?;
             let (mut body, version) = found.ok_or(Error::Missing(missing))?;
             let mut steps = change(&mut body)?;
-            steps.insert(0, Write::Update { object: body.object(), if_version: Some(version) });
+            steps.insert(
+                0,
+                Write::Update {
+                    object: body.object(),
+                    if_version: Some(version),
+                },
+            );
             match self.write(realm_id, steps).await {
                 Ok(()) => return Ok(body),
                 Err(o28m_store::Error::Conflict { .. }) if attempt < ATTEMPTS => {}
@@ -95,6 +112,8 @@ impl Iris {
     /// The realm as it is stored now.
     pub(crate) async fn realm_body(&self, realm_id: &str) -> Result<RealmBody, Error> {
         let found = self.read::<RealmBody>(kind::REALM, "", realm_id).await?;
-        found.map(|(body, _)| body).ok_or(Error::Missing(Thing::Realm))
+        found
+            .map(|(body, _)| body)
+            .ok_or(Error::Missing(Thing::Realm))
     }
 }

@@ -31,8 +31,14 @@ fn check_executor(executor: &Rep) -> Result<(), Error> {
         return Err(refuse(format!("Executor {name} is not supported")));
     }
     let configuration = executor.get("configuration");
-    for field in ["expiration-period", "rotated-expiration-period", "remaining-rotation-period"] {
-        let value = configuration.and_then(|it| it.get(field)).filter(|it| !it.is_null());
+    for field in [
+        "expiration-period",
+        "rotated-expiration-period",
+        "remaining-rotation-period",
+    ] {
+        let value = configuration
+            .and_then(|it| it.get(field))
+            .filter(|it| !it.is_null());
         if value.is_some_and(|it| number(it).is_none()) {
             return Err(refuse(format!("{field} is not a number")));
         }
@@ -41,7 +47,9 @@ fn check_executor(executor: &Rep) -> Result<(), Error> {
     let remaining = configuration.and_then(|it| it.get("remaining-rotation-period"));
     let remaining = remaining.and_then(number).unwrap_or(864_000);
     if periods.expiration <= 0 || periods.rotated < 0 || remaining < 0 {
-        return Err(refuse("Secret rotation periods must be positive".to_owned()));
+        return Err(refuse(
+            "Secret rotation periods must be positive".to_owned(),
+        ));
     }
     if periods.rotated > periods.expiration || remaining > periods.expiration {
         let text = "Secret rotation periods must not exceed expiration-period";
@@ -55,15 +63,22 @@ fn check_condition(condition: &Rep) -> Result<(), Error> {
     let configuration = condition.get("configuration");
     let fits = match name {
         "any-client" => true,
-        "client-attributes" => {
-            configuration.and_then(|it| it.get("attributes")).and_then(attribute_pairs).is_some()
-        }
-        "client-access-type" => {
-            configuration.and_then(|it| it.get("type")).is_some_and(Value::is_array)
-        }
+        "client-attributes" => configuration
+            .and_then(|it| it.get("attributes"))
+            .and_then(attribute_pairs)
+            .is_some(),
+        "client-access-type" => configuration
+            .and_then(|it| it.get("type"))
+            .is_some_and(Value::is_array),
         _ => return Err(refuse(format!("Condition {name} is not supported"))),
     };
-    if fits { Ok(()) } else { Err(refuse(format!("Configuration of condition {name} is invalid"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(refuse(format!(
+            "Configuration of condition {name} is invalid"
+        )))
+    }
 }
 
 /// Built-in profiles and policies: there are none, so a body may only name none.
@@ -83,7 +98,10 @@ pub(crate) fn check(realm: &RealmBody) -> Result<(), Error> {
     let policies = object("clientPolicies").unwrap_or_default();
     let profiles = items(&profiles, "profiles");
     let known = unique_names(&profiles, "profile")?;
-    for executor in profiles.iter().flat_map(|profile| items(profile, "executors")) {
+    for executor in profiles
+        .iter()
+        .flat_map(|profile| items(profile, "executors"))
+    {
         check_executor(executor)?;
     }
     let policies = items(&policies, "policies");
@@ -93,8 +111,14 @@ pub(crate) fn check(realm: &RealmBody) -> Result<(), Error> {
             check_condition(condition)?;
         }
         let name = policy.text("name").unwrap_or_default();
-        if let Some(missing) = policy.texts("profiles").iter().find(|it| !known.contains(*it)) {
-            return Err(refuse(format!("Policy {name} contains invalid profile {missing}")));
+        if let Some(missing) = policy
+            .texts("profiles")
+            .iter()
+            .find(|it| !known.contains(*it))
+        {
+            return Err(refuse(format!(
+                "Policy {name} contains invalid profile {missing}"
+            )));
         }
     }
     Ok(())
@@ -106,7 +130,13 @@ impl Iris {
     /// # Errors
     /// [`Error::Missing`] for an unknown realm.
     pub async fn client_profiles(&self, realm_id: &str, global: bool) -> Result<Rep, Error> {
-        self.policy_list(realm_id, "clientProfiles", "profiles", global.then_some("globalProfiles")).await
+        self.policy_list(
+            realm_id,
+            "clientProfiles",
+            "profiles",
+            global.then_some("globalProfiles"),
+        )
+        .await
     }
 
     /// The client policies; with the built-in ones, of which there are none, when asked for.
@@ -114,7 +144,13 @@ impl Iris {
     /// # Errors
     /// [`Error::Missing`] for an unknown realm.
     pub async fn client_policies(&self, realm_id: &str, global: bool) -> Result<Rep, Error> {
-        self.policy_list(realm_id, "clientPolicies", "policies", global.then_some("globalPolicies")).await
+        self.policy_list(
+            realm_id,
+            "clientPolicies",
+            "policies",
+            global.then_some("globalPolicies"),
+        )
+        .await
     }
 
     async fn policy_list(
@@ -125,7 +161,12 @@ impl Iris {
         global: Option<&str>,
     ) -> Result<Rep, Error> {
         let realm = self.realm_body(realm_id).await?;
-        let mut rep = realm.rep.get(field).and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut rep = realm
+            .rep
+            .get(field)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
         rep.entry(list.to_owned()).or_insert_with(|| json!([]));
         if let Some(global) = global {
             rep.insert(global.to_owned(), json!([]));
@@ -138,7 +179,14 @@ impl Iris {
     /// # Errors
     /// [`Error::Invalid`] for an unknown executor, wrong periods, or changed built-in profiles.
     pub async fn set_client_profiles(&self, realm_id: &str, rep: Rep) -> Result<(), Error> {
-        self.set_policy_list(realm_id, "clientProfiles", "profiles", "globalProfiles", rep).await
+        self.set_policy_list(
+            realm_id,
+            "clientProfiles",
+            "profiles",
+            "globalProfiles",
+            rep,
+        )
+        .await
     }
 
     /// Replaces the client policies.
@@ -146,7 +194,14 @@ impl Iris {
     /// # Errors
     /// [`Error::Invalid`] for an unknown condition or profile, or changed built-in policies.
     pub async fn set_client_policies(&self, realm_id: &str, rep: Rep) -> Result<(), Error> {
-        self.set_policy_list(realm_id, "clientPolicies", "policies", "globalPolicies", rep).await
+        self.set_policy_list(
+            realm_id,
+            "clientPolicies",
+            "policies",
+            "globalPolicies",
+            rep,
+        )
+        .await
     }
 
     async fn set_policy_list(
@@ -160,10 +215,13 @@ impl Iris {
         take_globals(&mut rep, global)?;
         rep.entry(list.to_owned()).or_insert_with(|| json!([]));
         let apply = |realm: &mut RealmBody| {
-            realm.rep.insert(field.to_owned(), Value::Object(rep.clone()));
+            realm
+                .rep
+                .insert(field.to_owned(), Value::Object(rep.clone()));
             check(realm).map(|()| Vec::new())
         };
-        self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, apply).await?;
+        self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, apply)
+            .await?;
         Ok(())
     }
 }

@@ -13,20 +13,50 @@ use crate::{Error, Invalid, Iris, MASTER, Thing, representation};
 /// Blocks of a realm import that are not settings. They are refused on create unless empty, and
 /// ignored on update, as the original ignores them there.
 const BLOCKS: &[&str] = &[
-    "roles", "groups", "defaultRoles", "defaultGroups", "users", "federatedUsers",
-    "scopeMappings", "clientScopeMappings", "clientScopes", "defaultDefaultClientScopes",
-    "defaultOptionalClientScopes", "userFederationProviders", "userFederationMappers",
-    "identityProviders", "identityProviderMappers", "protocolMappers", "components",
-    "authenticationFlows", "authenticatorConfig", "requiredActions", "applications",
-    "oauthClients", "clientTemplates", "organizations", "socialProviders",
-    "applicationScopeMappings", "clients",
+    "roles",
+    "groups",
+    "defaultRoles",
+    "defaultGroups",
+    "users",
+    "federatedUsers",
+    "scopeMappings",
+    "clientScopeMappings",
+    "clientScopes",
+    "defaultDefaultClientScopes",
+    "defaultOptionalClientScopes",
+    "userFederationProviders",
+    "userFederationMappers",
+    "identityProviders",
+    "identityProviderMappers",
+    "protocolMappers",
+    "components",
+    "authenticationFlows",
+    "authenticatorConfig",
+    "requiredActions",
+    "applications",
+    "oauthClients",
+    "clientTemplates",
+    "organizations",
+    "socialProviders",
+    "applicationScopeMappings",
+    "clients",
 ];
 
 /// Fields that are derived on every read, or were dropped by the original long ago.
 const DERIVED: &[&str] = &[
-    "id", "realm", "defaultRole", "keycloakVersion", "privateKey", "publicKey", "certificate",
-    "codeSecret", "passwordCredentialGrantAllowed", "userCacheEnabled", "realmCacheEnabled",
-    "social", "updateProfileOnInitialSocialLogin",
+    "id",
+    "realm",
+    "defaultRole",
+    "keycloakVersion",
+    "privateKey",
+    "publicKey",
+    "certificate",
+    "codeSecret",
+    "passwordCredentialGrantAllowed",
+    "userCacheEnabled",
+    "realmCacheEnabled",
+    "social",
+    "updateProfileOnInitialSocialLogin",
 ];
 
 /// Characters that a realm name cannot have: it is one segment of a path.
@@ -50,11 +80,19 @@ fn is_empty(value: &Value) -> bool {
 
 /// Settings whose values the token endpoint depends on.
 fn check_settings(realm: &RealmBody) -> Result<(), Error> {
-    let algorithm = realm.rep.text("defaultSignatureAlgorithm").unwrap_or("RS256");
+    let algorithm = realm
+        .rep
+        .text("defaultSignatureAlgorithm")
+        .unwrap_or("RS256");
     if algorithm.parse::<Algorithm>().is_err() {
-        return Err(Error::Invalid(Invalid::Required("defaultSignatureAlgorithm")));
+        return Err(Error::Invalid(Invalid::Required(
+            "defaultSignatureAlgorithm",
+        )));
     }
-    if !matches!(realm.rep.text("sslRequired"), None | Some("external" | "all" | "none")) {
+    if !matches!(
+        realm.rep.text("sslRequired"),
+        None | Some("external" | "all" | "none")
+    ) {
         return Err(Error::Invalid(Invalid::Required("sslRequired")));
     }
     policies::check(realm)
@@ -94,9 +132,18 @@ impl Iris {
     /// # Errors
     /// When the store fails.
     pub async fn realms(&self, brief: bool) -> Result<Vec<Rep>, Error> {
-        let query = Query { owner: Some(""), ..Query::default() };
+        let query = Query {
+            owner: Some(""),
+            ..Query::default()
+        };
         let bodies = self.read_all::<RealmBody>(kind::REALM, query).await?;
-        let render = |body| if brief { render_brief(body) } else { render(body, None) };
+        let render = |body| {
+            if brief {
+                render_brief(body)
+            } else {
+                render(body, None)
+            }
+        };
         Ok(bodies.into_iter().map(render).collect())
     }
 
@@ -109,7 +156,9 @@ impl Iris {
         if brief {
             return Ok(render_brief(body));
         }
-        let role = self.read::<RoleBody>(kind::ROLE, realm_id, &body.default_role).await?;
+        let role = self
+            .read::<RoleBody>(kind::ROLE, realm_id, &body.default_role)
+            .await?;
         Ok(render(body, role.as_ref().map(|(role, _)| role)))
     }
 
@@ -124,17 +173,33 @@ impl Iris {
             Some(Value::Array(items)) => items,
             _ => Vec::new(),
         };
-        if let Some(block) = BLOCKS.iter().find(|block| rep.get(**block).is_some_and(|it| !is_empty(it))) {
+        if let Some(block) = BLOCKS
+            .iter()
+            .find(|block| rep.get(**block).is_some_and(|it| !is_empty(it)))
+        {
             return Err(Error::Invalid(Invalid::ImportBlock(block)));
         }
-        let sent_id = rep.text("id").filter(|id| !id.is_empty() && id.len() <= 36).map(str::to_owned);
-        rep.retain(|field, _| !DERIVED.contains(&field.as_str()) && !BLOCKS.contains(&field.as_str()));
+        let sent_id = rep
+            .text("id")
+            .filter(|id| !id.is_empty() && id.len() <= 36)
+            .map(str::to_owned);
+        rep.retain(|field, _| {
+            !DERIVED.contains(&field.as_str()) && !BLOCKS.contains(&field.as_str())
+        });
         let id = sent_id.unwrap_or_else(|| self.ambient.uuid());
         let new = NewRealm::draft(id, &name, rep, &self.ambient);
         check_settings(&new.realm)?;
-        let exists = self.store.get_by_key(kind::REALM, "", "name", &name).await?.is_some();
+        let exists = self
+            .store
+            .get_by_key(kind::REALM, "", "name", &name)
+            .await?
+            .is_some();
         if exists {
-            return Err(Error::Exists { thing: Thing::Realm, name, renaming: false });
+            return Err(Error::Exists {
+                thing: Thing::Realm,
+                name,
+                renaming: false,
+            });
         }
         let keys = self.new_keys(&new.realm).await?;
         let mut steps = new.steps(&keys);
@@ -170,7 +235,9 @@ impl Iris {
             }
             check_settings(realm).map(|()| Vec::new())
         };
-        let changed = self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, apply).await;
+        let changed = self
+            .change::<RealmBody>(realm_id, realm_id, Thing::Realm, apply)
+            .await;
         match changed {
             Ok(_) => Ok(()),
             Err(Error::Store(error)) => Err(taken(error, Thing::Realm, &new_name, true)),
@@ -186,7 +253,10 @@ impl Iris {
         if self.realm_body(realm_id).await?.name == MASTER {
             return Err(Error::Invalid(Invalid::MasterDelete));
         }
-        let step = Write::Delete { kind: kind::REALM, id: realm_id.to_owned() };
+        let step = Write::Delete {
+            kind: kind::REALM,
+            id: realm_id.to_owned(),
+        };
         Ok(self.write(realm_id, vec![step]).await?)
     }
 }
@@ -199,8 +269,14 @@ fn set(rep: &mut Rep, field: &str, value: Value) {
     };
     sent.retain(|_, value| !value.is_null());
     if field == "attributes" {
-        let known = rep.get(field).and_then(Value::as_object).cloned().unwrap_or_default();
-        let derived = known.into_iter().filter(|(name, _)| is_derived_attribute(name));
+        let known = rep
+            .get(field)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        let derived = known
+            .into_iter()
+            .filter(|(name, _)| is_derived_attribute(name));
         for (name, value) in derived {
             sent.entry(name).or_insert(value);
         }

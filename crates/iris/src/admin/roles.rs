@@ -7,7 +7,12 @@ use crate::admin::{Others, check_length, taken};
 use crate::model::{
     ClientBody, Fields as _, Rep, RoleBody, ScopeBody, Stored, UserBody, kind, role_key,
 };
-use crate::{Error, Invalid, Iris, Thing, representation};
+use crate::{Error, Invalid, Iris, MASTER, Thing, representation};
+
+/// Clients whose roles give rights over a realm.
+const MANAGEMENT_CLIENTS: &[&str] = &["realm-management", "master-realm"];
+/// Roles of the master realm that give rights over the installation.
+const MASTER_ROLES: &[&str] = &["admin", "create-realm"];
 
 /// Where a role belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,8 @@ fn render(body: &RoleBody, brief: bool) -> Rep {
     if brief {
         rep.shift_remove("attributes");
     } else {
-        rep.entry("attributes".to_owned()).or_insert_with(|| json!({}));
+        rep.entry("attributes".to_owned())
+            .or_insert_with(|| json!({}));
     }
     rep.insert("id".to_owned(), json!(body.id));
     rep.insert("name".to_owned(), json!(body.name));
@@ -119,8 +125,25 @@ impl Iris {
             ..Query::default()
         };
         let key = |role: &RoleBody| role_key(role.container(), &role.name);
-        let roles = self.read_by_name(kind::ROLE, query, filter.first, filter.max, key).await?;
-        Ok(roles.iter().map(|role| render(role, filter.brief)).collect())
+        let show = |role: &RoleBody| render(role, filter.brief);
+        let Some(search) = filter.search.as_ref().map(|text| text.to_lowercase()) else {
+            let (first, max) = (filter.first, filter.max);
+            let roles = self
+                .read_by_name(kind::ROLE, query, first, max, key)
+                .await?;
+            return Ok(roles.iter().map(show).collect());
+        };
+        // The database searches the whole key, of which the container is a part: what it finds is
+        // looked at again before the page is cut out.
+        let mut roles = self.read_by_name(kind::ROLE, query, 0, None, key).await?;
+        roles.retain(|role| role.name.to_lowercase().contains(&search));
+        let max = filter.max.map_or(usize::MAX, |max| max as usize);
+        Ok(roles
+            .iter()
+            .skip(filter.first as usize)
+            .take(max)
+            .map(show)
+            .collect())
     }
 
     pub(crate) async fn role_body(
@@ -144,7 +167,10 @@ impl Iris {
         container: RoleContainer<'_>,
         name: &str,
     ) -> Result<Rep, Error> {
-        Ok(render(&self.role_body(realm_id, container, name).await?, false))
+        Ok(render(
+            &self.role_body(realm_id, container, name).await?,
+            false,
+        ))
     }
 
     /// One role by id.
@@ -153,7 +179,9 @@ impl Iris {
     /// [`Error::Missing`].
     pub async fn role_by_id(&self, realm_id: &str, id: &str) -> Result<Rep, Error> {
         let found = self.read::<RoleBody>(kind::ROLE, realm_id, id).await?;
-        found.map(|(role, _)| render(&role, false)).ok_or(Error::Missing(Thing::RoleById))
+        found
+            .map(|(role, _)| render(&role, false))
+            .ok_or(Error::Missing(Thing::RoleById))
     }
 
     /// Makes a role; gives its name.
@@ -185,10 +213,30 @@ impl Iris {
             rep,
             composites: Vec::new(),
         };
-        match self.write(realm_id, vec![Write::Insert(role.object())]).await {
+        match self
+            .write(realm_id, vec![Write::Insert(role.object())])
+            .await
+        {
             Ok(()) => Ok(role.name),
             Err(error) => Err(taken(error, Thing::Role, &role.name, false)),
         }
+    }
+
+    /// Refuses to rename or delete a role that gives rights over a realm.
+    async fn check_not_built_in(&self, realm_id: &str, id: &str) -> Result<(), Error> {
+        let role = self
+            .role(realm_id, id)
+            .await?
+            .ok_or(Error::Missing(Thing::RoleById))?;
+        let name = role.body.name.as_str();
+        let built_in = match role.client_id.as_deref() {
+            Some(client) => MANAGEMENT_CLIENTS.contains(&client),
+            None => self.realm_body(realm_id).await?.name == MASTER && MASTER_ROLES.contains(&name),
+        };
+        if built_in {
+            return Err(Error::Invalid(Invalid::BuiltInName(name.to_owned())));
+        }
+        Ok(())
     }
 
     /// Changes a role by id.
@@ -197,6 +245,11 @@ impl Iris {
     /// [`Error::Missing`], [`Error::Exists`].
     pub async fn update_role(&self, realm_id: &str, id: &str, rep: Rep) -> Result<(), Error> {
         let name = rep.text("name").unwrap_or_default().to_owned();
+        let found = self.read::<RoleBody>(kind::ROLE, realm_id, id).await?;
+        let (known, _) = found.ok_or(Error::Missing(Thing::RoleById))?;
+        if !name.is_empty() && name != known.name {
+            self.check_not_built_in(realm_id, id).await?;
+        }
         let change = |role: &mut RoleBody| -> Result<Others, Error> {
             if !name.is_empty() {
                 check_length("name", &name)?;
@@ -209,7 +262,10 @@ impl Iris {
             }
             Ok(Vec::new())
         };
-        match self.change::<RoleBody>(realm_id, id, Thing::RoleById, change).await {
+        match self
+            .change::<RoleBody>(realm_id, id, Thing::RoleById, change)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(Error::Store(error)) => Err(taken(error, Thing::Role, &name, true)),
             Err(error) => Err(error),
@@ -226,7 +282,11 @@ impl Iris {
         if self.realm_body(realm_id).await?.default_role == role.id {
             return Err(Error::Invalid(Invalid::DefaultRole(role.name)));
         }
-        let step = Write::Delete { kind: kind::ROLE, id: id.to_owned() };
+        self.check_not_built_in(realm_id, id).await?;
+        let step = Write::Delete {
+            kind: kind::ROLE,
+            id: id.to_owned(),
+        };
         Ok(self.write(realm_id, vec![step]).await?)
     }
 
@@ -258,7 +318,11 @@ impl Iris {
     ) -> Result<Vec<Rep>, Error> {
         let ids = self.held(realm_id, holder).await?;
         let mut roles: Vec<RoleBody> = if effective {
-            self.expand(realm_id, &ids).await?.iter().map(|role| role.body.clone()).collect()
+            self.expand(realm_id, &ids)
+                .await?
+                .iter()
+                .map(|role| role.body.clone())
+                .collect()
         } else {
             let mut direct = Vec::new();
             for id in &ids {
@@ -275,12 +339,18 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Missing`].
-    pub async fn all_held_roles(&self, realm_id: &str, holder: RoleHolder<'_>) -> Result<Value, Error> {
+    pub async fn all_held_roles(
+        &self,
+        realm_id: &str,
+        holder: RoleHolder<'_>,
+    ) -> Result<Value, Error> {
         let ids = self.held(realm_id, holder).await?;
         let mut realm = Vec::new();
         let mut clients = serde_json::Map::new();
         for id in &ids {
-            let Some(role) = self.role(realm_id, id).await? else { continue };
+            let Some(role) = self.role(realm_id, id).await? else {
+                continue;
+            };
             let rep = json!(render(&role.body, true));
             let Some(client) = &role.client_id else {
                 realm.push(rep);
@@ -313,7 +383,10 @@ impl Iris {
         container: RoleContainer<'_>,
     ) -> Result<Vec<Rep>, Error> {
         let held = self.held(realm_id, holder).await?;
-        let filter = RoleFilter { brief: true, ..RoleFilter::default() };
+        let filter = RoleFilter {
+            brief: true,
+            ..RoleFilter::default()
+        };
         let mut roles = self.roles(realm_id, container, &filter).await?;
         roles.retain(|role| !held.iter().any(|id| role.text("id") == Some(id)));
         Ok(roles)
@@ -343,13 +416,21 @@ impl Iris {
             ids.push(role.ok_or(Error::Missing(Thing::Role))?.id);
         }
         match holder {
-            RoleHolder::User(id) => self.change_roles_of::<UserBody>(realm_id, id, &ids, add).await,
-            RoleHolder::Client(id) => {
-                self.change_roles_of::<ClientBody>(realm_id, id, &ids, add).await
+            RoleHolder::User(id) => {
+                self.change_roles_of::<UserBody>(realm_id, id, &ids, add)
+                    .await
             }
-            RoleHolder::Scope(id) => self.change_roles_of::<ScopeBody>(realm_id, id, &ids, add).await,
+            RoleHolder::Client(id) => {
+                self.change_roles_of::<ClientBody>(realm_id, id, &ids, add)
+                    .await
+            }
+            RoleHolder::Scope(id) => {
+                self.change_roles_of::<ScopeBody>(realm_id, id, &ids, add)
+                    .await
+            }
             RoleHolder::Composite(id) => {
-                self.change_roles_of::<RoleBody>(realm_id, id, &ids, add).await
+                self.change_roles_of::<RoleBody>(realm_id, id, &ids, add)
+                    .await
             }
         }
     }
@@ -371,7 +452,8 @@ impl Iris {
             }
             Ok(Vec::new())
         };
-        self.change::<T>(realm_id, holder, T::MISSING, change).await?;
+        self.change::<T>(realm_id, holder, T::MISSING, change)
+            .await?;
         Ok(())
     }
 }

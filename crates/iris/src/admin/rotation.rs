@@ -34,7 +34,9 @@ pub(crate) fn rotated_secret(client: &Client, now_s: i64) -> Option<&str> {
 
 /// Whether the secret's time is over, which refuses the rotated one too.
 pub(crate) fn is_expired(client: &Client, now_s: i64) -> bool {
-    client.attribute_int(EXPIRES).is_some_and(|end_s| end_s > 0 && now_s >= end_s)
+    client
+        .attribute_int(EXPIRES)
+        .is_some_and(|end_s| end_s > 0 && now_s >= end_s)
 }
 
 /// Notes that the secret was set now.
@@ -59,11 +61,19 @@ pub(crate) fn after_update(client: &mut ClientBody, periods: Option<Periods>, am
     if client.rep.text("secret").is_none() {
         return;
     }
-    let ends = client.rep.entry_text("attributes", EXPIRES).and_then(|end| end.parse::<i64>().ok());
+    let ends = client
+        .rep
+        .entry_text("attributes", EXPIRES)
+        .and_then(|end| end.parse::<i64>().ok());
     match ends {
         None | Some(0) => {
             let end = now_s.saturating_add(periods.expiration);
-            set_text(&mut client.rep, "attributes", EXPIRES, Some(end.to_string()));
+            set_text(
+                &mut client.rep,
+                "attributes",
+                EXPIRES,
+                Some(end.to_string()),
+            );
         }
         Some(end_s) if now_s >= end_s => rotate(client, Some(periods), ambient),
         Some(_) => {}
@@ -74,19 +84,36 @@ pub(crate) fn after_update(client: &mut ClientBody, periods: Option<Periods>, am
 pub(crate) fn rotate(client: &mut ClientBody, periods: Option<Periods>, ambient: &Ambient) {
     let now_s = ambient.now().seconds();
     let old = client.rep.text("secret").map(str::to_owned);
-    client.rep.insert("secret".to_owned(), json!(new_secret(ambient)));
+    client
+        .rep
+        .insert("secret".to_owned(), json!(new_secret(ambient)));
     stamp(&mut client.rep, now_s);
     forget_rotated(&mut client.rep);
     let Some(periods) = periods else {
         return set_text(&mut client.rep, "attributes", EXPIRES, None);
     };
     let end = now_s.saturating_add(periods.expiration);
-    set_text(&mut client.rep, "attributes", EXPIRES, Some(end.to_string()));
+    set_text(
+        &mut client.rep,
+        "attributes",
+        EXPIRES,
+        Some(end.to_string()),
+    );
     if let Some(old) = old.filter(|_| periods.rotated > 0) {
         let until = now_s.saturating_add(periods.rotated);
         set_text(&mut client.rep, "attributes", ROTATED, Some(old));
-        set_text(&mut client.rep, "attributes", ROTATED_CREATED, Some(now_s.to_string()));
-        set_text(&mut client.rep, "attributes", ROTATED_EXPIRES, Some(until.to_string()));
+        set_text(
+            &mut client.rep,
+            "attributes",
+            ROTATED_CREATED,
+            Some(now_s.to_string()),
+        );
+        set_text(
+            &mut client.rep,
+            "attributes",
+            ROTATED_EXPIRES,
+            Some(until.to_string()),
+        );
     }
 }
 
@@ -96,25 +123,42 @@ pub(crate) fn periods(realm: &RealmBody, client: &ClientBody) -> Option<Periods>
         return None;
     }
     let list = |field: &str, inner: &str| -> Vec<Rep> {
-        let items = realm.rep.get(field).and_then(|it| it.get(inner)).and_then(Value::as_array);
-        items.into_iter().flatten().filter_map(|it| it.as_object().cloned()).collect()
+        let items = realm
+            .rep
+            .get(field)
+            .and_then(|it| it.get(inner))
+            .and_then(Value::as_array);
+        items
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.as_object().cloned())
+            .collect()
     };
     let profiles = list("clientProfiles", "profiles");
     let policies = list("clientPolicies", "policies");
     let applying = policies.iter().filter(|policy| applies(policy, client));
-    let names: Vec<String> = applying.flat_map(|policy| policy.texts("profiles")).collect();
+    let names: Vec<String> = applying
+        .flat_map(|policy| policy.texts("profiles"))
+        .collect();
     let named = names.iter().filter_map(|name| {
-        profiles.iter().find(|profile| profile.text("name") == Some(name))
+        profiles
+            .iter()
+            .find(|profile| profile.text("name") == Some(name))
     });
     let executors = named.flat_map(|profile| items(profile, "executors"));
-    let rotation = executors.into_iter().find(|it| it.text("executor") == Some("secret-rotation"))?;
+    let rotation = executors
+        .into_iter()
+        .find(|it| it.text("executor") == Some("secret-rotation"))?;
     Some(read_periods(rotation.get("configuration")))
 }
 
 /// The periods of an executor's configuration, with the original's defaults.
 pub(crate) fn read_periods(configuration: Option<&Value>) -> Periods {
     let read = |name: &str, default: i64| {
-        configuration.and_then(|it| it.get(name)).and_then(number).unwrap_or(default)
+        configuration
+            .and_then(|it| it.get(name))
+            .and_then(number)
+            .unwrap_or(default)
     };
     Periods {
         expiration: read("expiration-period", 2_592_000),
@@ -124,17 +168,26 @@ pub(crate) fn read_periods(configuration: Option<&Value>) -> Periods {
 
 /// An integer, also as text.
 pub(crate) fn number(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+    value
+        .as_i64()
+        .or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 /// The objects in a list field.
 pub(crate) fn items<'a>(rep: &'a Rep, field: &str) -> Vec<&'a Rep> {
     let items = rep.get(field).and_then(Value::as_array);
-    items.into_iter().flatten().filter_map(Value::as_object).collect()
+    items
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .collect()
 }
 
 fn applies(policy: &Rep, client: &ClientBody) -> bool {
-    policy.flag("enabled") && items(policy, "conditions").iter().all(|it| condition_holds(it, client))
+    policy.flag("enabled")
+        && items(policy, "conditions")
+            .iter()
+            .all(|it| condition_holds(it, client))
 }
 
 fn condition_holds(condition: &Rep, client: &ClientBody) -> bool {
@@ -143,9 +196,13 @@ fn condition_holds(condition: &Rep, client: &ClientBody) -> bool {
     let holds = match condition.text("condition") {
         Some("any-client") => true,
         Some("client-attributes") => {
-            let pairs = setting("attributes").and_then(attribute_pairs).unwrap_or_default();
+            let pairs = setting("attributes")
+                .and_then(attribute_pairs)
+                .unwrap_or_default();
             !pairs.is_empty()
-                && pairs.iter().all(|(name, value)| client.rep.entry_text("attributes", name) == Some(value))
+                && pairs
+                    .iter()
+                    .all(|(name, value)| client.rep.entry_text("attributes", name) == Some(value))
         }
         Some("client-access-type") => {
             let of = if client.rep.flag("bearerOnly") {

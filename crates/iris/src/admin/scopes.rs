@@ -41,7 +41,10 @@ fn check(rep: &Rep) -> Result<(), Error> {
     if !name.chars().all(fits) || name == "openid" {
         return Err(Error::Invalid(Invalid::ScopeName(name.to_owned())));
     }
-    if !rep.text("protocol").is_some_and(|it| PROTOCOLS.contains(&it)) {
+    if !rep
+        .text("protocol")
+        .is_some_and(|it| PROTOCOLS.contains(&it))
+    {
         return Err(Error::Invalid(Invalid::ScopeProtocol));
     }
     Ok(())
@@ -85,11 +88,17 @@ impl Lists<'_> {
 }
 
 fn realm_lists(realm: &mut RealmBody) -> Lists<'_> {
-    Lists { default: &mut realm.default_scopes, optional: &mut realm.optional_scopes }
+    Lists {
+        default: &mut realm.default_scopes,
+        optional: &mut realm.optional_scopes,
+    }
 }
 
 fn client_lists(client: &mut ClientBody) -> Lists<'_> {
-    Lists { default: &mut client.default_scopes, optional: &mut client.optional_scopes }
+    Lists {
+        default: &mut client.default_scopes,
+        optional: &mut client.optional_scopes,
+    }
 }
 
 impl Iris {
@@ -109,7 +118,9 @@ impl Iris {
     /// [`Error::Missing`].
     pub async fn client_scope(&self, realm_id: &str, id: &str) -> Result<Rep, Error> {
         let found = self.read::<ScopeBody>(kind::SCOPE, realm_id, id).await?;
-        found.map(|(body, _)| render(body)).ok_or(Error::Missing(Thing::ClientScope))
+        found
+            .map(|(body, _)| render(body))
+            .ok_or(Error::Missing(Thing::ClientScope))
     }
 
     /// Makes a client scope with its mappers; gives its id.
@@ -120,7 +131,10 @@ impl Iris {
         check(&rep)?;
         let name = rep.text("name").unwrap_or_default().to_owned();
         let mappers = prepare_all(take_list(&mut rep).unwrap_or_default(), &[], &self.ambient)?;
-        let sent_id = rep.text("id").filter(|id| o28m_core::id::is_uuid(id)).map(str::to_owned);
+        let sent_id = rep
+            .text("id")
+            .filter(|id| o28m_core::id::is_uuid(id))
+            .map(str::to_owned);
         let attributes = rep.shift_remove("attributes").unwrap_or_else(|| json!({}));
         rep.shift_remove("id");
         rep.shift_remove("name");
@@ -134,7 +148,10 @@ impl Iris {
             mappers,
             scope_roles: Vec::new(),
         };
-        match self.write(realm_id, vec![Write::Insert(body.object())]).await {
+        match self
+            .write(realm_id, vec![Write::Insert(body.object())])
+            .await
+        {
             Ok(()) => Ok(body.id),
             Err(error) => Err(taken(error, Thing::ClientScope, &body.name, false)),
         }
@@ -145,7 +162,12 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Exists`], [`Error::Invalid`].
-    pub async fn update_client_scope(&self, realm_id: &str, id: &str, rep: Rep) -> Result<(), Error> {
+    pub async fn update_client_scope(
+        &self,
+        realm_id: &str,
+        id: &str,
+        rep: Rep,
+    ) -> Result<(), Error> {
         let change = |scope: &mut ScopeBody| -> Result<Others, Error> {
             for (field, value) in &rep {
                 match field.as_str() {
@@ -163,11 +185,17 @@ impl Iris {
             whole.insert("name".to_owned(), json!(scope.name));
             check(&whole).map(|()| Vec::new())
         };
-        match self.change::<ScopeBody>(realm_id, id, Thing::ClientScope, change).await {
+        match self
+            .change::<ScopeBody>(realm_id, id, Thing::ClientScope, change)
+            .await
+        {
             Ok(_) => Ok(()),
-            Err(Error::Store(error)) => {
-                Err(taken(error, Thing::ClientScope, rep.text("name").unwrap_or_default(), true))
-            }
+            Err(Error::Store(error)) => Err(taken(
+                error,
+                Thing::ClientScope,
+                rep.text("name").unwrap_or_default(),
+                true,
+            )),
             Err(error) => Err(error),
         }
     }
@@ -187,9 +215,13 @@ impl Iris {
         }
         let change = |realm: &mut RealmBody| {
             realm_lists(realm).assign(id, ScopeAssignment::None);
-            Ok(vec![Write::Delete { kind: kind::SCOPE, id: id.to_owned() }])
+            Ok(vec![Write::Delete {
+                kind: kind::SCOPE,
+                id: id.to_owned(),
+            }])
         };
-        self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, change).await?;
+        self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, change)
+            .await?;
         Ok(())
     }
 
@@ -214,7 +246,9 @@ impl Iris {
             }
         };
         let scopes = self.read_owned::<ScopeBody>(kind::SCOPE, realm_id).await?;
-        let found = ids.iter().filter_map(|id| scopes.iter().find(|scope| scope.id == *id));
+        let found = ids
+            .iter()
+            .filter_map(|id| scopes.iter().find(|scope| scope.id == *id));
         let show = |scope: &ScopeBody| match holder {
             ScopeHolder::Realm => json!({
                 "id": scope.id, "name": scope.name, "protocol": scope.rep.text("protocol"),
@@ -235,7 +269,9 @@ impl Iris {
         scope_id: &str,
         to: ScopeAssignment,
     ) -> Result<(), Error> {
-        let scope = self.read::<ScopeBody>(kind::SCOPE, realm_id, scope_id).await?;
+        let scope = self
+            .read::<ScopeBody>(kind::SCOPE, realm_id, scope_id)
+            .await?;
         if scope.is_none() {
             return Err(Error::Missing(Thing::AssignableScope));
         }
@@ -251,14 +287,16 @@ impl Iris {
                     lists.assign(scope_id, to);
                     Ok(Vec::new())
                 };
-                self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, change).await?;
+                self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, change)
+                    .await?;
             }
             ScopeHolder::Client(id) => {
                 let change = |client: &mut ClientBody| {
                     client_lists(client).assign(scope_id, to);
                     Ok(Vec::new())
                 };
-                self.change::<ClientBody>(realm_id, id, Thing::Client, change).await?;
+                self.change::<ClientBody>(realm_id, id, Thing::Client, change)
+                    .await?;
             }
         }
         Ok(())
@@ -272,7 +310,9 @@ impl Iris {
         assignment: ScopeAssignment,
     ) -> Result<(), Error> {
         let name = rep.text("name").unwrap_or_default().to_owned();
-        let known = self.read_by_key::<ScopeBody>(kind::SCOPE, realm_id, "name", &name).await?;
+        let known = self
+            .read_by_key::<ScopeBody>(kind::SCOPE, realm_id, "name", &name)
+            .await?;
         let id = match known {
             None => self.create_client_scope(realm_id, rep).await?,
             Some(scope) => {
@@ -283,7 +323,8 @@ impl Iris {
                         scope.mappers.clone_from(&wanted);
                         Ok(Vec::new())
                     };
-                    self.change::<ScopeBody>(realm_id, &scope.id, Thing::ClientScope, change).await?;
+                    self.change::<ScopeBody>(realm_id, &scope.id, Thing::ClientScope, change)
+                        .await?;
                 }
                 scope.id
             }
@@ -304,7 +345,8 @@ impl Iris {
             realm_lists(realm).assign(&id, assignment);
             Ok(Vec::new())
         };
-        self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, change).await?;
+        self.change::<RealmBody>(realm_id, realm_id, Thing::Realm, change)
+            .await?;
         Ok(())
     }
 }

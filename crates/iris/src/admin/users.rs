@@ -14,12 +14,27 @@ const LIST_DEFAULT: u32 = 100;
 
 /// Fields that are derived, or that this version does not take from a user's representation.
 const NOT_STORED: &[&str] = &[
-    "id", "username", "credentials", "access", "self", "userProfileMetadata", "origin", "totp",
-    "disableableCredentialTypes", "serviceAccountClientId", "federationLink", "clientConsents",
+    "id",
+    "username",
+    "credentials",
+    "access",
+    "self",
+    "userProfileMetadata",
+    "origin",
+    "totp",
+    "disableableCredentialTypes",
+    "serviceAccountClientId",
+    "federationLink",
+    "clientConsents",
 ];
 /// Blocks that are refused when a user is made with them: they would otherwise be lost silently.
 const BLOCKS: &[&str] = &[
-    "realmRoles", "clientRoles", "groups", "federatedIdentities", "applicationRoles", "socialLinks",
+    "realmRoles",
+    "clientRoles",
+    "groups",
+    "federatedIdentities",
+    "applicationRoles",
+    "socialLinks",
 ];
 
 /// Which users to list.
@@ -46,12 +61,18 @@ pub(crate) fn render_user(body: UserBody) -> Rep {
     let mut rep = body.rep;
     rep.insert("id".to_owned(), json!(body.id));
     rep.insert("username".to_owned(), json!(body.username));
-    rep.entry("emailVerified".to_owned()).or_insert(json!(false));
+    rep.entry("emailVerified".to_owned())
+        .or_insert(json!(false));
     rep.insert("totp".to_owned(), json!(false));
     rep.insert("disableableCredentialTypes".to_owned(), json!([]));
-    rep.entry("requiredActions".to_owned()).or_insert_with(|| json!([]));
+    rep.entry("requiredActions".to_owned())
+        .or_insert_with(|| json!([]));
     rep.entry("notBefore".to_owned()).or_insert(json!(0));
-    if rep.get("attributes").and_then(Value::as_object).is_some_and(Map::is_empty) {
+    if rep
+        .get("attributes")
+        .and_then(Value::as_object)
+        .is_some_and(Map::is_empty)
+    {
         rep.shift_remove("attributes");
     }
     let access = json!({
@@ -101,6 +122,23 @@ fn apply(user: &mut UserBody, rep: &Rep) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses credentials that are not a password in clear: they would be lost silently.
+fn check_credentials(rep: &Rep) -> Result<(), Error> {
+    let credentials = rep.get("credentials").and_then(Value::as_array);
+    let usable = |it: &Value| {
+        let kind = it.get("type").and_then(Value::as_str).unwrap_or("password");
+        kind == "password"
+            && it
+                .get("value")
+                .and_then(Value::as_str)
+                .is_some_and(|it| !it.is_empty())
+    };
+    if credentials.is_some_and(|all| !all.iter().all(usable)) {
+        return Err(Error::Invalid(Invalid::ImportBlock("credentials")));
+    }
+    Ok(())
+}
+
 /// The password of a `credentials` list, and whether it must be changed at the next login.
 fn sent_password(rep: &Rep) -> Option<(Secret<String>, bool)> {
     let credentials = rep.get("credentials").and_then(Value::as_array)?;
@@ -132,14 +170,20 @@ impl Iris {
             (None, _) => None,
         };
         let bodies = if let Some((key, value)) = exact {
-            let found = self.read_by_key::<UserBody>(kind::USER, realm_id, key, &value).await?;
-            found.into_iter().filter(|user| user.client.is_none()).collect()
+            let found = self
+                .read_by_key::<UserBody>(kind::USER, realm_id, key, &value)
+                .await?;
+            found
+                .into_iter()
+                .filter(|user| user.client.is_none())
+                .collect()
         } else {
             let text = filter.username.as_ref().or(filter.search.as_ref());
             let query = people(realm_id, text.map(String::as_str));
             let max = Some(filter.max.unwrap_or(LIST_DEFAULT));
             let key = |user: &UserBody| user.username.clone();
-            self.read_by_name(kind::USER, query, filter.first, max, key).await?
+            self.read_by_name(kind::USER, query, filter.first, max, key)
+                .await?
         };
         let mut reps: Vec<Rep> = bodies.into_iter().map(render_user).collect();
         if filter.brief {
@@ -156,7 +200,10 @@ impl Iris {
     /// When the store fails.
     pub async fn user_count(&self, realm_id: &str, filter: &UserFilter) -> Result<u64, Error> {
         let text = filter.username.as_ref().or(filter.search.as_ref());
-        Ok(self.store.count(&people(realm_id, text.map(String::as_str))).await?)
+        Ok(self
+            .store
+            .count(&people(realm_id, text.map(String::as_str)))
+            .await?)
     }
 
     /// One user.
@@ -165,7 +212,9 @@ impl Iris {
     /// [`Error::Missing`].
     pub async fn user_representation(&self, realm_id: &str, id: &str) -> Result<Rep, Error> {
         let found = self.read::<UserBody>(kind::USER, realm_id, id).await?;
-        found.map(|(user, _)| render_user(user)).ok_or(Error::Missing(Thing::User))
+        found
+            .map(|(user, _)| render_user(user))
+            .ok_or(Error::Missing(Thing::User))
     }
 
     /// Makes a user with the password sent along; gives the id.
@@ -173,7 +222,11 @@ impl Iris {
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`].
     pub async fn create_user(&self, realm_id: &str, rep: Rep) -> Result<String, Error> {
-        let username = rep.text("username").unwrap_or_default().trim().to_lowercase();
+        let username = rep
+            .text("username")
+            .unwrap_or_default()
+            .trim()
+            .to_lowercase();
         if username.is_empty() {
             return Err(Error::Invalid(Invalid::UsernameMissing));
         }
@@ -181,15 +234,22 @@ impl Iris {
             !value.as_array().is_some_and(Vec::is_empty)
                 && !value.as_object().is_some_and(Map::is_empty)
         };
-        if let Some(block) = BLOCKS.iter().find(|block| rep.get(**block).is_some_and(is_set)) {
+        if let Some(block) = BLOCKS
+            .iter()
+            .find(|block| rep.get(**block).is_some_and(is_set))
+        {
             return Err(Error::Invalid(Invalid::ImportBlock(block)));
         }
+        check_credentials(&rep)?;
         let realm = self.realm_body(realm_id).await?;
         let base = json!({
             "enabled": false, "emailVerified": false, "requiredActions": [], "notBefore": 0,
             "createdTimestamp": self.ambient.now().millis(),
         });
-        let sent_id = rep.text("id").filter(|id| o28m_core::id::is_uuid(id)).map(str::to_owned);
+        let sent_id = rep
+            .text("id")
+            .filter(|id| o28m_core::id::is_uuid(id))
+            .map(str::to_owned);
         let mut user = UserBody {
             id: sent_id.unwrap_or_else(|| self.ambient.uuid()),
             realm: realm_id.to_owned(),
@@ -204,7 +264,10 @@ impl Iris {
             user.password = Some(self.hash(secret).await?);
             set_temporary(&mut user.rep, temporary);
         }
-        match self.write(realm_id, vec![Write::Insert(user.object())]).await {
+        match self
+            .write(realm_id, vec![Write::Insert(user.object())])
+            .await
+        {
             Ok(()) => Ok(user.id),
             Err(error) => Err(taken(error, Thing::User, &user.username, false)),
         }
@@ -215,12 +278,17 @@ impl Iris {
     /// # Errors
     /// [`Error::Missing`], [`Error::Exists`], [`Error::Invalid`].
     pub async fn update_user(&self, realm_id: &str, id: &str, rep: Rep) -> Result<(), Error> {
+        check_credentials(&rep)?;
         let realm = self.realm_body(realm_id).await?;
         let hash = match sent_password(&rep) {
             Some((secret, temporary)) => Some((self.hash(secret).await?, temporary)),
             None => None,
         };
-        let name = rep.text("username").unwrap_or_default().trim().to_lowercase();
+        let name = rep
+            .text("username")
+            .unwrap_or_default()
+            .trim()
+            .to_lowercase();
         let change = |user: &mut UserBody| -> Result<Others, Error> {
             apply(user, &rep)?;
             let may_rename = realm.rep.flag("editUsernameAllowed") && user.client.is_none();
@@ -233,7 +301,10 @@ impl Iris {
             }
             Ok(Vec::new())
         };
-        match self.change::<UserBody>(realm_id, id, Thing::User, change).await {
+        match self
+            .change::<UserBody>(realm_id, id, Thing::User, change)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(Error::Store(error)) => Err(taken(error, Thing::User, &name, true)),
             Err(error) => Err(error),
@@ -245,10 +316,17 @@ impl Iris {
     /// # Errors
     /// [`Error::Missing`].
     pub async fn delete_user(&self, realm_id: &str, id: &str) -> Result<(), Error> {
-        if self.read::<UserBody>(kind::USER, realm_id, id).await?.is_none() {
+        if self
+            .read::<UserBody>(kind::USER, realm_id, id)
+            .await?
+            .is_none()
+        {
             return Err(Error::Missing(Thing::User));
         }
-        let step = Write::Delete { kind: kind::USER, id: id.to_owned() };
+        let step = Write::Delete {
+            kind: kind::USER,
+            id: id.to_owned(),
+        };
         Ok(self.write(realm_id, vec![step]).await?)
     }
 
@@ -257,7 +335,11 @@ impl Iris {
     /// # Errors
     /// [`Error::Missing`], [`Error::Invalid`] without a password.
     pub async fn reset_password(&self, realm_id: &str, id: &str, rep: &Rep) -> Result<(), Error> {
-        if self.read::<UserBody>(kind::USER, realm_id, id).await?.is_none() {
+        if self
+            .read::<UserBody>(kind::USER, realm_id, id)
+            .await?
+            .is_none()
+        {
             return Err(Error::Missing(Thing::User));
         }
         let value = rep.text("value").filter(|value| !value.is_empty());
@@ -269,13 +351,17 @@ impl Iris {
             set_temporary(&mut user.rep, temporary);
             Ok(Vec::new())
         };
-        self.change::<UserBody>(realm_id, id, Thing::User, change).await?;
+        self.change::<UserBody>(realm_id, id, Thing::User, change)
+            .await?;
         Ok(())
     }
 
     async fn hash(&self, secret: Secret<String>) -> Result<String, Error> {
         let ambient = self.ambient.clone();
-        let hash = self.hashing.run(move || password::hash(&secret, &ambient)).await?;
+        let hash = self
+            .hashing
+            .run(move || password::hash(&secret, &ambient))
+            .await?;
         hash.ok_or(Error::Invalid(Invalid::PasswordTooLong))
     }
 }

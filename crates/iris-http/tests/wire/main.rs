@@ -1,0 +1,18 @@
+//! The identity provider over the wire: real listeners, real store, settable clock.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test helper that meets something unexpected should fail the test loudly"
+)]
+
+mod admin;
+mod clients;
+mod control_plane;
+mod harness;
+mod keys;
+mod replicas;
+mod rotation;
+mod setup;
+mod tokens;
+mod users;

@@ -1,0 +1,62 @@
+//! What a program sets up in process, as `o28m up` does.
+
+use o28m_iris::{Error, ScopeAssignment, Thing};
+use serde_json::json;
+
+use crate::harness::{World, claims};
+
+#[tokio::test]
+async fn setting_up_twice_changes_nothing_but_what_was_asked() {
+    let world = World::start().await;
+    let mapper = |value: &str| {
+        json!({
+            "name": "originZone", "protocol": "openid-connect",
+            "protocolMapper": "oidc-hardcoded-claim-mapper",
+            "config": {
+                "claim.name": "originZone", "claim.value": value, "jsonType.label": "String",
+                "access.token.claim": "true",
+            },
+        })
+    };
+    let scope = |value: &str| json!({"name": "client-origin", "protocol": "openid-connect", "protocolMappers": [mapper(value)]});
+    let client = |secret: &str| {
+        json!({
+            "clientId": "c", "secret": secret, "serviceAccountsEnabled": true,
+            "protocol": "openid-connect", "publicClient": false, "bearerOnly": false,
+            "defaultClientScopes": ["client-origin", "nosuch"],
+        })
+    };
+    let iris = &world.iris;
+    let set_up = async |zone: &str, secret: &str| {
+        iris.ensure_realm(&json!({"realm": "r", "enabled": true}))
+            .await
+            .unwrap();
+        iris.ensure_client_scope("r", &scope(zone), ScopeAssignment::Default)
+            .await
+            .unwrap();
+        iris.ensure_client("r", &client(secret)).await.unwrap();
+        world.store.version().await.unwrap()
+    };
+    let first = set_up("z1", "s").await;
+    assert_eq!(set_up("z1", "s").await, first);
+    let token = claims(&world.service_token("r", "c").await["access_token"]);
+    assert_eq!(token["originZone"], "z1");
+    // Another zone and another secret arrive; everything else of the client stays.
+    let admin = world.admin().await;
+    let url = world.admin_url("/r/clients?clientId=c");
+    let before = admin.get(&url).await.json();
+    set_up("z2", "s2").await;
+    let mut after = admin.get(&url).await.json();
+    after[0]["secret"] = json!("s");
+    assert_eq!(after, before);
+    let form = "grant_type=client_credentials&client_id=c&client_secret=s2";
+    let body = world.token("r", form).await.expect(200).json();
+    assert_eq!(claims(&body["access_token"])["originZone"], "z2");
+
+    assert!(iris.jwk_set("r").await.unwrap().is_some());
+    assert!(iris.jwk_set("nosuch").await.unwrap().is_none());
+    let missing = iris.ensure_client("nosuch", &client("s")).await;
+    assert!(matches!(missing, Err(Error::Missing(Thing::Realm))));
+    let wrong = iris.ensure_realm(&json!({"realm": "q", "nosuch": 1})).await;
+    assert!(matches!(wrong, Err(Error::Representation(_))));
+}
