@@ -14,7 +14,6 @@ mod service;
 
 use std::sync::Arc;
 
-use o28m_core::Ambient;
 use o28m_iris::Iris;
 use o28m_net::HttpService;
 use o28m_telemetry::metrics::Registry;
@@ -30,21 +29,11 @@ pub struct Settings {
     pub proxy_headers: bool,
 }
 
-/// The public listener: OIDC endpoints and the Admin REST API.
+/// The public listener: OIDC endpoints and the Admin REST API, counting their requests as
+/// `http_server_requests_seconds`.
 #[must_use]
-pub fn service(iris: Arc<Iris>, settings: Settings, ambient: Ambient) -> Arc<dyn HttpService> {
-    let _ = ambient;
-    Arc::new(service::Public::new(iris, settings, None))
-}
-
-/// The public listener, counting its requests as `http_server_requests_seconds`.
-#[must_use]
-pub fn service_with_metrics(
-    iris: Arc<Iris>,
-    settings: Settings,
-    metrics: Registry,
-) -> Arc<dyn HttpService> {
-    Arc::new(service::Public::new(iris, settings, Some(metrics)))
+pub fn service(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Arc<dyn HttpService> {
+    Arc::new(service::Public::new(iris, settings, metrics))
 }
 
 /// The management listener: health and metrics.

@@ -21,7 +21,7 @@ const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 pub(crate) struct Public {
     iris: Arc<Iris>,
     settings: Settings,
-    metrics: Option<Registry>,
+    metrics: Registry,
 }
 
 /// A request without its body, which is handed on apart: it cannot be shared between threads.
@@ -82,7 +82,7 @@ pub(crate) async fn read_json(body: Body) -> Result<bytes::Bytes, Reply> {
 }
 
 impl Public {
-    pub(crate) fn new(iris: Arc<Iris>, settings: Settings, metrics: Option<Registry>) -> Self {
+    pub(crate) fn new(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Self {
         Self {
             iris,
             settings,
@@ -139,7 +139,6 @@ impl Public {
     }
 
     fn count(&self, endpoint: &str, method: &Method, status: StatusCode, started: Instant) {
-        let Some(metrics) = &self.metrics else { return };
         let method = match method.as_str() {
             known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH") => known,
             _ => "OTHER",
@@ -157,7 +156,9 @@ impl Public {
             ("uri", endpoint),
         ];
         let help = "Requests served by the identity provider.";
-        let histogram = metrics.histogram("http_server_requests_seconds", help, &labels, BOUNDS);
+        let histogram =
+            self.metrics
+                .histogram("http_server_requests_seconds", help, &labels, BOUNDS);
         histogram.observe(started.elapsed().as_secs_f64());
     }
 }

@@ -233,8 +233,7 @@ impl World {
         };
         let metrics = o28m_telemetry::metrics::Registry::default();
         let drain = CancellationToken::new();
-        let public =
-            o28m_iris_http::service_with_metrics(iris.clone(), surface.clone(), metrics.clone());
+        let public = o28m_iris_http::service(iris.clone(), surface.clone(), metrics.clone());
         let management = o28m_iris_http::management(iris.clone(), surface, metrics);
         let listen = |service| {
             let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();

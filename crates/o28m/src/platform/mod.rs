@@ -66,7 +66,7 @@ impl Platform {
         let iris = open::iris(&config, &store, &ambient).await?;
         let identity = iris
             .as_ref()
-            .map(|iris| open::doors(&config, iris, &metrics, &ambient));
+            .map(|iris| open::doors(&config, iris, &metrics));
         let issuer = keys.as_ref().filter(|_| config.has_role("issuer"));
         let issuer = issuer.map(|keys| open::issuer(&config, keys));
         let jumper = keys.as_ref().filter(|_| config.has_role("jumper"));

@@ -127,12 +127,7 @@ pub(super) async fn iris(
 }
 
 /// The identity provider's public and management doors.
-pub(super) fn doors(
-    config: &Config,
-    iris: &Arc<Iris>,
-    metrics: &Registry,
-    ambient: &Ambient,
-) -> Doors {
+pub(super) fn doors(config: &Config, iris: &Arc<Iris>, metrics: &Registry) -> Doors {
     let settings = o28m_iris_http::Settings {
         relative_path: config
             .text("identity.relative_path")
@@ -141,7 +136,7 @@ pub(super) fn doors(
         hostname: config.optional("identity.hostname").map(str::to_owned),
         proxy_headers: config.text("identity.proxy_headers") == "xforwarded",
     };
-    let public = o28m_iris_http::service(iris.clone(), settings.clone(), ambient.clone());
+    let public = o28m_iris_http::service(iris.clone(), settings.clone(), metrics.clone());
     let management = o28m_iris_http::management(iris.clone(), settings, metrics.clone());
     Doors { public, management }
 }
