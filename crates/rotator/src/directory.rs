@@ -148,6 +148,7 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
 /// The right to write keys to a directory; given back when dropped, and when the process ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
+    dir: PathBuf,
     _file: File,
 }
 
@@ -182,7 +183,10 @@ pub fn lock_directory(dir: &Path) -> Result<DirectoryLock, Error> {
     file.set_len(0)
         .and_then(|()| file.write_all(pid.as_bytes()))
         .map_err(write_error(&path))?;
-    Ok(DirectoryLock { _file: file })
+    Ok(DirectoryLock {
+        dir: dir.to_owned(),
+        _file: file,
+    })
 }
 
 /// Writes the nine files so that a reader sees the old set or the new one, keys with mode 0600.
@@ -208,17 +212,27 @@ pub fn write_directory(dir: &Path, slots: &Slots) -> Result<(), Error> {
             path: dir.to_owned(),
         });
     }
-    let _lock = lock_directory(dir)?;
-    let set = write_set(dir, slots)?;
-    replace_link(dir, Path::new(&set), DATA)?;
-    for (name, ..) in files(slots) {
-        let target = Path::new(DATA).join(&name);
-        if fs::read_link(dir.join(&name)).ok().as_ref() != Some(&target) {
-            replace_link(dir, &target, &name)?;
+    lock_directory(dir)?.write(slots)
+}
+
+impl DirectoryLock {
+    /// Writes the nine files as [`write_directory`] does, under this lock.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write(&self, slots: &Slots) -> Result<(), Error> {
+        let dir = &self.dir;
+        let set = write_set(dir, slots)?;
+        replace_link(dir, Path::new(&set), DATA)?;
+        for (name, ..) in files(slots) {
+            let target = Path::new(DATA).join(&name);
+            if fs::read_link(dir.join(&name)).ok().as_ref() != Some(&target) {
+                replace_link(dir, &target, &name)?;
+            }
         }
+        sync(dir)?;
+        remove_old_sets(dir, &set)
     }
-    sync(dir)?;
-    remove_old_sets(dir, &set)
 }
 
 /// Name, content and mode of each of the nine files.

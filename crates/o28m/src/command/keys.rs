@@ -52,13 +52,13 @@ fn generate(common_name: &str, out: &Path, force: bool) -> Outcome {
 }
 
 fn rotate(common_name: &str, dir: &Path) -> Outcome {
-    let _lock = rotator::lock_directory(dir)?;
+    let lock = rotator::lock_directory(dir)?;
     let slots = rotator::load_directory(dir)?;
     let slots = rotator::rotate(
         slots,
         rotator::generate_slot(&ambient::system(), common_name)?,
     );
-    rotator::write_directory(dir, &slots)?;
+    lock.write(&slots)?;
     report(&slots);
     Ok(())
 }
