@@ -45,7 +45,10 @@ pub(crate) fn backend(dir: &Path) -> Result<Backend> {
          return 200 '{{\"hello\":\"world\"}}'; }} }}"
     );
     let process = nginx(dir, "backend", LOAD_CORE, &server)?;
-    wait_for("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", port)?;
+    wait_for(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        port,
+    )?;
     Ok(Backend {
         port,
         _process: process,

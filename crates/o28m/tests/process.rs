@@ -1,5 +1,11 @@
 //! The program itself: start, kill, restart, exit codes, and what a taken port or a bad directory says.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers of these tests fail the test"
+)]
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
