@@ -160,6 +160,7 @@ impl Platform {
         serving.proxies.close();
         serving.rest.close();
         let proxies = tokio::time::timeout_at(deadline, serving.proxies.wait()).await;
+        tracing::info!(drain.complete = proxies.is_ok(), "data plane drained");
         serving.drain_rest.cancel();
         let rest = tokio::time::timeout_at(deadline, serving.rest.wait()).await;
         if let Some(jumper) = &self.jumper {
@@ -168,7 +169,9 @@ impl Platform {
         serving.stop.cancel();
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;
+        tracing::info!(drain.complete = rest.is_ok(), "components drained");
         self.store.close().await;
+        tracing::info!("database closed");
         proxies.is_ok() && rest.is_ok() && ended.is_ok()
     }
 }

@@ -111,11 +111,9 @@ fn rover_client(setup: &Setup<'_>) -> Value {
             note("Client IP Address", "clientAddress"),
             note("Client ID", "clientId"),
         ],
-        "defaultClientScopes": ["web-origins", "client-origin", "profile", "roles", "email"],
-        "optionalClientScopes": [
-            "address", "phone", "open-telekom-integration-platform", "offline_access",
-            "microprofile-jwt",
-        ],
+        // The guide also names client scopes that exist in realm `default` only.
+        "defaultClientScopes": ["web-origins", "profile", "roles", "email"],
+        "optionalClientScopes": ["address", "phone", "offline_access", "microprofile-jwt"],
     })
 }
 
