@@ -283,7 +283,13 @@ async fn plugins_case_002_038_054_a_request_passes_all_plugins_in_their_order() 
         .lines()
         .filter(|it| it.starts_with("remote_api_url"))
         .collect();
-    assert_eq!(urls, ["remote_api_url: https://host:443/path"]);
+    // `append` keeps the client's line and comes after it; a token gateway takes the last one, and one
+    // in the same process never sees the client's.
+    let both = [
+        "remote_api_url: http://evil",
+        "remote_api_url: https://host:443/path",
+    ];
+    assert_eq!(urls, both);
     assert!(
         !answer.contains("consumer-token") && !answer.contains("forged"),
         "{answer}"

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use o28m_jose::{Algorithm, CompactJws, JwkSet, VerifyingKey};
-use o28m_testkit::{Platform, Upstream, on_every_database};
+use o28m_testkit::{Client, Platform, Upstream, on_every_database};
 use serde_json::{Value, json};
 
 const CLIENT: &str = "eni--hyperion--shop";
@@ -171,24 +171,60 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn clients_cannot_steer_the_token_gateway(platform: Platform) {
+    async fn jumper_case_066_plugins_case_055_clients_cannot_steer_the_token_gateway(
+        platform: Platform
+    ) {
         let provider = Upstream::ok();
         let stranger = Upstream::ok();
         let token = consumer_token(&platform).await;
         real_route(&platform, &provider.url()).await;
-        let routing = json!([{"remoteApiUrl": stranger.url(), "realm": "default"}]).to_string();
-        let client = platform
-            .http
-            .bearer(&token)
-            .with("routing_config", &STANDARD.encode(routing))
-            .with("remote_api_url", &stranger.url())
-            .with("issuer", "https://evil.example.com")
-            .with("x-consumer-id", "someone-else");
+        let client = steering(&platform, &token, &stranger);
         let _ = client.get(&platform.gateway("/shop/orders/v1")).await.expect(200);
         assert!(stranger.take().is_empty());
         let received = provider.take();
         assert_eq!(received.len(), 1);
-        assert!(!received[0].headers().contains_key("issuer"));
-        assert!(!received[0].headers().contains_key("x-consumer-id"));
+        for name in ["issuer", "token_endpoint", "x-consumer-id"] {
+            assert!(!received[0].headers().contains_key(name), "{name}");
+        }
+        let one_token = received[0].headers()["authorization"].to_str().unwrap();
+        let claims = verified(&platform, one_token.strip_prefix("Bearer ").unwrap()).await;
+        assert_eq!(claims["azp"], "stargate");
     }
+}
+
+on_every_database! {
+    async fn jumper_case_070_a_load_balanced_route_goes_to_its_own_servers(platform: Platform) {
+        let provider = Upstream::ok();
+        let stranger = Upstream::ok();
+        let token = consumer_token(&platform).await;
+        real_route(&platform, &provider.url()).await;
+        let server = json!({"upstream": format!("{}/api", provider.url()), "weight": 1});
+        let balancing = json!({"loadBalancing": {"servers": [server]}}).to_string();
+        let headers = [format!("jumper_config:{}", STANDARD.encode(balancing)), "api_base_path:/api".to_owned()];
+        let transformer = "/plugins/5ad4f40f-4139-4bde-b9f8-731ea6ec2e19";
+        let change = json!({"config": {"append": {"headers": headers}}});
+        let _ = platform.admin("PATCH", transformer, change).await.expect(200);
+        platform.applied().await;
+        let client = steering(&platform, &token, &stranger);
+        let _ = client.get(&platform.gateway("/shop/orders/v1/items")).await.expect(200);
+        assert!(stranger.take().is_empty());
+        let received = provider.take();
+        assert_eq!(received.len(), 1);
+        assert_eq!(received[0].uri(), "/api/items");
+    }
+}
+
+/// A client that sends every header which could lead the token gateway elsewhere.
+fn steering(platform: &Platform, token: &str, stranger: &Upstream) -> Client {
+    let routing = json!([{"remoteApiUrl": stranger.url(), "realm": "default"}]).to_string();
+    let mesh = json!({"mesh": true, "remoteApiUrl": stranger.url()}).to_string();
+    platform
+        .http
+        .bearer(token)
+        .with("routing_config", &STANDARD.encode(routing))
+        .with("jumper_config", &STANDARD.encode(mesh))
+        .with("remote_api_url", &stranger.url())
+        .with("token_endpoint", &stranger.url())
+        .with("issuer", "https://evil.example.com")
+        .with("x-consumer-id", "someone-else")
 }

@@ -43,8 +43,6 @@ pub(super) enum HeaderText {
 
 /// Changes to headers. An entry without value in the last three does nothing and is left out.
 pub(super) struct Headers {
-    /// Removed from what the client sent before anything else is done.
-    pub(super) reserved: Vec<HeaderName>,
     pub(super) remove: Vec<HeaderName>,
     pub(super) rename: Vec<(HeaderName, HeaderName)>,
     pub(super) replace: Vec<(HeaderName, HeaderText)>,
@@ -60,23 +58,6 @@ pub(super) struct Fields {
     pub(super) add: Vec<(String, Template)>,
     pub(super) append: Vec<(String, Template)>,
 }
-
-/// Headers that steer the token gateway (spec jumper 4.2). It takes the last line of each, and where the
-/// control plane sets one of them it means to set all: what a client sends must not fill the gaps.
-const CONTROL_HEADERS: [&str; 10] = [
-    "remote_api_url",
-    "api_base_path",
-    "jumper_config",
-    "routing_config",
-    "token_endpoint",
-    "issuer",
-    "client_id",
-    "client_secret",
-    "access_token_forwarding",
-    "scopes",
-];
-/// Those that no other service has: an instance that appends one of them steers the token gateway.
-const STEERING: [&str; 3] = ["remote_api_url", "jumper_config", "routing_config"];
 
 /// Everything an instance does.
 pub(super) struct Plan {
@@ -101,17 +82,15 @@ impl Config {
     /// # Errors
     /// [`BadConfig`] naming the entry that cannot be used.
     pub(super) fn compile(self) -> Result<Plan, BadConfig> {
-        let append = headers("append", &self.append.headers)?;
         Ok(Plan {
             uri: self.replace.uri.as_deref().map(uri).transpose()?,
             method: self.http_method.as_deref().map(method).transpose()?,
             headers: Headers {
-                reserved: reserved(&append),
                 remove: removed_headers(&self.remove.headers)?,
                 rename: renamed_headers(&self.rename.headers)?,
                 replace: headers("replace", &self.replace.headers)?,
                 add: headers("add", &self.add.headers)?,
-                append,
+                append: headers("append", &self.append.headers)?,
             },
             body: Fields {
                 remove: self.remove.body,
@@ -174,15 +153,6 @@ fn removed_headers(names: &[String]) -> Result<Vec<HeaderName>, BadConfig> {
 
 fn is_host(name: &Result<HeaderName, BadConfig>) -> bool {
     matches!(name, Ok(name) if *name == HOST)
-}
-
-fn reserved(append: &[(HeaderName, HeaderText)]) -> Vec<HeaderName> {
-    let steers = |(name, _): &(HeaderName, HeaderText)| STEERING.contains(&name.as_str());
-    if append.iter().any(steers) {
-        CONTROL_HEADERS.map(HeaderName::from_static).to_vec()
-    } else {
-        Vec::new()
-    }
 }
 
 fn renamed_headers(entries: &[String]) -> Result<Vec<(HeaderName, HeaderName)>, BadConfig> {

@@ -215,7 +215,7 @@ impl RequestTransformer {
 
     fn change_headers(&self, headers: &mut HeaderMap, rendered: &Rendered) -> Result<(), Failure> {
         let plan = &self.plan.headers;
-        for name in plan.reserved.iter().chain(&plan.remove) {
+        for name in &plan.remove {
             headers.remove(name);
         }
         for (old, new) in &plan.rename {

@@ -71,30 +71,6 @@ async fn plugins_case_054_the_primary_route_of_the_control_plane() {
 }
 
 #[tokio::test]
-async fn plugins_case_055_a_client_cannot_steer_the_token_gateway() {
-    let evil = [
-        ("remote_api_url", "http://evil.example.com"),
-        ("token_endpoint", "http://evil.example.com"),
-        ("routing_config", "e30="),
-        ("scopes", "x"),
-    ];
-    let sent = transformed(primary(), request("/", &evil, "")).await;
-    let platform = "https://host.example.com:443/path";
-    assert_eq!(lines(&sent, "remote_api_url"), [platform]);
-    for name in ["token_endpoint", "routing_config", "scopes"] {
-        assert!(lines(&sent, name).is_empty(), "{name}");
-    }
-    // A load-balanced route appends no URL.
-    let balanced = json!({"append": {"headers": ["jumper_config:e30="]}});
-    let sent = transformed(balanced, request("/", &evil, "")).await;
-    assert!(lines(&sent, "remote_api_url").is_empty());
-    // A route of another service may use these names.
-    let other = json!({"append": {"headers": ["x:y"]}});
-    let sent = transformed(other, request("/", &evil, "")).await;
-    assert_eq!(lines(&sent, "scopes"), ["x"]);
-}
-
-#[tokio::test]
 async fn plugins_case_056_a_replaced_header_has_one_line() {
     let twice = request("/", &[("realm", "x"), ("realm", "y")], "");
     let sent = transformed(primary(), twice).await;
