@@ -72,7 +72,8 @@ fn check(check: &Check) -> Option<(&'static str, Value)> {
         Check::Exclusive(subsets) => Some(("mutually_exclusive_subsets", json!(subsets))),
         Check::Match(pattern, _) => Some(("match", json!(pattern))),
         Check::NotTrue(_) => Some(("ne", json!(true))),
-        Check::Text(_) => None,
+        Check::GreaterThan(bound) => Some(("gt", json!(bound))),
+        Check::Text(_) | Check::Value(_) => None,
     }
 }
 

@@ -190,8 +190,12 @@ pub(crate) enum Check {
     Exclusive(&'static [&'static [&'static str]]),
     /// A Lua pattern as the schema endpoint shows it, and the same as a function.
     Match(&'static str, fn(&str) -> bool),
+    /// Exclusive.
+    GreaterThan(i64),
     /// Anything else about a string.
     Text(fn(&str) -> Complaint),
+    /// Anything else about a value.
+    Value(fn(&Value) -> Complaint),
     /// The value as it would be written must not be this one.
     NotTrue(&'static str),
 }
@@ -218,6 +222,14 @@ impl Check {
                 let inside = (low as f64..=high as f64).contains(&number);
                 (!inside).then(|| format!("value should be between {low} and {high}").into())
             }),
+            Self::GreaterThan(bound) => value.as_f64().and_then(|number| {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "declared bounds are far below 2^53"
+                )]
+                let above = number > bound as f64;
+                (!above).then(|| format!("value must be greater than {bound}").into())
+            }),
             Self::Uuid => value.as_str().and_then(|text| {
                 (!o28m_core::id::is_uuid(text)).then(|| "expected a valid UUID".into())
             }),
@@ -241,6 +253,7 @@ impl Check {
                 .as_str()
                 .and_then(|text| (!matches(text)).then(|| format!("invalid value: {text}").into())),
             Self::Text(check) => value.as_str().and_then(check),
+            Self::Value(check) => check(value),
             Self::NotTrue(message) => (value == &Value::Bool(true)).then(|| message.into()),
         }
     }

@@ -1,5 +1,6 @@
 //! Reading a stored configuration.
 
+use http::StatusCode;
 use o28m_gateway::BadConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,6 +12,12 @@ use serde_json::Value;
 /// [`BadConfig`] naming the field that does not fit.
 pub(crate) fn read<T: DeserializeOwned>(config: &Value) -> Result<T, BadConfig> {
     serde_json::from_value(without_nulls(config)).map_err(|error| BadConfig(error.to_string()))
+}
+
+/// A status that is configured as a number.
+pub(crate) fn status(number: f64) -> Option<StatusCode> {
+    let code = (100..=999_u16).find(|code| f64::from(*code) == number.floor())?;
+    StatusCode::from_u16(code).ok()
 }
 
 fn without_nulls(value: &Value) -> Value {

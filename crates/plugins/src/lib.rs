@@ -9,6 +9,7 @@ mod config;
 #[cfg(test)]
 mod hostile;
 mod identity;
+mod ip_restriction;
 mod jwt_keycloak;
 mod request_size_limiting;
 mod request_transformer;
@@ -38,6 +39,7 @@ pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
     vec![
         Arc::new(jwt_keycloak::Kind::new(dependencies)),
         Arc::new(acl::Kind),
+        Arc::new(ip_restriction::Kind),
         Arc::new(request_size_limiting::Kind),
         Arc::new(request_transformer::Kind::default()),
     ]

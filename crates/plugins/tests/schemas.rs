@@ -92,6 +92,10 @@ fn every_kind_reads_what_its_schema_lets_through() {
             "request-size-limiting",
             json!({"allowed_payload_size": 1, "size_unit": "bytes", "require_content_length": true}),
         ),
+        (
+            "ip-restriction",
+            json!({"allow": [], "deny": ["10.0.0.0/8", "::1"], "status": 404, "message": "no"}),
+        ),
         ("request-transformer", json!({})),
         (
             "request-transformer",
@@ -121,7 +125,7 @@ fn priorities_are_those_of_the_schemas() {
 }
 
 #[test]
-fn plugins_case_035_037_058_the_schema_refuses_before_the_plugin_does() {
+fn plugins_case_035_037_058_075_the_schema_refuses_before_the_plugin_does() {
     for (name, config) in [
         ("jwt-keycloak", json!({})),
         (
@@ -133,6 +137,9 @@ fn plugins_case_035_037_058_the_schema_refuses_before_the_plugin_does() {
             json!({"allowed_iss": ["x"], "claims_to_verify": ["iat"]}),
         ),
         ("acl", json!({"allow": [], "deny": []})),
+        ("ip-restriction", json!({"allow": [], "deny": []})),
+        ("ip-restriction", json!({"allow": ["nonsense"]})),
+        ("ip-restriction", json!({"allow": ["::1"], "status": 200})),
         ("acl", json!({"allow": ["a"], "deny": ["b"]})),
         (
             "request-transformer",

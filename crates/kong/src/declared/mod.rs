@@ -6,7 +6,7 @@ mod plugins;
 mod routes;
 mod services;
 
-pub(crate) use plugins::{HTTP_PROTOCOLS, NO_CONSUMER};
+pub(crate) use plugins::{HTTP_AND_STREAM_PROTOCOLS, HTTP_PROTOCOLS, NO_CONSUMER};
 
 use serde_json::Value;
 

@@ -56,6 +56,12 @@ const HTTP_PROTOCOL: Field = Field::element(Kind::String, &[Check::OneOf(HTTP_FA
 pub(crate) const HTTP_PROTOCOLS: Field = Field::new("protocols", Kind::Set(&HTTP_PROTOCOL))
     .default(Literal::Strings(HTTP_FAMILY))
     .required();
+/// `protocols` of a plugin that Kong also runs for streams.
+pub(crate) const HTTP_AND_STREAM_PROTOCOLS: Field = Field::new("protocols", Kind::Set(&PROTOCOL))
+    .default(Literal::Strings(&[
+        "http", "https", "tcp", "tls", "grpc", "grpcs",
+    ]))
+    .required();
 /// `consumer` of a plugin that cannot be bound to one.
 pub(crate) const NO_CONSUMER: Field =
     Field::new("consumer", Kind::Foreign(&CONSUMER)).checks(&[Check::Null(None)]);

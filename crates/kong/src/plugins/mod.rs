@@ -1,6 +1,7 @@
 //! Configuration of the plugins this build executes, one module each (spec gateway-plugins 4).
 
 mod acl;
+mod ip_restriction;
 mod jwt_keycloak;
 mod request_size_limiting;
 mod request_transformer;
@@ -34,6 +35,7 @@ impl PluginSchema {
 
 static PLUGINS: &[PluginSchema] = &[
     acl::SCHEMA,
+    ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
     request_size_limiting::SCHEMA,
     request_transformer::SCHEMA,
