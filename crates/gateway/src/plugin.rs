@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
+use o28m_kong::PluginEntity;
 use o28m_net::{Body, BoxFuture};
 use serde_json::Value;
 
@@ -23,6 +24,15 @@ pub trait PluginKind: Send + Sync {
     /// [`BadConfig`]: reported; requests that the instance applies to are answered with 500, the
     /// rest of the configuration stays.
     fn configure(&self, config: &Value) -> Result<Arc<dyn Plugin>, BadConfig>;
+
+    /// Like [`PluginKind::configure`], for a kind whose instances must know what they are bound to,
+    /// such as one whose counters outlive a change of the configuration.
+    ///
+    /// # Errors
+    /// As [`PluginKind::configure`].
+    fn instantiate(&self, entity: &PluginEntity) -> Result<Arc<dyn Plugin>, BadConfig> {
+        self.configure(&entity.config)
+    }
 }
 
 /// A configuration that passed the schema but cannot be used.

@@ -11,6 +11,8 @@ mod hostile;
 mod identity;
 mod ip_restriction;
 mod jwt_keycloak;
+mod rate_limiting;
+mod redis;
 mod request_size_limiting;
 mod request_transformer;
 #[cfg(test)]
@@ -36,10 +38,12 @@ pub struct Dependencies {
 /// Every plugin this build executes.
 #[must_use]
 pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
+    let ambient = dependencies.ambient.clone();
     vec![
         Arc::new(jwt_keycloak::Kind::new(dependencies)),
         Arc::new(acl::Kind),
         Arc::new(ip_restriction::Kind),
+        Arc::new(rate_limiting::merged::Kind::new(ambient)),
         Arc::new(request_size_limiting::Kind),
         Arc::new(request_transformer::Kind::default()),
     ]

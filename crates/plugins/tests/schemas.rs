@@ -96,6 +96,20 @@ fn every_kind_reads_what_its_schema_lets_through() {
             "ip-restriction",
             json!({"allow": [], "deny": ["10.0.0.0/8", "::1"], "status": 404, "message": "no"}),
         ),
+        (
+            "rate-limiting-merged",
+            json!({"limits": {"service": {"minute": 1.0}, "consumer": {"hour": 2.5}}}),
+        ),
+        (
+            "rate-limiting-merged",
+            json!({
+                "policy": "redis", "redis_host": "valkey.example.com", "redis_port": 6380,
+                "redis_password": "", "redis_username": "u", "redis_ssl": true,
+                "redis_ssl_verify": true, "redis_server_name": "valkey", "redis_timeout": 10,
+                "redis_database": 1, "hide_client_headers": true, "fault_tolerant": false,
+                "omit_consumer": "x", "sync_rate": -1, "limits": {"service": {"second": 1}},
+            }),
+        ),
         ("request-transformer", json!({})),
         (
             "request-transformer",
@@ -125,7 +139,7 @@ fn priorities_are_those_of_the_schemas() {
 }
 
 #[test]
-fn plugins_case_035_037_058_075_the_schema_refuses_before_the_plugin_does() {
+fn plugins_case_035_037_049_058_075_the_schema_refuses_before_the_plugin_does() {
     for (name, config) in [
         ("jwt-keycloak", json!({})),
         (
@@ -141,6 +155,25 @@ fn plugins_case_035_037_058_075_the_schema_refuses_before_the_plugin_does() {
         ("ip-restriction", json!({"allow": ["nonsense"]})),
         ("ip-restriction", json!({"allow": ["::1"], "status": 200})),
         ("acl", json!({"allow": ["a"], "deny": ["b"]})),
+        ("rate-limiting-merged", json!({"limits": {}})),
+        ("rate-limiting-merged", json!({})),
+        (
+            "rate-limiting-merged",
+            json!({"limits": {"consumer": {"hour": 1, "minute": 5}}}),
+        ),
+        (
+            "rate-limiting-merged",
+            json!({"limits": {"foo": {"minute": 5}}}),
+        ),
+        (
+            "rate-limiting-merged",
+            json!({"limits": {"service": {"second": 0}}}),
+        ),
+        ("rate-limiting-merged", json!({"limits": {"service": {}}})),
+        (
+            "rate-limiting-merged",
+            json!({"limits": {"service": {"second": 1}}, "policy": "cluster"}),
+        ),
         (
             "request-transformer",
             json!({"add": {"headers": ["just_a_key"]}}),

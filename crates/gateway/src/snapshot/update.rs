@@ -242,7 +242,7 @@ impl Snapshot {
 /// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what
 /// it would have seen is answered with an error instead of being let through.
 fn configure(kind: &dyn PluginKind, entity: &PluginEntity) -> Arc<dyn Plugin> {
-    match kind.configure(&entity.config) {
+    match kind.instantiate(entity) {
         Ok(plugin) => plugin,
         Err(BadConfig(reason)) => {
             tracing::error!(

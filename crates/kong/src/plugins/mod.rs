@@ -3,6 +3,7 @@
 mod acl;
 mod ip_restriction;
 mod jwt_keycloak;
+mod rate_limiting_merged;
 mod request_size_limiting;
 mod request_transformer;
 
@@ -37,6 +38,7 @@ static PLUGINS: &[PluginSchema] = &[
     acl::SCHEMA,
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
+    rate_limiting_merged::SCHEMA,
     request_size_limiting::SCHEMA,
     request_transformer::SCHEMA,
 ];
@@ -51,4 +53,18 @@ pub fn plugins() -> &'static [PluginSchema] {
 #[must_use]
 pub fn plugin(name: &str) -> Option<&'static PluginSchema> {
     PLUGINS.iter().find(|plugin| plugin.name == name)
+}
+
+/// Complains when a limit of a longer period is below that of a shorter one; `periods` ascend.
+fn periods_in_order(limits: &Value, periods: &[&str]) -> Option<String> {
+    let given: Vec<(&str, f64)> = periods
+        .iter()
+        .filter_map(|period| Some((*period, limits.get(period)?.as_f64()?)))
+        .collect();
+    given.iter().enumerate().find_map(|(at, (shorter, lower))| {
+        let (longer, upper) = given.iter().skip(at).find(|(_, upper)| upper < lower)?;
+        Some(format!(
+            "The limit for {longer}({upper:.1}) cannot be lower than the limit for {shorter}({lower:.1})"
+        ))
+    })
 }
