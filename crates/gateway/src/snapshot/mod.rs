@@ -14,9 +14,9 @@ pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
 
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
 use o28m_kong::Consumer;
 use o28m_router::Router;
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use consumers::Consumers;
 use plugins::Plugins;
@@ -29,10 +29,10 @@ type Id = u128;
 pub struct Snapshot {
     version: i64,
     router: Router,
-    routes: HashMap<Id, Arc<RouteEntry>>,
-    services: HashMap<Id, Arc<ServiceEntry>>,
+    routes: HashTrieMapSync<Id, Arc<RouteEntry>>,
+    services: HashTrieMapSync<Id, Arc<ServiceEntry>>,
     /// Routes by service: what has to be looked at when a service changes.
-    routes_of_service: HashMap<Id, OrdSet<Id>>,
+    routes_of_service: HashTrieMapSync<Id, RedBlackTreeSetSync<Id>>,
     consumers: Consumers,
     plugins: Plugins,
 }
