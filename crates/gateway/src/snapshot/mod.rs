@@ -15,7 +15,7 @@ pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
 use std::sync::Arc;
 
 use o28m_kong::Consumer;
-use o28m_router::Router;
+use o28m_router::{Calculation, Router};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use consumers::Consumers;
@@ -38,6 +38,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// No configuration; routes that are added are ranked by `calculation`.
+    pub(crate) fn empty(calculation: Calculation) -> Self {
+        Self {
+            router: Router::new(calculation),
+            ..Self::default()
+        }
+    }
+
     /// The consumer of that id.
     #[must_use]
     pub fn consumer(&self, id: &str) -> Option<&Arc<Consumer>> {
@@ -80,6 +88,7 @@ impl Snapshot {
             kinds: Kinds::new(Vec::new()),
             engine_ports: Vec::new(),
             tls_verify: false,
+            calculation: Calculation::default(),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
     }

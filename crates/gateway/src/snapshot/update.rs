@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use o28m_kong::{Acl, Consumer, PluginEntity, Route, Service};
+use o28m_router::Calculation;
 use o28m_store::Record;
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ pub(crate) struct Compiler {
     pub(crate) engine_ports: Vec<u16>,
     /// Verify upstream certificates of services that do not say.
     pub(crate) tls_verify: bool,
+    /// How matching routes are ranked.
+    pub(crate) calculation: Calculation,
 }
 
 /// The state of one object after a change.
