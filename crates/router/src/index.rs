@@ -79,8 +79,11 @@ impl Index {
     }
 
     fn by_name<'a>(&'a self, name: &str, best: &mut Best<'a, '_>) {
+        // Hashing a name costs more than the rest of a search, so empty tables are not asked.
         let mut search = |table: &'a Table, key: &str| {
-            if let Some(trie) = table.get(key) {
+            if !table.is_empty()
+                && let Some(trie) = table.get(key)
+            {
                 best.search(trie);
             }
         };
