@@ -88,9 +88,10 @@ impl Index {
             }
         };
         search(&self.exact, name);
-        let wildcards = !self.suffix.is_empty() || !self.prefix.is_empty();
-        let dots = name.match_indices('.').map(|(at, _)| at);
-        for at in dots.take_while(|_| wildcards) {
+        if self.suffix.is_empty() && self.prefix.is_empty() {
+            return;
+        }
+        for (at, _) in name.match_indices('.') {
             search(&self.suffix, name.get(at..).unwrap_or_default());
             search(&self.prefix, name.get(..=at).unwrap_or_default());
         }
