@@ -43,7 +43,7 @@ impl Template {
         &self.host
     }
 
-    /// One attempt's request. A request that stays in this process has no connection to talk about.
+    /// One attempt's request. One that stays in this process has no connection to keep alive.
     pub(crate) fn request(&self, flight: &Flight, body: Body, in_process: bool) -> Request<Body> {
         let exchange = &flight.exchange;
         let mut headers = copy_with_room(&exchange.request.headers);
@@ -51,11 +51,18 @@ impl Template {
         if flight.asked.trailers {
             headers.insert(TE, names::TRAILERS);
         }
-        if flight.asked.websocket && !in_process {
-            headers.insert(CONNECTION, names::KEEP_ALIVE_UPGRADE);
+        let websocket = flight.asked.websocket;
+        let of_connection = match (in_process, websocket) {
+            (false, false) => Some(names::KEEP_ALIVE),
+            (false, true) => Some(names::KEEP_ALIVE_UPGRADE),
+            (true, true) => Some(names::UPGRADE_ONLY),
+            (true, false) => None,
+        };
+        if let Some(of_connection) = of_connection {
+            headers.insert(CONNECTION, of_connection);
+        }
+        if websocket {
             headers.insert(UPGRADE, names::WEBSOCKET);
-        } else if !in_process {
-            headers.insert(CONNECTION, names::KEEP_ALIVE);
         }
         forward(flight, &mut headers);
         headers.insert(names::REQUEST_ID, self.request_id.clone());

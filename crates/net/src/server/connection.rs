@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange;
 use super::guard::Guard;
-use super::shared::{Due, Shared};
+use super::shared::{Due, LINES_ON_STACK, Shared};
 use super::{HeadLimits, Timeouts};
 use crate::client::Pool;
 use crate::transport::Transport;
@@ -27,8 +27,6 @@ const BUFFER_BYTES_MIN: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes taken in while lingering.
 const LINGER_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Header lines hyper parses without allocating.
-const LINES_ON_STACK: usize = 100;
 
 /// What all connections of a listener share.
 pub(super) struct Common {
@@ -121,7 +119,10 @@ async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &CancellationToken)
             return;
         }
         match Box::pin(exchanges(guard, &mut watch)).await {
-            End::Rest(rested) => guard = rested,
+            End::Rest(rested) => {
+                guard = rested;
+                guard.detach();
+            }
             End::Done(guard) => return finish(guard, &shared).await,
             End::Cut => return,
         }
@@ -150,7 +151,7 @@ async fn wait(guard: &mut Guard, watch: &mut Watch<'_>) -> bool {
 }
 
 /// hyper's part: from one request until the connection ends or rests.
-async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
+async fn exchanges(mut guard: Guard, watch: &mut Watch<'_>) -> End {
     watch.resting = false;
     let shared = watch.shared;
     let limits = &shared.limits;
@@ -158,9 +159,11 @@ async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
     builder
         .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
         .header_read_timeout(None);
-    if limits.lines_max > LINES_ON_STACK {
+    let wide = shared.wide.load(Ordering::Relaxed) && limits.lines_max > LINES_ON_STACK;
+    if wide {
         builder.max_headers(limits.lines_max);
     }
+    guard.attach(!wide);
     let service = hyper::service::service_fn(|request| exchange::answer(shared.clone(), request));
     let mut conn = builder.serve_connection(guard, service);
     let mut rests = false;
@@ -174,6 +177,12 @@ async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
         loop {
             if let Poll::Ready(result) = Pin::new(&mut conn).poll(context) {
                 return Poll::Ready(Some(result));
+            }
+            let widens = !wide && shared.wide.load(Ordering::Relaxed);
+            if widens && !rests && shared.is_idle() {
+                rests = true;
+                Pin::new(&mut conn).graceful_shutdown();
+                continue;
             }
             match watch.poll(context) {
                 Poll::Pending => return Poll::Pending,
