@@ -38,6 +38,12 @@ pub(crate) fn header_name(text: &str) -> Complaint {
     })
 }
 
+/// Text that can be sent as the value of a header.
+pub(crate) fn header_value(text: &str) -> Complaint {
+    let fine = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+    (!text.bytes().all(fine)).then(|| "must not contain control characters".into())
+}
+
 pub(crate) fn is_header_name(text: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !text.is_empty() && text.bytes().all(fine)

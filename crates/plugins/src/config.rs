@@ -1,6 +1,7 @@
 //! Reading a stored configuration.
 
 use http::StatusCode;
+use http::header::HeaderName;
 use o28m_gateway::BadConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,6 +13,14 @@ use serde_json::Value;
 /// [`BadConfig`] naming the field that does not fit.
 pub(crate) fn read<T: DeserializeOwned>(config: &Value) -> Result<T, BadConfig> {
     serde_json::from_value(without_nulls(config)).map_err(|error| BadConfig(error.to_string()))
+}
+
+/// A configured header name.
+///
+/// # Errors
+/// [`BadConfig`] for a text that names no header.
+pub(crate) fn header_name(name: &str) -> Result<HeaderName, BadConfig> {
+    HeaderName::try_from(name).map_err(|_| BadConfig(format!("bad header name '{name}'")))
 }
 
 /// A status that is configured as a number.

@@ -6,6 +6,7 @@
 
 mod acl;
 mod config;
+mod correlation_id;
 #[cfg(test)]
 mod hostile;
 mod identity;
@@ -14,6 +15,7 @@ mod jwt_keycloak;
 mod rate_limiting;
 mod redis;
 mod request_size_limiting;
+mod request_termination;
 mod request_transformer;
 #[cfg(test)]
 mod testing;
@@ -42,9 +44,11 @@ pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
     vec![
         Arc::new(jwt_keycloak::Kind::new(dependencies)),
         Arc::new(acl::Kind),
+        Arc::new(correlation_id::Kind::new(ambient.clone())),
         Arc::new(ip_restriction::Kind),
         Arc::new(rate_limiting::merged::Kind::new(ambient)),
         Arc::new(request_size_limiting::Kind),
+        Arc::new(request_termination::Kind),
         Arc::new(request_transformer::Kind::default()),
     ]
 }

@@ -110,6 +110,16 @@ fn every_kind_reads_what_its_schema_lets_through() {
                 "omit_consumer": "x", "sync_rate": -1, "limits": {"service": {"second": 1}},
             }),
         ),
+        ("correlation-id", json!({})),
+        (
+            "correlation-id",
+            json!({"header_name": "x_id", "generator": "tracker", "echo_downstream": true}),
+        ),
+        ("request-termination", json!({})),
+        (
+            "request-termination",
+            json!({"status_code": 200, "content_type": "text/plain", "body": "x", "trigger": "t"}),
+        ),
         ("request-transformer", json!({})),
         (
             "request-transformer",
@@ -139,7 +149,7 @@ fn priorities_are_those_of_the_schemas() {
 }
 
 #[test]
-fn plugins_case_035_037_049_058_075_the_schema_refuses_before_the_plugin_does() {
+fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_does() {
     for (name, config) in [
         ("jwt-keycloak", json!({})),
         (
@@ -174,6 +184,13 @@ fn plugins_case_035_037_049_058_075_the_schema_refuses_before_the_plugin_does() 
             "rate-limiting-merged",
             json!({"limits": {"service": {"second": 1}}, "policy": "cluster"}),
         ),
+        ("correlation-id", json!({"generator": "x"})),
+        ("correlation-id", json!({"header_name": "a b"})),
+        ("request-termination", json!({"message": "a", "body": "b"})),
+        ("request-termination", json!({"content_type": "a"})),
+        ("request-termination", json!({"status_code": 600})),
+        ("request-termination", json!({"status_code": 101})),
+        ("request-termination", json!({"echo": true})),
         (
             "request-transformer",
             json!({"add": {"headers": ["just_a_key"]}}),

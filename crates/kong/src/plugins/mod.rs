@@ -1,10 +1,12 @@
 //! Configuration of the plugins this build executes, one module each (spec gateway-plugins 4).
 
 mod acl;
+mod correlation_id;
 mod ip_restriction;
 mod jwt_keycloak;
 mod rate_limiting_merged;
 mod request_size_limiting;
+mod request_termination;
 mod request_transformer;
 
 use serde_json::Value;
@@ -36,10 +38,12 @@ impl PluginSchema {
 
 static PLUGINS: &[PluginSchema] = &[
     acl::SCHEMA,
+    correlation_id::SCHEMA,
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
     rate_limiting_merged::SCHEMA,
     request_size_limiting::SCHEMA,
+    request_termination::SCHEMA,
     request_transformer::SCHEMA,
 ];
 
