@@ -278,6 +278,11 @@ pub(crate) fn dialect(expression: &str) -> Option<String> {
     }
 }
 
+/// Whether the text is a regular expression that can be matched in linear time.
+pub(crate) fn is_regex(text: &str) -> bool {
+    regex(text).is_ok()
+}
+
 enum RegexProblem {
     Syntax(String),
     Dialect(String),

@@ -7,6 +7,7 @@
 mod acl;
 mod config;
 mod correlation_id;
+mod cors;
 #[cfg(test)]
 mod hostile;
 mod identity;
@@ -44,6 +45,7 @@ pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
     vec![
         Arc::new(jwt_keycloak::Kind::new(dependencies)),
         Arc::new(acl::Kind),
+        Arc::new(cors::Kind),
         Arc::new(correlation_id::Kind::new(ambient.clone())),
         Arc::new(ip_restriction::Kind),
         Arc::new(rate_limiting::merged::Kind::new(ambient)),

@@ -207,6 +207,11 @@ struct Platform {
 
 impl Platform {
     async fn start() -> Self {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// With these plugins besides the usual ones.
+    async fn start_with(plugins: Vec<Write>) -> Self {
         let stop = CancellationToken::new();
         let upstream = start(Arc::new(Echo), &stop);
         let settings = o28m_store::Settings {
@@ -219,6 +224,9 @@ impl Platform {
         let store = Store::open(&settings).await.unwrap();
         store.migrate(MigrationStep::Bootstrap).await.unwrap();
         store.write(configuration(upstream)).await.unwrap();
+        if !plugins.is_empty() {
+            store.write(plugins).await.unwrap();
+        }
         let ambient = Ambient {
             clock: Arc::new(Fixed),
             rng: Arc::new(Fixed),
@@ -324,6 +332,39 @@ async fn plugins_case_007_011_038_refusals_have_their_style() {
         .await;
     assert!(
         answer.contains("\r\n\r\nYou cannot consume this service\nrequest_id: "),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn plugins_case_006_a_refusal_carries_what_other_plugins_add() {
+    let platform = Platform::start_with(vec![
+        plugin(21, "cors", false, json!({"origins": ["*"]})),
+        plugin(
+            22,
+            "correlation-id",
+            false,
+            json!({"echo_downstream": true}),
+        ),
+    ])
+    .await;
+    let anonymous = "GET /example HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let (status, answer) = platform.exchange(anonymous).await;
+    assert_eq!(status, 401);
+    let head = answer.to_ascii_lowercase();
+    assert!(
+        head.contains("access-control-allow-origin: *\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("\r\nkong-request-id: "), "{head}");
+    let preflight = "OPTIONS /example HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+        Origin: http://a.test\r\nAccess-Control-Request-Method: PUT\r\n\r\n";
+    let (status, answer) = platform.exchange(preflight).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(
+        answer
+            .to_ascii_lowercase()
+            .contains("content-length: 0\r\n"),
         "{answer}"
     );
 }

@@ -115,6 +115,16 @@ fn every_kind_reads_what_its_schema_lets_through() {
             "correlation-id",
             json!({"header_name": "x_id", "generator": "tracker", "echo_downstream": true}),
         ),
+        ("cors", json!({})),
+        (
+            "cors",
+            json!({
+                "origins": ["*", "a\\.test", "http://b.test:8080"], "headers": ["A"],
+                "exposed_headers": ["B"], "methods": ["GET"], "max_age": 3600,
+                "credentials": true, "private_network": true, "preflight_continue": true,
+                "allow_origin_absent": false,
+            }),
+        ),
         ("request-termination", json!({})),
         (
             "request-termination",
@@ -184,6 +194,8 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
             "rate-limiting-merged",
             json!({"limits": {"service": {"second": 1}}, "policy": "cluster"}),
         ),
+        ("cors", json!({"origins": ["("]})),
+        ("cors", json!({"methods": ["FOO"]})),
         ("correlation-id", json!({"generator": "x"})),
         ("correlation-id", json!({"header_name": "a b"})),
         ("request-termination", json!({"message": "a", "body": "b"})),

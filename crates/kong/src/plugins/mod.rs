@@ -2,6 +2,7 @@
 
 mod acl;
 mod correlation_id;
+mod cors;
 mod ip_restriction;
 mod jwt_keycloak;
 mod rate_limiting_merged;
@@ -39,6 +40,7 @@ impl PluginSchema {
 static PLUGINS: &[PluginSchema] = &[
     acl::SCHEMA,
     correlation_id::SCHEMA,
+    cors::SCHEMA,
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
     rate_limiting_merged::SCHEMA,
