@@ -21,7 +21,7 @@ pub use o28m_router::Calculation;
 
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, StoredCredential};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 use o28m_core::Ambient;
 use serde_json::{Map, Value};
 
-use crate::schema::{EntityCheck, Field, Unsupported, is_blank};
+use crate::schema::{EntityCheck, Field, Seal, Unsupported, is_blank};
 use crate::walk::{Operation, Walk};
 use crate::{declared, describe, form, walk};
 
@@ -138,7 +138,9 @@ impl Entity {
     /// [`Violations`].
     pub fn insert(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
         let input = self.expand(input)?;
-        self.check(input, Operation::Insert, context)
+        let given = self.to_seal(&input);
+        let document = self.check(input, Operation::Insert, context)?;
+        Ok(sealed(document, &given, context.ambient))
     }
 
     /// Validates `stored` with `patch` merged into it (records deep, arrays and maps whole).
@@ -154,8 +156,20 @@ impl Entity {
         let mut patch = self.expand(patch)?;
         patch.remove("id");
         let overlay = self.overlay_of(&patch, Some(stored), context.enabled_plugins)?;
+        let given = self.to_seal(&patch);
         let merged = walk::merge(self.fields, overlay, stored, patch);
-        self.check(merged, Operation::Update, context)
+        let document = self.check(merged, Operation::Update, context)?;
+        Ok(sealed(document, &given, context.ambient))
+    }
+
+    /// Fields of a request that are not stored as they were given.
+    fn to_seal(&self, input: &Document) -> Vec<(&'static str, Seal)> {
+        let given = |name: &str| input.get(name).is_some_and(|value| !value.is_null());
+        self.fields
+            .iter()
+            .filter_map(|field| Some((field.name, field.seal?)))
+            .filter(|(name, _)| given(name))
+            .collect()
     }
 
     /// Gives the texts of a form the types of the fields they are for: numbers, booleans, arrays of
@@ -254,6 +268,15 @@ impl Entity {
             Err(Violations { fields: errors })
         }
     }
+}
+
+fn sealed(mut document: Document, fields: &[(&str, Seal)], ambient: &Ambient) -> Document {
+    for (name, seal) in fields {
+        let value = document.get(*name).unwrap_or(&Value::Null);
+        let value = seal(value, &document, ambient);
+        document.insert((*name).to_owned(), value);
+    }
+    document
 }
 
 /// Every entity, parents before children.

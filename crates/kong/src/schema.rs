@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use o28m_core::Ambient;
 use serde_json::{Value, json};
 
 use crate::entity::{Document, Foreign};
@@ -25,7 +26,12 @@ pub(crate) struct Field {
     pub(crate) unique: bool,
     /// The empty string stands for null.
     pub(crate) empty_is_null: bool,
+    /// What a sound value that was given becomes before it is stored.
+    pub(crate) seal: Option<Seal>,
 }
+
+/// Makes the stored value of a field from the given one and the whole document.
+pub(crate) type Seal = fn(&Value, &Document, &Ambient) -> Value;
 
 /// The type of a field.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +88,8 @@ pub(crate) enum Auto {
     No,
     /// A random UUID when none is given.
     Uuid,
+    /// A random text of 32 letters and digits when none is given.
+    Key,
     /// The time of creation in seconds, unless given.
     Created,
     /// The time of the write in seconds, whatever is given.
@@ -121,6 +129,7 @@ impl Field {
             auto: Auto::No,
             unique: false,
             empty_is_null: false,
+            seal: None,
         }
     }
 
@@ -151,6 +160,11 @@ impl Field {
 
     pub(crate) const fn auto(mut self, auto: Auto) -> Self {
         self.auto = auto;
+        self
+    }
+
+    pub(crate) const fn sealed(mut self, seal: Seal) -> Self {
+        self.seal = Some(seal);
         self
     }
 

@@ -89,6 +89,9 @@ impl Walk<'_> {
             (Auto::Uuid, None | Some(Value::Null)) => {
                 return (Value::String(self.ambient.uuid()), None);
             }
+            (Auto::Key, None | Some(Value::Null)) => {
+                return (Value::String(random_key(self.ambient)), None);
+            }
             (Auto::Created, None | Some(Value::Null)) => return (now(), None),
             (_, given) => given,
         };
@@ -287,6 +290,21 @@ impl Walk<'_> {
             EntityCheck::Custom(_, check) => check(document, messages, added),
         }
     }
+}
+
+/// 32 random letters and digits.
+fn random_key(ambient: &Ambient) -> String {
+    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    // Two bytes for each letter: the remainder of a large number has no favourites worth a mention.
+    let mut bytes = [0; 64];
+    ambient.rng.fill(&mut bytes);
+    let letter = |pair: &[u8]| {
+        let number = pair
+            .iter()
+            .fold(0, |number, byte| number * 256 + usize::from(*byte));
+        LETTERS.get(number % LETTERS.len()).copied().map(char::from)
+    };
+    bytes.chunks(2).filter_map(letter).collect()
 }
 
 fn text_value(field: &Field, text: String) -> Checked {

@@ -473,6 +473,61 @@ fn configuration_of_request_size_limiting() {
 }
 
 #[test]
+fn passwords_are_stored_hashed_with_their_owner() {
+    let owner = json!({"id": C});
+    let body = json!({"username": "u", "password": "hunter2", "consumer": owner});
+    let stored = insert("basicauth_credentials", body).unwrap();
+    let hash = "a98e6440af7b7f2d67364d4d36670344c0917f7e";
+    assert_eq!(stored["password"], hash);
+    let renamed = update("basicauth_credentials", &stored, json!({"username": "v"})).unwrap();
+    assert_eq!(renamed["password"], hash, "what is not given stays");
+    let changed = update("basicauth_credentials", &stored, json!({"password": "x"})).unwrap();
+    assert_eq!(
+        changed["password"],
+        "54b0436aae87840e7cb82ae19523c7df3fa58bdf"
+    );
+    refused(
+        "basicauth_credentials",
+        json!({"username": "u", "password": "", "consumer": {"id": C}}),
+        "schema violation (password: length must be at least 1)",
+    );
+    refused(
+        "basicauth_credentials",
+        json!({"username": "u", "consumer": {"id": C}}),
+        "schema violation (password: required field missing)",
+    );
+}
+
+/// Id of a consumer.
+const C: &str = "0855b320-0dd2-547d-891d-601e9b38647f";
+
+#[test]
+fn keys_are_made_up_and_may_have_a_life_time() {
+    let stored = insert("keyauth_credentials", json!({"consumer": {"id": C}})).unwrap();
+    let key = stored["key"].as_str().unwrap();
+    assert_eq!(key.len(), 32);
+    assert!(
+        key.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        "{key}"
+    );
+    assert_eq!(stored["ttl"], Value::Null);
+    let own = json!({"key": "k", "ttl": 60, "consumer": {"id": C}, "created_at": 1_699_999_900});
+    let stored = insert("keyauth_credentials", own).unwrap();
+    assert_eq!((&stored["key"], &stored["ttl"]), (&json!("k"), &json!(160)));
+    let later = update("keyauth_credentials", &stored, json!({"tags": ["t"]})).unwrap();
+    assert_eq!(later["ttl"], 160, "what is not given stays");
+    let renewed = update("keyauth_credentials", &stored, json!({"ttl": 10})).unwrap();
+    assert_eq!(renewed["ttl"], 110);
+    let unlimited = update("keyauth_credentials", &stored, json!({"ttl": 0})).unwrap();
+    assert_eq!(unlimited["ttl"], Value::Null);
+    refused(
+        "keyauth_credentials",
+        json!({"ttl": -1, "consumer": {"id": C}}),
+        "schema violation (ttl: value should be between 0 and 100000000)",
+    );
+}
+
+#[test]
 fn a_patch_merges_records_and_replaces_lists() {
     let config = json!({"allowed_iss": ["i"], "scope": ["a", "b"]});
     let stored = insert("plugins", json!({"name": "jwt-keycloak", "config": config})).unwrap();

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
-use o28m_gateway::{Credential, Exchange, Snapshot, Verdict, errors};
+use o28m_gateway::{BadConfig, Credential, Exchange, Snapshot, Verdict, errors};
 use o28m_kong::Consumer;
 use o28m_net::Body;
 
@@ -65,6 +68,42 @@ pub(crate) fn error(exchange: &Exchange, status: StatusCode, message: &str) -> R
         &exchange.request.headers,
         &exchange.request_id,
     )
+}
+
+/// A 401 with a challenge.
+pub(crate) fn unauthorized(
+    exchange: &Exchange,
+    message: &str,
+    challenge: &HeaderValue,
+) -> Response<Body> {
+    let mut response = error(exchange, StatusCode::UNAUTHORIZED, message);
+    let headers = response.headers_mut();
+    headers.insert(WWW_AUTHENTICATE, challenge.clone());
+    response
+}
+
+/// The value of `WWW-Authenticate`.
+///
+/// # Errors
+/// [`BadConfig`] for a realm that a header cannot carry.
+pub(crate) fn challenge(scheme: &str, realm: Option<&str>) -> Result<HeaderValue, BadConfig> {
+    let text = match realm {
+        None => scheme.to_owned(),
+        Some(realm) => {
+            let realm = realm.replace('\\', r"\\").replace('"', "\\\"");
+            format!("{scheme} realm=\"{realm}\"")
+        }
+    };
+    HeaderValue::try_from(text).map_err(|_| BadConfig("realm cannot be sent in a header".into()))
+}
+
+/// Decodes base64, with or without padding.
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    ENGINE.decode(text).ok()
 }
 
 /// Sets a header, or removes it when there is no value that a header can carry.

@@ -5,6 +5,7 @@
 //! configurations live in `o28m-kong`; this crate executes what passed them.
 
 mod acl;
+mod basic_auth;
 mod config;
 mod correlation_id;
 mod cors;
@@ -13,6 +14,7 @@ mod hostile;
 mod identity;
 mod ip_restriction;
 mod jwt_keycloak;
+mod key_auth;
 mod rate_limiting;
 mod redis;
 mod request_size_limiting;
@@ -45,9 +47,11 @@ pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
     vec![
         Arc::new(jwt_keycloak::Kind::new(dependencies)),
         Arc::new(acl::Kind),
+        Arc::new(basic_auth::Kind),
         Arc::new(cors::Kind),
         Arc::new(correlation_id::Kind::new(ambient.clone())),
         Arc::new(ip_restriction::Kind),
+        Arc::new(key_auth::Kind(ambient.clone())),
         Arc::new(rate_limiting::merged::Kind::new(ambient)),
         Arc::new(request_size_limiting::Kind),
         Arc::new(request_termination::Kind),

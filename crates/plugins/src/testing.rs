@@ -67,7 +67,8 @@ pub(crate) fn exchange(request: Request<Body>) -> Exchange {
 }
 
 /// Consumers `rover` (groups `a` and `b`), `gateway` and `lonely` (no groups), whose custom ids are
-/// their names with `-id` (`gateway` has none but its name).
+/// their names with `-id` (`gateway` has none but its name). `rover` has the password `hunter2` and
+/// the keys `rover-key`, `rover-fresh` (for two minutes) and `rover-expired` (for one).
 fn consumers() -> Arc<Snapshot> {
     let id = |last: u8| format!("00000000-0000-4000-8000-0000000000{last:02}");
     let consumer = |last, name: &str, custom_id: &str| {
@@ -81,7 +82,22 @@ fn consumers() -> Arc<Snapshot> {
         });
         ("acls", body)
     };
+    let key = |last: u8, key: &str, ttl: Option<i64>| {
+        let consumer = json!({"id": id(1)});
+        let body = json!({
+            "id": id(last), "key": key, "consumer": consumer, "created_at": NOW_S, "ttl": ttl,
+        });
+        ("keyauth_credentials", body)
+    };
+    let password = json!({
+        "id": id(21), "username": "rover", "consumer": {"id": id(1)},
+        "password": "aaf34a73072f89ff8e4a1523761fa7e698b70c42",
+    });
     Arc::new(Snapshot::of_documents(vec![
+        ("basicauth_credentials", password),
+        key(22, "rover-key", None),
+        key(23, "rover-fresh", Some(120)),
+        key(24, "rover-expired", Some(60)),
         consumer(1, "rover", "rover-id"),
         consumer(2, "gateway", "gateway"),
         consumer(3, "lonely", "lonely-id"),

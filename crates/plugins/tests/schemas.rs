@@ -115,6 +115,20 @@ fn every_kind_reads_what_its_schema_lets_through() {
             "correlation-id",
             json!({"header_name": "x_id", "generator": "tracker", "echo_downstream": true}),
         ),
+        ("basic-auth", json!({})),
+        (
+            "basic-auth",
+            json!({"anonymous": "a", "hide_credentials": true, "realm": "r"}),
+        ),
+        ("key-auth", json!({})),
+        (
+            "key-auth",
+            json!({
+                "key_names": ["a", "b_c"], "hide_credentials": true, "anonymous": "a",
+                "key_in_header": false, "key_in_query": false, "key_in_body": false,
+                "run_on_preflight": false, "realm": "r",
+            }),
+        ),
         ("cors", json!({})),
         (
             "cors",
@@ -194,6 +208,8 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
             "rate-limiting-merged",
             json!({"limits": {"service": {"second": 1}}, "policy": "cluster"}),
         ),
+        ("key-auth", json!({"key_names": ["a b"]})),
+        ("key-auth", json!({"key_in_body": true})),
         ("cors", json!({"origins": ["("]})),
         ("cors", json!({"methods": ["FOO"]})),
         ("correlation-id", json!({"generator": "x"})),

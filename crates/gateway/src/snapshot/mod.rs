@@ -2,6 +2,7 @@
 //! incrementally with structural sharing.
 
 mod consumers;
+mod credentials;
 mod plugins;
 mod services;
 #[cfg(test)]
@@ -19,6 +20,8 @@ use o28m_router::{Calculation, Router};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use consumers::Consumers;
+use credentials::Credentials;
+pub use credentials::StoredCredential;
 use plugins::Plugins;
 
 /// Id of an entity as a number: cheaper to hash and compare than its text.
@@ -34,6 +37,7 @@ pub struct Snapshot {
     /// Routes by service: what has to be looked at when a service changes.
     routes_of_service: HashTrieMapSync<Id, RedBlackTreeSetSync<Id>>,
     consumers: Consumers,
+    credentials: Credentials,
     plugins: Plugins,
 }
 
@@ -68,6 +72,13 @@ impl Snapshot {
     #[must_use]
     pub fn groups(&self, consumer_id: &str) -> &[Arc<str>] {
         self.consumers.groups(consumer_id)
+    }
+
+    /// The credential of that kind (such as `keyauth_credentials`) that `name` stands for: a key, or a
+    /// user name.
+    #[must_use]
+    pub fn credential(&self, kind: &str, name: &str) -> Option<&Arc<StoredCredential>> {
+        self.credentials.find(kind, name)
     }
 
     /// A snapshot of Kong documents with their kinds (such as `consumers`), for tests of plugins.

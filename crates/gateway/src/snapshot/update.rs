@@ -12,7 +12,15 @@ use super::{Id, Instance, Kinds, RouteEntry, ServiceEntry, Snapshot, number};
 use crate::{Access, BadConfig, Exchange, Plugin, PluginKind, Verdict, errors};
 
 /// Kinds of stored objects that the data plane looks at.
-pub(crate) const ENTITY_KINDS: &[&str] = &["services", "routes", "consumers", "acls", "plugins"];
+pub(crate) const ENTITY_KINDS: &[&str] = &[
+    "services",
+    "routes",
+    "consumers",
+    "acls",
+    "basicauth_credentials",
+    "keyauth_credentials",
+    "plugins",
+];
 
 /// What does not change while the process runs, but shapes what is compiled.
 pub(crate) struct Compiler {
@@ -88,7 +96,10 @@ impl Snapshot {
                 ("consumers", Some(record)) => next.put_consumer(record.body),
                 ("acls", Some(record)) => next.put_acl(record.body),
                 ("plugins", Some(record)) => next.put_plugin(compiler, record, previous),
-                _ => Ok(()),
+                (kind, Some(record)) => next
+                    .credentials
+                    .put(kind, record.body)
+                    .map_err(Broken::from),
             };
             report(&kind, &id, outcome);
         }
@@ -107,7 +118,7 @@ impl Snapshot {
             "consumers" => self.consumers.remove(id),
             "acls" => self.consumers.remove_acl(id),
             "plugins" => self.plugins.remove(id),
-            _ => {}
+            kind => self.credentials.remove(kind, id),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod acls;
 mod consumers;
+mod credentials;
 mod plugins;
 mod routes;
 mod services;
@@ -21,6 +22,8 @@ pub(crate) static ENTITIES: &[Entity] = &[
     consumers::ENTITY,
     plugins::ENTITY,
     acls::ENTITY,
+    credentials::BASIC_AUTH,
+    credentials::KEY_AUTH,
 ];
 
 /// Protocols of services and routes, in the order of Kong's message.

@@ -1,10 +1,12 @@
 //! Configuration of the plugins this build executes, one module each (spec gateway-plugins 4).
 
 mod acl;
+mod basic_auth;
 mod correlation_id;
 mod cors;
 mod ip_restriction;
 mod jwt_keycloak;
+mod key_auth;
 mod rate_limiting_merged;
 mod request_size_limiting;
 mod request_termination;
@@ -39,10 +41,12 @@ impl PluginSchema {
 
 static PLUGINS: &[PluginSchema] = &[
     acl::SCHEMA,
+    basic_auth::SCHEMA,
     correlation_id::SCHEMA,
     cors::SCHEMA,
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
+    key_auth::SCHEMA,
     rate_limiting_merged::SCHEMA,
     request_size_limiting::SCHEMA,
     request_termination::SCHEMA,
