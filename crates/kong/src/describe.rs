@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::entity::Document;
-use crate::schema::{Auto, Check, EntityCheck, Field, Kind, When};
+use crate::schema::{Alias, Auto, Check, EntityCheck, Field, Kind, When};
 
 /// Fields in declared order and the checks over several of them.
 pub(crate) fn schema(fields: &[Field], checks: &[EntityCheck]) -> Value {
@@ -32,7 +32,13 @@ fn field(field: &Field) -> Document {
             show("keys", Value::Object(self::field(keys)));
             show("values", Value::Object(self::field(values)));
         }
-        Kind::Record(fields) => show("fields", Value::Array(list(fields))),
+        Kind::Record(fields) => {
+            show("fields", Value::Array(list(fields)));
+            if !field.aliases.is_empty() {
+                let aliases = field.aliases.iter().map(|it| alias(fields, *it));
+                show("shorthand_fields", aliases.collect());
+            }
+        }
         Kind::Foreign(foreign) => show("reference", json!(foreign.entity)),
         Kind::String | Kind::Integer | Kind::Number | Kind::Boolean => {}
     }
@@ -54,6 +60,31 @@ fn field(field: &Field) -> Document {
         }
     }
     shown
+}
+
+fn alias(fields: &[Field], alias: Alias) -> Value {
+    let named = |fields: &[Field], name: &str| {
+        let found = fields.iter().find(|field| field.name == name);
+        found.map(|field| field.kind)
+    };
+    let kind = match named(fields, alias.record) {
+        Some(Kind::Record(members)) => named(members, alias.member),
+        _ => None,
+    };
+    let path = json!([alias.record, alias.member]);
+    let advice = format!(
+        "config.{} is deprecated, please use config.{}.{} instead",
+        alias.name, alias.record, alias.member
+    );
+    json!({alias.name: {
+        "type": kind.map_or("string", Kind::name),
+        "translate_backwards": path,
+        "deprecation": {
+            "replaced_with": [{"path": path}],
+            "message": advice,
+            "removal_in_version": "4.0",
+        },
+    }})
 }
 
 /// Checks that are code have no form.

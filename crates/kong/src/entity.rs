@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 
 use crate::schema::{EntityCheck, Field, Seal, Unsupported, is_blank};
 use crate::walk::{Operation, Walk};
-use crate::{declared, describe, form, walk};
+use crate::{alias, declared, describe, form, walk};
 
 /// A JSON object, in the order of its members.
 pub type Document = Map<String, Value>;
@@ -137,10 +137,14 @@ impl Entity {
     /// # Errors
     /// [`Violations`].
     pub fn insert(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
-        let input = self.expand(input)?;
+        let mut input = self.expand(input)?;
+        let overlay = (self.overlay)(&input, context.enabled_plugins)?;
+        alias::fold(overlay.fields, &mut input)?;
         let given = self.to_seal(&input);
         let document = self.check(input, Operation::Insert, context)?;
-        Ok(sealed(document, &given, context.ambient))
+        let mut document = sealed(document, &given, context.ambient);
+        alias::show(overlay.fields, &mut document);
+        Ok(document)
     }
 
     /// Validates `stored` with `patch` merged into it (records deep, arrays and maps whole).
@@ -156,10 +160,15 @@ impl Entity {
         let mut patch = self.expand(patch)?;
         patch.remove("id");
         let overlay = self.overlay_of(&patch, Some(stored), context.enabled_plugins)?;
+        alias::fold(overlay.fields, &mut patch)?;
         let given = self.to_seal(&patch);
-        let merged = walk::merge(self.fields, overlay, stored, patch);
+        let mut stored = stored.clone();
+        alias::hide(overlay.fields, &mut stored);
+        let merged = walk::merge(self.fields, overlay, &stored, patch);
         let document = self.check(merged, Operation::Update, context)?;
-        Ok(sealed(document, &given, context.ambient))
+        let mut document = sealed(document, &given, context.ambient);
+        alias::show(overlay.fields, &mut document);
+        Ok(document)
     }
 
     /// Fields of a request that are not stored as they were given.
@@ -175,7 +184,7 @@ impl Entity {
     /// Gives the texts of a form the types of the fields they are for: numbers, booleans, arrays of
     /// one, null for the empty text. `stored` is the entity a PATCH is for.
     #[must_use]
-    pub fn coerce(&self, form: Document, stored: Option<&Document>) -> Document {
+    pub fn coerce(&self, mut form: Document, stored: Option<&Document>) -> Document {
         let known = |name: &str| vec![name.to_owned()];
         let plugin = form
             .get("name")
@@ -184,6 +193,8 @@ impl Entity {
             .map(known)
             .unwrap_or_default();
         let overlay = self.overlay_of(&form, stored, &plugin).unwrap_or_default();
+        // Names that contradict each other stay for the validation to find.
+        let _contradicts = alias::fold(overlay.fields, &mut form).is_err();
         form::coerce(self.fields, overlay, form)
     }
 

@@ -4,6 +4,7 @@
 //! all read the same declarations. Adding an entity or a plugin is one declaration: validation,
 //! defaults, form conversion, schema endpoints, keys and references follow from it.
 
+mod alias;
 mod declared;
 mod describe;
 mod entity;

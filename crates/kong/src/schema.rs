@@ -26,8 +26,19 @@ pub(crate) struct Field {
     pub(crate) unique: bool,
     /// The empty string stands for null.
     pub(crate) empty_is_null: bool,
+    /// Deprecated names of members of this record.
+    pub(crate) aliases: &'static [Alias],
     /// What a sound value that was given becomes before it is stored.
     pub(crate) seal: Option<Seal>,
+}
+
+/// A deprecated name of a member of a record inside the record that has it; still taken, and shown
+/// besides the new one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alias {
+    pub(crate) name: &'static str,
+    pub(crate) record: &'static str,
+    pub(crate) member: &'static str,
 }
 
 /// Makes the stored value of a field from the given one and the whole document.
@@ -129,6 +140,7 @@ impl Field {
             auto: Auto::No,
             unique: false,
             empty_is_null: false,
+            aliases: &[],
             seal: None,
         }
     }
@@ -160,6 +172,11 @@ impl Field {
 
     pub(crate) const fn auto(mut self, auto: Auto) -> Self {
         self.auto = auto;
+        self
+    }
+
+    pub(crate) const fn aliases(mut self, aliases: &'static [Alias]) -> Self {
+        self.aliases = aliases;
         self
     }
 

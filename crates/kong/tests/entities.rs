@@ -472,6 +472,92 @@ fn configuration_of_request_size_limiting() {
     );
 }
 
+fn rate_limiting(config: Value) -> Value {
+    json!({"name": "rate-limiting", "config": config})
+}
+
+#[test]
+fn plugins_case_050_violations_of_rate_limiting() {
+    for (config, message) in [
+        (
+            json!({}),
+            "schema violation (at least one of these fields must be non-empty: 'config.second', \
+            'config.minute', 'config.hour', 'config.day', 'config.month', 'config.year')",
+        ),
+        (
+            json!({"second": 20, "hour": 10}),
+            "schema violation (config: The limit for hour(10.0) cannot be lower than the limit \
+            for second(20.0))",
+        ),
+        (
+            json!({"minute": 1, "sync_rate": 1}),
+            "schema violation (sync_rate can only be used with the redis policy)",
+        ),
+        (
+            json!({"minute": 1, "policy": "redis", "redis_host": "h", "sync_rate": 0.01}),
+            "schema violation (sync_rate must be greater than 0.02, or -1 to disable)",
+        ),
+        (
+            json!({"minute": 0}),
+            "schema violation (config.minute: value must be greater than 0)",
+        ),
+        (
+            json!({"minute": 1, "limit_by": "header"}),
+            "2 schema violations (failed conditional validation given value of field \
+            'config.limit_by'; config.header_name: required field missing)",
+        ),
+        (
+            json!({"minute": 1, "redis_host": "a", "redis": {"host": "b"}}),
+            "schema violation (config.redis_host: both deprecated and new field are used but \
+            their values mismatch: redis_host = a vs redis.host = b)",
+        ),
+    ] {
+        refused("plugins", rate_limiting(config), message);
+    }
+    let config = json!({"minute": 1, "policy": "redis"});
+    let violations = insert("plugins", rate_limiting(config)).unwrap_err();
+    let expected = json!({
+        "@entity": ["failed conditional validation given value of field 'config.policy'"],
+        "config": {"redis": {"host": "required field missing"}},
+    });
+    assert_eq!(Value::Object(violations.fields), expected);
+}
+
+#[test]
+fn plugins_case_051_deprecated_names_are_taken_and_shown() {
+    let config = json!({"minute": 1, "policy": "redis", "redis_host": "h", "redis_port": 6380});
+    let stored = insert("plugins", rate_limiting(config)).unwrap();
+    let config = &stored["config"];
+    assert_eq!(
+        (&config["redis"]["host"], &config["redis_host"]),
+        (&json!("h"), &json!("h"))
+    );
+    assert_eq!(config["redis"]["port"], 6380);
+    assert_eq!(
+        (&config["redis"]["timeout"], &config["redis_timeout"]),
+        (&json!(2000), &json!(2000))
+    );
+    let patch = json!({"config": {"redis": {"host": "i"}}});
+    let changed = update("plugins", &stored, patch).unwrap();
+    let config = &changed["config"];
+    assert_eq!(
+        (&config["redis"]["host"], &config["redis_host"]),
+        (&json!("i"), &json!("i"))
+    );
+    assert_eq!(config["redis_port"], 6380);
+    let patch = json!({"config": {"redis_host": "j"}});
+    let changed = update("plugins", &changed, patch).unwrap();
+    assert_eq!(changed["config"]["redis"]["host"], "j");
+    let form = json!({"name": "rate-limiting", "config": {"minute": "5", "redis_port": "1"}});
+    let form = entity("plugins").unwrap().coerce(document(form), None);
+    assert_eq!(form["config"], json!({"minute": 5, "redis": {"port": 1}}));
+    let schema = o28m_kong::plugin("rate-limiting")
+        .unwrap()
+        .describe()
+        .to_string();
+    assert!(schema.contains("shorthand_fields"), "{schema}");
+}
+
 #[test]
 fn passwords_are_stored_hashed_with_their_owner() {
     let owner = json!({"id": C});

@@ -20,6 +20,7 @@ mod redis;
 mod request_size_limiting;
 mod request_termination;
 mod request_transformer;
+mod response_transformer;
 #[cfg(test)]
 mod testing;
 
@@ -52,9 +53,11 @@ pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
         Arc::new(correlation_id::Kind::new(ambient.clone())),
         Arc::new(ip_restriction::Kind),
         Arc::new(key_auth::Kind(ambient.clone())),
-        Arc::new(rate_limiting::merged::Kind::new(ambient)),
+        Arc::new(rate_limiting::merged::Kind::new(ambient.clone())),
+        Arc::new(rate_limiting::stock::Kind::new(ambient)),
         Arc::new(request_size_limiting::Kind),
         Arc::new(request_termination::Kind),
         Arc::new(request_transformer::Kind::default()),
+        Arc::new(response_transformer::Kind),
     ]
 }

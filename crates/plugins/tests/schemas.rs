@@ -96,6 +96,20 @@ fn every_kind_reads_what_its_schema_lets_through() {
             "ip-restriction",
             json!({"allow": [], "deny": ["10.0.0.0/8", "::1"], "status": 404, "message": "no"}),
         ),
+        ("rate-limiting", json!({"minute": 1})),
+        (
+            "rate-limiting",
+            json!({
+                "second": 1, "year": 2, "limit_by": "header", "header_name": "x-a",
+                "policy": "redis", "redis_host": "h", "redis_timeout": 10, "error_code": 503,
+                "error_message": "m", "hide_client_headers": true, "fault_tolerant": false,
+                "redis": {"port": 6380, "ssl": true, "server_name": "n", "password": ""},
+            }),
+        ),
+        (
+            "rate-limiting",
+            json!({"hour": 1, "limit_by": "path", "path": "/a", "redis_host": null}),
+        ),
         (
             "rate-limiting-merged",
             json!({"limits": {"service": {"minute": 1.0}, "consumer": {"hour": 2.5}}}),
@@ -127,6 +141,14 @@ fn every_kind_reads_what_its_schema_lets_through() {
                 "key_names": ["a", "b_c"], "hide_credentials": true, "anonymous": "a",
                 "key_in_header": false, "key_in_query": false, "key_in_body": false,
                 "run_on_preflight": false, "realm": "r",
+            }),
+        ),
+        ("response-transformer", json!({})),
+        (
+            "response-transformer",
+            json!({
+                "remove": {"headers": ["a"]}, "rename": {"headers": ["a:b"], "json": []},
+                "add": {"headers": ["a:b:c", "d:"]}, "append": {"headers": ["x-a_b:1"]},
             }),
         ),
         ("cors", json!({})),
@@ -210,6 +232,20 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
         ),
         ("key-auth", json!({"key_names": ["a b"]})),
         ("key-auth", json!({"key_in_body": true})),
+        (
+            "response-transformer",
+            json!({"add": {"headers": ["just_a_key"]}}),
+        ),
+        ("response-transformer", json!({"add": {"headers": [":b"]}})),
+        (
+            "response-transformer",
+            json!({"rename": {"headers": ["a:b c"]}}),
+        ),
+        ("response-transformer", json!({"add": {"json": ["a:b"]}})),
+        (
+            "response-transformer",
+            json!({"remove": {"headers": ["Content-Length"]}}),
+        ),
         ("cors", json!({"origins": ["("]})),
         ("cors", json!({"methods": ["FOO"]})),
         ("correlation-id", json!({"generator": "x"})),

@@ -7,10 +7,12 @@ mod cors;
 mod ip_restriction;
 mod jwt_keycloak;
 mod key_auth;
+mod rate_limiting;
 mod rate_limiting_merged;
 mod request_size_limiting;
 mod request_termination;
 mod request_transformer;
+mod response_transformer;
 
 use serde_json::Value;
 
@@ -47,10 +49,12 @@ static PLUGINS: &[PluginSchema] = &[
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
     key_auth::SCHEMA,
+    rate_limiting::SCHEMA,
     rate_limiting_merged::SCHEMA,
     request_size_limiting::SCHEMA,
     request_termination::SCHEMA,
     request_transformer::SCHEMA,
+    response_transformer::SCHEMA,
 ];
 
 /// Every plugin whose configuration is declared, by name.

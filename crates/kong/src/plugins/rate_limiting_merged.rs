@@ -17,7 +17,7 @@ pub(super) const SCHEMA: PluginSchema = PluginSchema {
 };
 
 /// Where counters may live. `cluster` is refused as by a Kong without database.
-const POLICIES: &[Check] = &[Check::LengthMin(0), Check::OneOf(&["local", "redis"])];
+pub(super) const POLICIES: &[Check] = &[Check::LengthMin(0), Check::OneOf(&["local", "redis"])];
 
 const CONFIG: &[Field] = &[
     Field::new("policy", Kind::String)

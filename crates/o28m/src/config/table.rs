@@ -72,7 +72,7 @@ impl Setting {
 pub const ROLES: &[&str] = &["proxy", "admin", "jumper", "issuer", "identity"];
 
 /// The plugins this build executes; `plugins.enabled` may list any of them.
-pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,rate-limiting-merged,request-termination,request-transformer,request-size-limiting";
+pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer";
 
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 

@@ -4,6 +4,7 @@
 mod local;
 pub(crate) mod merged;
 mod shared;
+pub(crate) mod stock;
 mod window;
 
 use std::sync::Arc;
