@@ -1,6 +1,7 @@
 //! Every way a request can fail, and the one place that turns it into a response.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use o28m_kong::declarative::compact;
 use o28m_kong::{Document, Violations};
 use o28m_net::Body;
 use serde_json::{Value, json};
@@ -118,22 +119,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Kong's compact form of keys in messages: `{id="…"}`, members sorted, nested keys alike.
-pub(crate) fn compact(value: &Value) -> String {
-    match value {
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by(|a, b| a.0.cmp(b.0));
-            let members = members
-                .into_iter()
-                .map(|(name, value)| format!("{name}={}", compact(value)));
-            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-        }
-        Value::String(text) => format!("\"{text}\""),
-        other => other.to_string(),
-    }
 }
 
 fn compact_key(fields: &Document) -> String {
@@ -305,16 +290,4 @@ fn unresolved(keys: &[Unresolved]) -> Response<Body> {
         text,
         Value::Object(fields),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_sorted_and_nested() {
-        let key = json!({"service": null, "name": "acl", "route": {"id": "1"}, "consumer": null});
-        let text = r#"{consumer=null,name="acl",route={id="1"},service=null}"#;
-        assert_eq!(compact(&key), text);
-    }
 }
