@@ -20,6 +20,7 @@ mod service;
 mod status;
 mod write;
 
+pub mod declarative;
 pub mod htpasswd;
 
 use std::path::PathBuf;

@@ -33,6 +33,11 @@ pub trait Surroundings {
         None
     }
 
+    /// When the entity of that id was created, for one that does not say so.
+    fn created_at(&self, _entity: &'static Entity, _id: &str) -> Option<Value> {
+        None
+    }
+
     /// Id of an existing entity that a reference may point to although the configuration does not have
     /// it; `key` holds its id or another unique field.
     fn referable(&self, _entity: &'static Entity, _key: &Document) -> Option<String> {

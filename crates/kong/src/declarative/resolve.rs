@@ -29,6 +29,8 @@ pub(super) fn entities(
         context,
         surroundings,
         ids: vec![String::new(); items.len()],
+        given: items.iter().filter_map(given_id).collect(),
+        met: HashMap::new(),
         taken: HashSet::new(),
         unique: HashMap::new(),
     };
@@ -61,6 +63,10 @@ struct Resolver<'a> {
     surroundings: &'a dyn Surroundings,
     /// By position of the item.
     ids: Vec<String>,
+    /// Kinds and ids that the configuration gives away itself.
+    given: HashSet<(&'static str, String)>,
+    /// How often a content was met that nothing else tells apart, by the first id made of it.
+    met: HashMap<String, usize>,
     /// Kinds and ids.
     taken: HashSet<(&'static str, String)>,
     /// Kind, constraint and value, with the id of their entity.
@@ -94,6 +100,11 @@ impl Resolver<'_> {
             && let Some(own) = self.ids.get_mut(position)
         {
             id.clone_into(own);
+        }
+        if let Some(id) = document.get("id").and_then(Value::as_str)
+            && let Some(created_at) = self.surroundings.created_at(entity, id)
+        {
+            document.entry("created_at").or_insert(created_at);
         }
         broken.whole = self.claim(entity, &document);
         let checked = entity.declare(document, self.context).and_then(|document| {
@@ -182,7 +193,7 @@ impl Resolver<'_> {
     }
 
     /// Gives the document an id unless it has one.
-    fn identify(&self, entity: &'static Entity, document: &mut Document) {
+    fn identify(&mut self, entity: &'static Entity, document: &mut Document) {
         match document.get_mut("id") {
             Some(Value::String(id)) => {
                 id.make_ascii_lowercase();
@@ -195,6 +206,7 @@ impl Resolver<'_> {
         let id = self
             .surroundings
             .existing(entity, document)
+            .filter(|id| !self.given.contains(&(entity.name, id.clone())))
             .or_else(|| identity::of_unique_value(entity, document))
             .or_else(|| self.of_content(entity, document));
         if let Some(id) = id {
@@ -202,11 +214,14 @@ impl Resolver<'_> {
         }
     }
 
-    fn of_content(&self, entity: &'static Entity, document: &Document) -> Option<String> {
-        let is_free = |id: &String| !self.taken.contains(&(entity.name, id.clone()));
-        (1..=self.taken.len() + 1)
-            .map_while(|ordinal| identity::of_content(entity, document, ordinal))
-            .find(is_free)
+    fn of_content(&mut self, entity: &'static Entity, document: &Document) -> Option<String> {
+        let first = identity::of_content(entity, document, 1)?;
+        let met = self.met.entry(first.clone()).or_default();
+        *met += 1;
+        match *met {
+            1 => Some(first),
+            ordinal => identity::of_content(entity, document, ordinal),
+        }
     }
 
     /// Takes id and unique values; a message when another entity has them.
@@ -236,6 +251,12 @@ impl Resolver<'_> {
             entity.name
         ))
     }
+}
+
+/// Kind and id of an item that brings one.
+fn given_id(item: &Item) -> Option<(&'static str, String)> {
+    let id = item.document.get("id")?.as_str()?;
+    Some((item.entity.name, id.to_ascii_lowercase()))
 }
 
 /// Names and values of a constraint's fields.
