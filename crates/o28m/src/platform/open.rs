@@ -222,6 +222,7 @@ pub(super) fn admin(
         htpasswd_file: config.path("admin.htpasswd_file"),
         enabled_plugins: enabled_plugins(config),
         strict: config.boolean("sync.strict"),
+        db_less: false,
     };
     AdminService::new(store.clone(), settings, applied, ambient.clone())
 }
