@@ -189,7 +189,8 @@ fn time_stamps_are_kept() {
 fn every_problem_is_reported_at_once() {
     let text = r#"
 _format_version: "4.0"
-upstreams: []
+vaults: []
+nope: []
 services:
 - name: ok
   host: h
@@ -210,7 +211,8 @@ acls: {a: b}
 "#;
     let expected = json!({
         "_format_version": "expected one of: 1.1, 2.1, 3.0",
-        "upstreams": "unknown field",
+        "vaults": "not supported by this build",
+        "nope": "unknown field",
         "services": [
             null,
             {
@@ -327,4 +329,16 @@ fn what_is_exported_reads_as_the_same_entities() {
             assert_eq!(new, old);
         }
     }
+}
+
+#[test]
+fn what_is_said_about_many_wrong_entities_stays_bounded() {
+    let services = vec!["{}"; 5000].join(",");
+    let text = format!("{{\"_format_version\": \"3.0\", \"services\": [{services}]}}");
+    let invalid = read(&text).unwrap_err();
+    assert_eq!(invalid.flattened().len(), 1000);
+    assert_eq!(
+        invalid.unattributed()["error"],
+        "4000 more entities are invalid"
+    );
 }

@@ -14,11 +14,16 @@ pub(super) enum Step {
     Index(usize),
 }
 
+/// Entities whose messages are kept; of more only the number is.
+const BROKEN_MAX: usize = 1000;
+
 /// Why a configuration is refused: every problem of it.
 #[derive(Debug, Default)]
 pub struct Invalid {
     root: Document,
     broken: Vec<Broken>,
+    /// Entities that are not right either.
+    omitted: usize,
 }
 
 /// An entity that is not right.
@@ -56,7 +61,13 @@ impl Invalid {
     }
 
     pub(super) fn entity(&mut self, broken: Broken) {
-        self.broken.push(broken);
+        if self.broken.len() < BROKEN_MAX {
+            self.broken.push(broken);
+            return;
+        }
+        self.omitted += 1;
+        let text = format!("{} more entities are invalid", self.omitted);
+        self.at_root("error", &text);
     }
 
     /// The tree of all messages, nested like the configuration.

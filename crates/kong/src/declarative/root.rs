@@ -21,7 +21,7 @@ const VERSIONS: &[&str] = &["1.1", "2.1", "3.0"];
 /// Takes everything but collections (and what is unknown) out of the root.
 pub(super) fn read(mut root: Document, invalid: &mut Invalid) -> (Rules, Document) {
     let mut rules = Rules::default();
-    match root.remove("_format_version") {
+    match root.shift_remove("_format_version") {
         None | Some(Value::Null) => invalid.at_root("_format_version", "required field missing"),
         Some(Value::String(version)) if VERSIONS.contains(&version.as_str()) => {
             rules.is_legacy = version != "3.0";
@@ -33,14 +33,14 @@ pub(super) fn read(mut root: Document, invalid: &mut Invalid) -> (Rules, Documen
         Some(_) => invalid.at_root("_format_version", "expected a string"),
     }
     // No entity of this build keeps a transformed value, so either answer means the same.
-    let transform = root.remove("_transform").unwrap_or_default();
+    let transform = root.shift_remove("_transform").unwrap_or_default();
     if !(transform.is_null() || transform.is_boolean()) {
         invalid.at_root("_transform", "expected a boolean");
     }
     for free in ["_comment", "_ignore"] {
-        root.remove(free);
+        root.shift_remove(free);
     }
-    match root.remove("_info") {
+    match root.shift_remove("_info") {
         None | Some(Value::Null) => {}
         Some(Value::Object(info)) => info_of_deck(info, &mut rules, invalid),
         Some(_) => invalid.at_root("_info", "expected a record"),
@@ -49,7 +49,7 @@ pub(super) fn read(mut root: Document, invalid: &mut Invalid) -> (Rules, Documen
 }
 
 fn info_of_deck(mut info: Document, rules: &mut Rules, invalid: &mut Invalid) {
-    match info.remove("select_tags") {
+    match info.shift_remove("select_tags") {
         None | Some(Value::Null) => {}
         Some(Value::Array(tags)) => {
             for tag in tags {
@@ -63,7 +63,7 @@ fn info_of_deck(mut info: Document, rules: &mut Rules, invalid: &mut Invalid) {
         }
         Some(_) => invalid.at_root("_info", "select_tags: expected an array of tags"),
     }
-    match info.remove("defaults") {
+    match info.shift_remove("defaults") {
         None | Some(Value::Null) => {}
         Some(Value::Object(defaults)) if defaults.values().all(Value::is_object) => {
             rules.defaults = defaults;
