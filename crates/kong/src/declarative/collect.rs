@@ -94,7 +94,7 @@ impl Collector<'_> {
             _ => return self.invalid.at(&place, "expected an array"),
         };
         for (at, element) in elements.into_iter().enumerate() {
-            if self.items.len() >= ENTITIES_MAX {
+            if self.items.len() >= ENTITIES_MAX || at >= ENTITIES_MAX {
                 let text = format!("more than {ENTITIES_MAX} entities");
                 return self.invalid.at_root("error", &text);
             }

@@ -22,6 +22,8 @@ const BROKEN_MAX: usize = 1000;
 pub struct Invalid {
     root: Document,
     broken: Vec<Broken>,
+    /// Places without an entity that the root has messages for.
+    misplaced: usize,
     /// Entities that are not right either.
     omitted: usize,
 }
@@ -57,7 +59,18 @@ impl Invalid {
     }
 
     pub(super) fn at(&mut self, place: &[Step], message: &str) {
-        put(&mut self.root, place, Value::from(message));
+        if self.misplaced < BROKEN_MAX {
+            self.misplaced += 1;
+            put(&mut self.root, place, Value::from(message));
+        } else {
+            self.omit();
+        }
+    }
+
+    fn omit(&mut self) {
+        self.omitted += 1;
+        let text = format!("{} more entities are invalid", self.omitted);
+        self.at_root("error", &text);
     }
 
     pub(super) fn entity(&mut self, broken: Broken) {
@@ -65,9 +78,7 @@ impl Invalid {
             self.broken.push(broken);
             return;
         }
-        self.omitted += 1;
-        let text = format!("{} more entities are invalid", self.omitted);
-        self.at_root("error", &text);
+        self.omit();
     }
 
     /// The tree of all messages, nested like the configuration.
