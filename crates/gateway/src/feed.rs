@@ -35,7 +35,7 @@ pub(crate) struct Feed {
 impl Feed {
     pub(crate) fn new(compiler: Compiler, ambient: Ambient) -> Self {
         Self {
-            current: ArcSwap::default(),
+            current: ArcSwap::from_pointee(Snapshot::empty(compiler.calculation)),
             compiler: Arc::new(compiler),
             applied: watch::Sender::new(0),
             ambient,
@@ -201,7 +201,8 @@ impl Feed {
         version: i64,
     ) -> Snapshot {
         let compiler = self.compiler.clone();
-        let base = base.unwrap_or_default();
+        let empty = || Arc::new(Snapshot::empty(self.compiler.calculation));
+        let base = base.unwrap_or_else(empty);
         let inline = updates.len() <= INLINE_COMPILES_MAX;
         let compile = move || base.apply(&compiler, updates, version, previous.as_deref());
         if inline {

@@ -17,6 +17,7 @@ pub(crate) const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 pub(crate) const KEEP_ALIVE: HeaderValue = HeaderValue::from_static("keep-alive");
 pub(crate) const KEEP_ALIVE_UPGRADE: HeaderValue = HeaderValue::from_static("keep-alive, Upgrade");
+pub(crate) const UPGRADE_ONLY: HeaderValue = HeaderValue::from_static("upgrade");
 pub(crate) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// Only plugins may say who the caller is.

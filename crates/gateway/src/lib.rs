@@ -17,6 +17,8 @@ mod snapshot;
 mod spool;
 mod upstream;
 
+pub use o28m_router::Calculation;
+
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
 pub use snapshot::Snapshot;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub real_ip_header: String,
     /// Skip trusted addresses from the right when reading it.
     pub real_ip_recursive: bool,
+    /// How the routes that match a request are ranked.
+    pub route_match_calculation: Calculation,
     /// Verify upstream certificates of services that do not say.
     pub upstream_tls_verify: bool,
     /// Where the JSON access log goes.
@@ -130,6 +134,7 @@ impl Gateway {
             kinds: Kinds::new(kinds),
             engine_ports: engines.iter().map(|it| it.port).collect(),
             tls_verify: settings.upstream_tls_verify,
+            calculation: settings.route_match_calculation,
         };
         let client_address = ClientAddress::new(&settings)?;
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));

@@ -42,7 +42,8 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
             return ControlFlow::Break(response);
         }
     };
-    let service = snapshot.service_of(route);
+    let service = flight.service.clone();
+    let service = service.as_ref();
     drop_private_headers(flight, service);
     let scopes = snapshot
         .plugins()

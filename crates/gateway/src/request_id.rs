@@ -23,7 +23,8 @@ pub(crate) fn next(rng: &dyn Rng) -> String {
         let (rest, id) = drawn
             .split_last_chunk::<ID_BYTES>()
             .unwrap_or((&[], &[0; ID_BYTES]));
-        let (left, id) = (rest.len(), o28m_core::id::hex(id));
+        let (left, id) = (rest.len(), uuid::Uuid::from_bytes(*id).simple());
+        let id = id.encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned();
         // What was used is gone: no two requests share an id.
         drawn.truncate(left);
         id

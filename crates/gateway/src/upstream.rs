@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use o28m_net::client::{SendError, Target};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
 use crate::Source;
 use crate::flight::{Attempt, Flight};
-use crate::headers::{WEBSOCKET, strip_response};
+use crate::headers::{UPGRADE_ONLY, WEBSOCKET, strip_response};
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
 use crate::snapshot::{Destination, ServiceEntry};
@@ -34,10 +34,6 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
             service.service.protocol
         );
         return refuse(flight, StatusCode::NOT_IMPLEMENTED, &message);
-    }
-    if flight.asked.websocket && matches!(service.destination, Destination::Engine(_)) {
-        let message = "WebSocket connections are not supported";
-        return refuse(flight, StatusCode::NOT_IMPLEMENTED, message);
     }
     let body = std::mem::take(&mut flight.exchange.body);
     let buffers = flight
@@ -284,8 +280,8 @@ fn answered(flight: &mut Flight, mut response: Response<Body>) -> Response<Body>
         if !flight.asked.websocket {
             return failed(flight, StatusCode::BAD_GATEWAY);
         }
-        let upgrade = HeaderValue::from_static("upgrade");
-        response.headers_mut().insert(CONNECTION, upgrade);
+        // What follows is in the extensions: the connection that whoever serves the client joins.
+        response.headers_mut().insert(CONNECTION, UPGRADE_ONLY);
         response.headers_mut().insert(UPGRADE, WEBSOCKET);
     }
     flight.exchange.upstream_statuses.push(response.status());

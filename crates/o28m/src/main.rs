@@ -6,6 +6,10 @@ use clap::Parser as _;
 use o28m::cli::{Cli, Command};
 use o28m::{command, exit, up};
 
+/// Measured: a tenth of the proxy's CPU time went to the system allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     exit::code(match &cli.command {

@@ -6,10 +6,11 @@
     reason = "the helpers of these tests fail the test"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a start may take before a test gives up.
@@ -100,24 +101,39 @@ impl Drop for Up {
     }
 }
 
-/// An offset that keeps every listener of `up` clear of other tests: each test has its own.
-const OFFSETS: [u16; 4] = [31_000, 32_000, 33_000, 34_000];
+/// The ports `up` listens on before the offset is added.
+const PORTS: [u16; 9] = [8000, 8443, 8001, 8100, 9542, 8080, 8081, 8180, 9000];
+
+/// An offset under which all of them are free: below the range from which the operating system takes
+/// ports for outgoing connections, and another one for each call.
+fn free_offset() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(2_000);
+    loop {
+        let offset = NEXT.fetch_add(53, Ordering::Relaxed);
+        assert!(offset < 22_000, "no free range of ports");
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", port + offset)).is_ok();
+        if PORTS.iter().all(free) {
+            return offset;
+        }
+    }
+}
 
 #[test]
 fn a_kill_at_any_moment_leaves_a_directory_that_starts_again() {
     let dir = tempfile::tempdir().unwrap();
+    let offset = free_offset();
     for delay_ms in [0, 20, 60, 120, 250, 500] {
-        let killed = Up::start(dir.path(), OFFSETS[0]);
+        let killed = Up::start(dir.path(), offset);
         std::thread::park_timeout(Duration::from_millis(delay_ms));
         drop(killed);
     }
-    let mut up = Up::start(dir.path(), OFFSETS[0]);
+    let mut up = Up::start(dir.path(), offset);
     let announcement = up.announced();
     assert!(announcement.contains("/auth"), "{announcement}");
     let credentials = std::fs::read_to_string(dir.path().join("credentials.env")).unwrap();
     up.signal("KILL");
     let _code = up.exit_code();
-    let mut again = Up::start(dir.path(), OFFSETS[0]);
+    let mut again = Up::start(dir.path(), offset);
     let _ = again.announced();
     let after = std::fs::read_to_string(dir.path().join("credentials.env")).unwrap();
     assert_eq!(credentials, after, "secrets survive a kill");
@@ -128,17 +144,18 @@ fn a_kill_at_any_moment_leaves_a_directory_that_starts_again() {
 #[test]
 fn a_taken_port_is_named_and_nothing_starts() {
     let dir = tempfile::tempdir().unwrap();
-    let _taken = TcpListener::bind(("127.0.0.1", 8001 + OFFSETS[1])).unwrap();
+    let offset = free_offset();
+    let _taken = TcpListener::bind(("127.0.0.1", 8001 + offset)).unwrap();
     let output = run(&[
         "up",
         "--data-dir",
         dir.path().to_str().unwrap(),
         "--port-offset",
-        &OFFSETS[1].to_string(),
+        &offset.to_string(),
     ]);
     assert_eq!(output.status.code(), Some(1));
     let errors = text(&output.stderr);
-    let port = format!("127.0.0.1:{}", 8001 + OFFSETS[1]);
+    let port = format!("127.0.0.1:{}", 8001 + offset);
     assert!(
         errors.contains("admin") && errors.contains(&port),
         "{errors}"
@@ -151,7 +168,7 @@ fn an_unusable_data_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "not a directory").unwrap();
-    let offset = OFFSETS[2].to_string();
+    let offset = free_offset().to_string();
     let output = run(&[
         "up",
         "--data-dir",
@@ -223,6 +240,63 @@ fn an_admin_api_without_users_is_not_bound_where_others_can_reach_it() {
         "{}",
         text(&output.stderr)
     );
+}
+
+/// One request without a body over a connection of its own; the whole answer, empty when there is none.
+fn get(port: u16, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return String::new();
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _reset = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn serve_runs_only_the_roles_it_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let offset = free_offset();
+    let [status, metrics, identity, management] = [8100, 9542, 8180, 9000].map(|it| it + offset);
+    let listen = |port: u16| format!("127.0.0.1:{port}");
+    let mut command = o28m();
+    command.args(["serve", "--roles", "identity"]);
+    command.env(
+        "O28M_DATABASE__URL",
+        format!("sqlite://{}/o28m.db", dir.path().display()),
+    );
+    command.env("O28M_STATUS__LISTEN", listen(status));
+    command.env("O28M_METRICS__LISTEN", listen(metrics));
+    command.env("O28M_IDENTITY__LISTEN", listen(identity));
+    command.env("O28M_IDENTITY__MANAGEMENT_LISTEN", listen(management));
+    command.env("KC_HOSTNAME", "https://iris.example.com/auth");
+    let mut serving = Up(command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    while !get(status, "/status/ready").starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "it does not become ready");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    let discovery = get(
+        identity,
+        "/auth/realms/master/.well-known/openid-configuration",
+    );
+    assert!(
+        discovery.contains("\"issuer\":\"https://iris.example.com/auth/realms/master\""),
+        "{discovery}"
+    );
+    assert!(
+        get(identity, "/auth/realms/default").starts_with("HTTP/1.1 404"),
+        "nothing was created unasked"
+    );
+    assert!(get(management, "/auth/health/ready").starts_with("HTTP/1.1 200"));
+    assert!(get(metrics, "/metrics").contains("http_server_requests_seconds"));
+    serving.signal("TERM");
+    assert_eq!(serving.exit_code(), Some(0));
 }
 
 #[test]

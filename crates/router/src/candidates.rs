@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use rpds::RedBlackTreeMapSync;
 
 use crate::entry::Entry;
 use crate::priority::Rank;
 
-/// Up to this many are copied on change; a tree pays only above it (one takes over 600 bytes).
+/// Up to this many are copied on change; a tree pays only above it (it allocates twice for each entry).
 const FEW_MAX: usize = 8;
 
 /// A persistent ordered set of entries, small in the common case of one.
@@ -15,7 +15,7 @@ const FEW_MAX: usize = 8;
 pub(crate) enum Candidates {
     /// Ascending.
     Few(Vec<Arc<Entry>>),
-    Many(OrdMap<Rank, Arc<Entry>>),
+    Many(RedBlackTreeMapSync<Rank, Arc<Entry>>),
 }
 
 impl Default for Candidates {
@@ -41,14 +41,14 @@ impl Candidates {
                     entries.insert(at, entry.clone());
                 }
                 Err(_) => {
-                    let mut many: OrdMap<_, _> =
+                    let mut many: RedBlackTreeMapSync<_, _> =
                         entries.drain(..).map(|it| (it.rank, it)).collect();
-                    many.insert(entry.rank, entry.clone());
+                    many.insert_mut(entry.rank, entry.clone());
                     *self = Self::Many(many);
                 }
             },
             Self::Many(entries) => {
-                entries.insert(entry.rank, entry.clone());
+                entries.insert_mut(entry.rank, entry.clone());
             }
         }
     }
@@ -57,7 +57,7 @@ impl Candidates {
         match self {
             Self::Few(entries) => entries.retain(|it| it.rank != rank),
             Self::Many(entries) => {
-                entries.remove(&rank);
+                entries.remove_mut(&rank);
             }
         }
     }
@@ -69,7 +69,10 @@ impl Candidates {
                 let _all = entries.iter().rev().all(&mut visit);
             }
             Self::Many(entries) => {
-                let _all = entries.values().rev().all(visit);
+                // An iterator allocates, and the best entry decides most requests.
+                if entries.last().is_some_and(|(_, best)| visit(best)) {
+                    let _all = entries.values().rev().skip(1).all(visit);
+                }
             }
         }
     }

@@ -63,8 +63,11 @@ pub(crate) struct PathHit {
 pub(crate) enum Paths {
     /// The route has no paths.
     Any,
-    /// Plain prefixes of one length.
-    Plain(Vec<String>),
+    /// Plain prefixes, all of `length` bytes.
+    Plain {
+        length: usize,
+        prefixes: Vec<String>,
+    },
     /// Expressions, in the route's order.
     Regex(Vec<Expression>),
 }
@@ -81,7 +84,7 @@ impl Paths {
     pub(crate) fn keys(&self) -> Vec<&str> {
         let mut keys = match self {
             Self::Any => vec![""],
-            Self::Plain(paths) => paths.iter().map(|it| cut(it)).collect(),
+            Self::Plain { prefixes, .. } => prefixes.iter().map(|it| cut(it)).collect(),
             Self::Regex(list) => list.iter().map(|it| cut(&it.literal)).collect(),
         };
         keys.sort_unstable();
@@ -93,10 +96,12 @@ impl Paths {
         let hit = |length, expression| PathHit { length, expression };
         match self {
             Self::Any => Some(hit(0, 0)),
-            Self::Plain(prefixes) => prefixes
+            // A key that was not cut is the prefix itself, which the trie has compared.
+            Self::Plain { length, .. } if *length <= KEY_BYTES_MAX => Some(hit(*length, 0)),
+            Self::Plain { length, prefixes } => prefixes
                 .iter()
-                .find(|prefix| path.starts_with(prefix.as_str()))
-                .map(|prefix| hit(prefix.len(), 0)),
+                .any(|prefix| path.starts_with(prefix.as_str()))
+                .then(|| hit(*length, 0)),
             Self::Regex(list) => list.iter().enumerate().find_map(|(at, it)| {
                 let found = it.regex.find(path)?;
                 Some(hit(found.end(), at))
@@ -115,7 +120,7 @@ fn cut(text: &str) -> &str {
 }
 
 impl Entry {
-    /// Whether every condition holds; the index has compared host names already.
+    /// Whether every condition holds; the index has compared host names and the trie's keys already.
     pub(crate) fn matches(&self, head: &RequestHead<'_>, host: &Host<'_>) -> Option<PathHit> {
         let conditions = &self.conditions;
         let fits = (!conditions.host_ports || self.hosts.iter().any(|it| it.matches(host)))
@@ -215,7 +220,7 @@ pub(crate) fn compile(
         let mut weights = Weights::of(route);
         match &paths {
             Paths::Any => {}
-            Paths::Plain(prefixes) => weights.path_length = prefixes.first().map_or(0, String::len),
+            Paths::Plain { length, .. } => weights.path_length = *length,
             Paths::Regex(_) => weights.regex = true,
         }
         Arc::new(Entry {
@@ -255,22 +260,23 @@ fn groups(paths: &[String]) -> Result<Vec<Paths>, regex::Error> {
             };
             let group = groups.iter_mut().find_map(|group| match group {
                 Paths::Regex(list) => Some(list),
-                Paths::Any | Paths::Plain(_) => None,
+                Paths::Any | Paths::Plain { .. } => None,
             });
             match group {
                 Some(list) => list.push(expression),
                 None => groups.push(Paths::Regex(vec![expression])),
             }
         } else {
-            let same_length =
-                |it: &&mut Vec<String>| it.first().is_some_and(|first| first.len() == path.len());
             let group = groups.iter_mut().find_map(|group| match group {
-                Paths::Plain(list) => Some(list).filter(same_length),
-                Paths::Any | Paths::Regex(_) => None,
+                Paths::Plain { length, prefixes } if *length == path.len() => Some(prefixes),
+                Paths::Any | Paths::Plain { .. } | Paths::Regex(_) => None,
             });
             match group {
-                Some(list) => list.push(path.clone()),
-                None => groups.push(Paths::Plain(vec![path.clone()])),
+                Some(prefixes) => prefixes.push(path.clone()),
+                None => groups.push(Paths::Plain {
+                    length: path.len(),
+                    prefixes: vec![path.clone()],
+                }),
             }
         }
     }

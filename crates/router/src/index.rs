@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rpds::HashTrieMapSync;
+
 use crate::RequestHead;
 use crate::entry::{Entry, PathHit};
 use crate::host::{Host, Name};
@@ -12,7 +14,7 @@ use crate::trie::Trie;
 /// `Host` value of many labels can cause.
 const NAME_BYTES_MAX: usize = 255;
 
-type Table = imbl::HashMap<Box<str>, Trie>;
+type Table = HashTrieMapSync<Box<str>, Trie>;
 
 /// Tries of path prefixes, by what the route says about the host.
 #[derive(Clone, Default)]
@@ -49,10 +51,15 @@ impl Index {
                 Kind::Suffix => &mut self.suffix,
                 Kind::Prefix => &mut self.prefix,
             };
-            let trie = table.entry(name.into()).or_default();
-            apply(trie);
-            if trie.is_empty() {
-                table.remove(name);
+            if let Some(trie) = table.get_mut(name) {
+                apply(trie);
+                if trie.is_empty() {
+                    table.remove_mut(name);
+                }
+            } else {
+                let mut trie = Trie::default();
+                apply(&mut trie);
+                table.insert_mut(name.into(), trie);
             }
         }
     }
@@ -72,15 +79,19 @@ impl Index {
     }
 
     fn by_name<'a>(&'a self, name: &str, best: &mut Best<'a, '_>) {
+        // Hashing a name costs more than the rest of a search, so empty tables are not asked.
         let mut search = |table: &'a Table, key: &str| {
-            if let Some(trie) = table.get(key) {
+            if !table.is_empty()
+                && let Some(trie) = table.get(key)
+            {
                 best.search(trie);
             }
         };
         search(&self.exact, name);
-        let wildcards = !self.suffix.is_empty() || !self.prefix.is_empty();
-        let dots = name.match_indices('.').map(|(at, _)| at);
-        for at in dots.take_while(|_| wildcards) {
+        if self.suffix.is_empty() && self.prefix.is_empty() {
+            return;
+        }
+        for (at, _) in name.match_indices('.') {
             search(&self.suffix, name.get(at..).unwrap_or_default());
             search(&self.prefix, name.get(..=at).unwrap_or_default());
         }

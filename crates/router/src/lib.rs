@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use o28m_kong::Route;
+use rpds::HashTrieMapSync;
 
 use entry::Entry;
 use index::Index;
@@ -74,7 +75,7 @@ pub struct BadRoute {
 #[derive(Clone, Default)]
 pub struct Router {
     calculation: Calculation,
-    routes: imbl::HashMap<Arc<str>, Arc<[Arc<Entry>]>>,
+    routes: HashTrieMapSync<Arc<str>, Arc<[Arc<Entry>]>>,
     index: Index,
 }
 
@@ -120,21 +121,25 @@ impl Router {
             self.index.insert(entry);
         }
         self.routes
-            .insert(Arc::from(route.id.as_str()), entries.into());
+            .insert_mut(Arc::from(route.id.as_str()), entries.into());
         Ok(())
     }
 
     /// [`Router::remove`] in place.
     pub fn take_out(&mut self, id: &str) {
-        for entry in self.routes.remove(id).iter().flat_map(|it| it.iter()) {
+        let Some(entries) = self.routes.get(id) else {
+            return;
+        };
+        for entry in entries.iter() {
             self.index.remove(entry);
         }
+        self.routes.remove_mut(id);
     }
 
     /// How many routes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.routes.size()
     }
 
     /// Whether there is no route.

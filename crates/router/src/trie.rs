@@ -16,8 +16,9 @@ pub(crate) const KEY_BYTES_MAX: usize = 256;
 pub(crate) struct Trie {
     label: Box<[u8]>,
     candidates: Candidates,
-    /// In order of the first byte of their labels, which differ.
-    children: Vec<Arc<Trie>>,
+    /// In order of the first byte of their labels, which differ. It stands here as well so that the
+    /// search for a child does not have to look into each.
+    children: Vec<(u8, Arc<Trie>)>,
 }
 
 impl Trie {
@@ -27,7 +28,7 @@ impl Trie {
 
     fn child(&self, first: u8) -> Result<usize, usize> {
         self.children
-            .binary_search_by_key(&Some(first), |child| child.label.first().copied())
+            .binary_search_by_key(&first, |(byte, _)| *byte)
     }
 
     pub(crate) fn insert(&mut self, key: &[u8], entry: &Arc<Entry>) {
@@ -37,7 +38,7 @@ impl Trie {
         };
         match self.child(*first) {
             Ok(at) => {
-                if let Some(child) = self.children.get_mut(at) {
+                if let Some((_, child)) = self.children.get_mut(at) {
                     let child = Arc::make_mut(child);
                     let shared = common_prefix(&child.label, key);
                     child.split(shared);
@@ -51,7 +52,7 @@ impl Trie {
                 };
                 leaf.candidates.insert(entry);
                 self.children.reserve_exact(1);
-                self.children.insert(at, Arc::new(leaf));
+                self.children.insert(at, (*first, Arc::new(leaf)));
             }
         }
     }
@@ -61,14 +62,14 @@ impl Trie {
         let Some((head, tail)) = self.label.split_at_checked(length) else {
             return;
         };
-        if tail.is_empty() {
+        let Some(first) = tail.first().copied() else {
             return;
-        }
+        };
         let (head, tail) = (Box::from(head), Box::from(tail));
         let mut lower = std::mem::take(self);
         lower.label = tail;
         self.label = head;
-        self.children.push(Arc::new(lower));
+        self.children.push((first, Arc::new(lower)));
     }
 
     pub(crate) fn remove(&mut self, key: &[u8], rank: Rank) {
@@ -79,7 +80,7 @@ impl Trie {
         let Ok(at) = self.child(*first) else {
             return;
         };
-        let Some(child) = self.children.get_mut(at) else {
+        let Some((_, child)) = self.children.get_mut(at) else {
             return;
         };
         let Some(rest) = key.strip_prefix(&*child.label) else {
@@ -99,7 +100,7 @@ impl Trie {
         if !self.candidates.is_empty() || self.children.len() != 1 {
             return;
         }
-        if let Some(mut only) = self.children.pop() {
+        if let Some((_, mut only)) = self.children.pop() {
             let label = [&*self.label, &*only.label].concat();
             let only = std::mem::take(Arc::make_mut(&mut only));
             *self = only;
@@ -117,7 +118,7 @@ impl Trie {
                 return;
             };
             let child = node.child(*first).ok().and_then(|at| node.children.get(at));
-            let Some(child) = child else {
+            let Some((_, child)) = child else {
                 return;
             };
             let Some(below) = rest.strip_prefix(&*child.label) else {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use imbl::HashMap;
 use o28m_kong::{Acl, Consumer};
+use rpds::HashTrieMapSync;
 
 #[derive(Clone, Default)]
 pub(super) struct Consumers {
-    pub(super) by_id: HashMap<Arc<str>, Arc<Consumer>>,
-    pub(super) by_custom_id: HashMap<Arc<str>, Arc<Consumer>>,
-    pub(super) by_username: HashMap<Arc<str>, Arc<Consumer>>,
+    pub(super) by_id: HashTrieMapSync<Arc<str>, Arc<Consumer>>,
+    pub(super) by_custom_id: HashTrieMapSync<Arc<str>, Arc<Consumer>>,
+    pub(super) by_username: HashTrieMapSync<Arc<str>, Arc<Consumer>>,
     /// Consumer id of each ACL entity.
-    acls: HashMap<Arc<str>, Arc<str>>,
-    groups: HashMap<Arc<str>, Arc<Groups>>,
+    acls: HashTrieMapSync<Arc<str>, Arc<str>>,
+    groups: HashTrieMapSync<Arc<str>, Arc<Groups>>,
 }
 
 /// The groups of one consumer.
@@ -39,42 +39,49 @@ impl Consumers {
     pub(super) fn put(&mut self, consumer: Consumer) {
         let consumer = Arc::new(consumer);
         if let Some(custom_id) = key(consumer.custom_id.as_ref()) {
-            self.by_custom_id.insert(custom_id, consumer.clone());
+            self.by_custom_id.insert_mut(custom_id, consumer.clone());
         }
         if let Some(username) = key(consumer.username.as_ref()) {
-            self.by_username.insert(username, consumer.clone());
+            self.by_username.insert_mut(username, consumer.clone());
         }
-        self.by_id.insert(Arc::from(consumer.id.as_str()), consumer);
+        self.by_id
+            .insert_mut(Arc::from(consumer.id.as_str()), consumer);
     }
 
     pub(super) fn remove(&mut self, id: &str) {
-        let Some(consumer) = self.by_id.remove(id) else {
+        let Some(consumer) = self.by_id.get(id).cloned() else {
             return;
         };
+        self.by_id.remove_mut(id);
         if let Some(custom_id) = key(consumer.custom_id.as_ref()) {
-            self.by_custom_id.remove(&custom_id);
+            self.by_custom_id.remove_mut(&custom_id);
         }
         if let Some(username) = key(consumer.username.as_ref()) {
-            self.by_username.remove(&username);
+            self.by_username.remove_mut(&username);
         }
     }
 
     pub(super) fn put_acl(&mut self, acl: &Acl, created_at: i64) {
         let id: Arc<str> = Arc::from(acl.id.as_str());
         let consumer: Arc<str> = Arc::from(acl.consumer.id.as_str());
-        let groups = self.groups.entry(consumer.clone()).or_default();
-        let groups = Arc::make_mut(groups);
-        let origin = (created_at, id.clone());
-        let at = groups.origins.partition_point(|it| *it < origin);
-        groups.origins.insert(at, origin);
-        groups.names.insert(at, Arc::from(acl.group.as_str()));
-        self.acls.insert(id, consumer);
+        if !self.groups.contains_key(&consumer) {
+            self.groups.insert_mut(consumer.clone(), Arc::default());
+        }
+        if let Some(groups) = self.groups.get_mut(&consumer) {
+            let groups = Arc::make_mut(groups);
+            let origin = (created_at, id.clone());
+            let at = groups.origins.partition_point(|it| *it < origin);
+            groups.origins.insert(at, origin);
+            groups.names.insert(at, Arc::from(acl.group.as_str()));
+        }
+        self.acls.insert_mut(id, consumer);
     }
 
     pub(super) fn remove_acl(&mut self, id: &str) {
-        let Some(consumer) = self.acls.remove(id) else {
+        let Some(consumer) = self.acls.get(id).cloned() else {
             return;
         };
+        self.acls.remove_mut(id);
         let Some(groups) = self.groups.get_mut(&consumer) else {
             return;
         };
@@ -84,7 +91,7 @@ impl Consumers {
             groups.names.remove(at);
         }
         if groups.names.is_empty() {
-            self.groups.remove(&consumer);
+            self.groups.remove_mut(&consumer);
         }
     }
 }

@@ -14,9 +14,9 @@ pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
 
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
 use o28m_kong::Consumer;
-use o28m_router::Router;
+use o28m_router::{Calculation, Router};
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use consumers::Consumers;
 use plugins::Plugins;
@@ -29,15 +29,23 @@ type Id = u128;
 pub struct Snapshot {
     version: i64,
     router: Router,
-    routes: HashMap<Id, Arc<RouteEntry>>,
-    services: HashMap<Id, Arc<ServiceEntry>>,
+    routes: HashTrieMapSync<Id, Arc<RouteEntry>>,
+    services: HashTrieMapSync<Id, Arc<ServiceEntry>>,
     /// Routes by service: what has to be looked at when a service changes.
-    routes_of_service: HashMap<Id, OrdSet<Id>>,
+    routes_of_service: HashTrieMapSync<Id, RedBlackTreeSetSync<Id>>,
     consumers: Consumers,
     plugins: Plugins,
 }
 
 impl Snapshot {
+    /// No configuration; routes that are added are ranked by `calculation`.
+    pub(crate) fn empty(calculation: Calculation) -> Self {
+        Self {
+            router: Router::new(calculation),
+            ..Self::default()
+        }
+    }
+
     /// The consumer of that id.
     #[must_use]
     pub fn consumer(&self, id: &str) -> Option<&Arc<Consumer>> {
@@ -80,6 +88,7 @@ impl Snapshot {
             kinds: Kinds::new(Vec::new()),
             engine_ports: Vec::new(),
             tls_verify: false,
+            calculation: Calculation::default(),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use imbl::HashMap;
 use o28m_kong::PluginEntity;
+use rpds::HashTrieMapSync;
 
 use super::{Id, number};
 use crate::{Plugin, PluginKind};
@@ -124,8 +124,8 @@ impl Slots {
 /// Every instance that is enabled.
 #[derive(Clone, Default)]
 pub(crate) struct Plugins {
-    by_id: HashMap<Arc<str>, Arc<Instance>>,
-    by_scope: HashMap<Scope, Slots>,
+    by_id: HashTrieMapSync<Arc<str>, Arc<Instance>>,
+    by_scope: HashTrieMapSync<Scope, Slots>,
     global: Slots,
 }
 
@@ -135,19 +135,23 @@ impl Plugins {
     }
 
     pub(super) fn put(&mut self, instance: Arc<Instance>) {
-        self.by_id.insert(instance.id.clone(), instance.clone());
+        self.by_id.insert_mut(instance.id.clone(), instance.clone());
         if instance.scope == Scope::default() {
             self.global.put(instance);
-        } else {
-            let slots = self.by_scope.entry(instance.scope).or_default();
+        } else if let Some(slots) = self.by_scope.get_mut(&instance.scope) {
             slots.put(instance);
+        } else {
+            let (scope, mut slots) = (instance.scope, Slots::default());
+            slots.put(instance);
+            self.by_scope.insert_mut(scope, slots);
         }
     }
 
     pub(super) fn remove(&mut self, id: &str) {
-        let Some(instance) = self.by_id.remove(id) else {
+        let Some(instance) = self.by_id.get(id).cloned() else {
             return;
         };
+        self.by_id.remove_mut(id);
         if instance.scope == Scope::default() {
             self.global.remove(&instance);
             return;
@@ -155,7 +159,7 @@ impl Plugins {
         if let Some(slots) = self.by_scope.get_mut(&instance.scope) {
             slots.remove(&instance);
             if slots.ranks == 0 {
-                self.by_scope.remove(&instance.scope);
+                self.by_scope.remove_mut(&instance.scope);
             }
         }
     }

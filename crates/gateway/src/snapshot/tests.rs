@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use o28m_router::Calculation;
 use o28m_router::{Headers, RequestHead};
 use o28m_store::Record;
 use proptest::prelude::*;
@@ -41,6 +42,7 @@ fn compiler() -> Compiler {
             Arc::new(Named("late", 10)),
         ]),
         engine_ports: vec![8080],
+        calculation: Calculation::default(),
         tls_verify: true,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use o28m_kong::{Acl, Consumer, PluginEntity, Route, Service};
+use o28m_router::Calculation;
 use o28m_store::Record;
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ pub(crate) struct Compiler {
     pub(crate) engine_ports: Vec<u16>,
     /// Verify upstream certificates of services that do not say.
     pub(crate) tls_verify: bool,
+    /// How matching routes are ranked.
+    pub(crate) calculation: Calculation,
 }
 
 /// The state of one object after a change.
@@ -110,17 +113,18 @@ impl Snapshot {
 
     fn remove_route(&mut self, id: &str) {
         let key = number(id);
-        let Some(entry) = self.routes.remove(&key) else {
+        let Some(entry) = self.routes.get(&key).cloned() else {
             return;
         };
+        self.routes.remove_mut(&key);
         self.router.take_out(id);
         let Some(service) = entry.service else {
             return;
         };
         if let Some(routes) = self.routes_of_service.get_mut(&service) {
-            routes.remove(&key);
+            routes.remove_mut(&key);
             if routes.is_empty() {
-                self.routes_of_service.remove(&service);
+                self.routes_of_service.remove_mut(&service);
             }
         }
     }
@@ -136,10 +140,14 @@ impl Snapshot {
             self.router.clone().add(route)?;
         }
         if let Some(service) = entry.service {
-            let routes = self.routes_of_service.entry(service).or_default();
-            routes.insert(entry.key);
+            if let Some(routes) = self.routes_of_service.get_mut(&service) {
+                routes.insert_mut(entry.key);
+            } else {
+                let routes = std::iter::once(entry.key).collect();
+                self.routes_of_service.insert_mut(service, routes);
+            }
         }
-        self.routes.insert(entry.key, Arc::new(entry));
+        self.routes.insert_mut(entry.key, Arc::new(entry));
         Ok(())
     }
 
@@ -150,9 +158,11 @@ impl Snapshot {
     }
 
     fn remove_service(&mut self, key: Id) {
-        if let Some(entry) = self.services.remove(&key)
-            && !entry.service.enabled
-        {
+        let Some(entry) = self.services.get(&key).cloned() else {
+            return;
+        };
+        self.services.remove_mut(&key);
+        if !entry.service.enabled {
             self.route_again(key);
         }
     }
@@ -177,7 +187,7 @@ impl Snapshot {
         }
         let entry = ServiceEntry::new(service, &compiler.engine_ports, compiler.tls_verify)?;
         let (key, enabled) = (entry.key, entry.service.enabled);
-        self.services.insert(key, Arc::new(entry));
+        self.services.insert_mut(key, Arc::new(entry));
         if !enabled {
             self.route_again(key);
         }

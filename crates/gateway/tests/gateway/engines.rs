@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use o28m_gateway::LocalEngine;
-use o28m_net::{Body, BoxFuture, Connection, HttpService};
+use o28m_net::client::{Target, Timeouts, TlsPolicy};
+use o28m_net::{Body, BoxFuture, Connection, HttpService, Scheme};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::*;
@@ -161,22 +164,123 @@ async fn a_client_that_leaves_cancels_the_engine() {
     let running = running_with(engine.clone(), json!({})).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let head = b"GET /api HTTP/1.1\r\nHost: a\r\n\r\n";
-    tokio::io::AsyncWriteExt::write_all(&mut stream, head)
-        .await
-        .unwrap();
+    stream.write_all(head).await.unwrap();
     eventually("the call", || engine.calls.load(Ordering::SeqCst) == 1).await;
     assert_eq!(engine.dropped.load(Ordering::SeqCst), 0);
     drop(stream);
     eventually("the end", || engine.dropped.load(Ordering::SeqCst) == 1).await;
 }
 
+/// Sends what it gets on to `upstream`, over the pool of the connection.
+struct Forwarding {
+    upstream: Target,
+    idle: Duration,
+}
+
+impl HttpService for Forwarding {
+    fn call<'a>(
+        &'a self,
+        mut request: Request<Body>,
+        connection: &'a Connection,
+    ) -> BoxFuture<'a, Response<Body>> {
+        Box::pin(async move {
+            let headers = request.headers_mut();
+            assert_eq!(headers["connection"], "upgrade");
+            assert_eq!(headers["upgrade"], "websocket");
+            let timeouts = Timeouts {
+                connect: PATIENCE,
+                write: PATIENCE,
+                read: self.idle,
+            };
+            let sent = connection.pool.send(&self.upstream, request, &timeouts);
+            sent.await.unwrap()
+        })
+    }
+}
+
+async fn running_forwarding(upstream: std::net::SocketAddr, idle: Duration) -> Running {
+    let upstream = Target {
+        scheme: Scheme::Http,
+        host: Arc::from("127.0.0.1"),
+        port: upstream.port(),
+        tls: TlsPolicy::default(),
+    };
+    running_with(Arc::new(Forwarding { upstream, idle }), json!({})).await
+}
+
+const UPGRADE: &[u8] =
+    b"GET /api HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+    Sec-WebSocket-Key: x\r\n\r\n";
+
+/// Agrees to a WebSocket, says hello and echoes until the client ends.
+async fn echo(mut stream: TcpStream) {
+    let head = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(head.contains("sec-websocket-key: x\r\n"), "{head}");
+    let answer =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Accept: y\r\n\r\nhello";
+    stream.write_all(answer).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+}
+
 #[tokio::test]
-async fn websockets_to_an_engine_are_refused() {
-    let engine = broken(false);
-    let running = running_with(engine.clone(), json!({})).await;
-    let head = "GET /api HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade";
-    assert_eq!(running.send(head).await.status, 501);
-    assert_eq!(engine.calls.load(Ordering::SeqCst), 0);
+async fn websockets_pass_through_an_engine() {
+    let (upstream, _) = misbehaving(|stream, _| echo(stream)).await;
+    let running = running_forwarding(upstream, PATIENCE).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    // Bytes behind the head wait for the 101.
+    stream
+        .write_all(&[UPGRADE, b"early"].concat())
+        .await
+        .unwrap();
+    let head = read_until(&mut stream, "\r\n\r\n")
+        .await
+        .to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for line in [
+        "connection: upgrade\r\n",
+        "upgrade: websocket\r\n",
+        "sec-websocket-accept: y\r\n",
+        "x-kong-upstream-latency: ",
+    ] {
+        assert!(head.contains(line), "{head}");
+    }
+    read_until(&mut stream, "hello").await;
+    read_until(&mut stream, "early").await;
+    stream.write_all(b"ping").await.unwrap();
+    read_until(&mut stream, "ping").await;
+    stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    patiently("the end", stream.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn an_engines_idle_limit_ends_its_websockets() {
+    let (upstream, _) = misbehaving(|stream, _| echo(stream)).await;
+    let running = running_forwarding(upstream, Duration::from_millis(100)).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(UPGRADE).await.unwrap();
+    read_until(&mut stream, "hello").await;
+    let mut rest = Vec::new();
+    let _reset = patiently("the end", stream.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn an_engine_cannot_switch_protocols_unasked() {
+    let engine = Scripted::new(|request| {
+        assert_eq!(header(request, "upgrade"), None);
+        let response = Response::builder()
+            .status(101)
+            .header("upgrade", "websocket");
+        response.body(Bytes::new()).unwrap()
+    });
+    let running = running_with(engine, json!({})).await;
+    assert_eq!(running.get("/api").await.status, 502);
 }
 
 #[tokio::test]

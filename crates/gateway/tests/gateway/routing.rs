@@ -1,5 +1,8 @@
 //! Matching and what follows it (spec gateway-proxy 3).
 
+use bytes::Bytes;
+use http::Response;
+use o28m_gateway::{Calculation, Settings};
 use serde_json::json;
 
 use crate::support::*;
@@ -231,4 +234,39 @@ async fn services_of_other_protocols_are_refused_clearly() {
         reply.json()["message"],
         "service protocol grpc is not supported"
     );
+}
+
+#[tokio::test]
+async fn the_order_of_routes_is_kongs_unless_the_documented_one_is_set() {
+    let plain_host = json!({"hosts": ["a.example.com"]});
+    let two_kinds = json!({"hosts": ["*.example.com"], "paths": ["/api"]});
+    let upstream =
+        Upstream::start(|request| Response::new(Bytes::from(request.uri().path().to_owned())));
+    for (calculation, winner) in [
+        (Calculation::Original, "/one/api"),
+        (Calculation::Strict, "/two"),
+    ] {
+        let settings = Settings {
+            route_match_calculation: calculation,
+            ..Settings::default()
+        };
+        let running = start(Setup {
+            settings,
+            ..Setup::default()
+        })
+        .await;
+        let port = upstream.address.port();
+        running
+            .put(&[
+                ("services", service("one", port, json!({"path": "/one"}))),
+                ("services", service("two", port, json!({"path": "/two"}))),
+                ("routes", route("r1", "one", plain_host.clone())),
+                ("routes", route("r2", "two", two_kinds.clone())),
+            ])
+            .await;
+        assert_eq!(running.get("/api").await.body, winner);
+        // The same after the whole configuration was read again.
+        running.gateway.load(&running.store).await.unwrap();
+        assert_eq!(running.get("/api").await.body, winner);
+    }
 }

@@ -224,7 +224,6 @@ impl Upstream {
         let (sender, connection) = Builder::new()
             .max_buf_size(limits::RESPONSE_HEAD_BYTES_MAX)
             .max_header_size(limits::RESPONSE_HEAD_BYTES_MAX)
-            .max_headers(limits::HEADER_LINES_MAX)
             .handshake(stream)
             .await
             .map_err(|source| SendError::Closed {

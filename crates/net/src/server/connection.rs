@@ -10,11 +10,11 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 
+use super::drain::Drain;
 use super::exchange;
 use super::guard::Guard;
-use super::shared::{Due, Shared};
+use super::shared::{Due, LINES_ON_STACK, Shared};
 use super::{HeadLimits, Timeouts};
 use crate::client::Pool;
 use crate::transport::Transport;
@@ -27,8 +27,6 @@ const BUFFER_BYTES_MIN: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes taken in while lingering.
 const LINGER_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Header lines hyper parses without allocating.
-const LINES_ON_STACK: usize = 100;
 
 /// What all connections of a listener share.
 pub(super) struct Common {
@@ -37,7 +35,7 @@ pub(super) struct Common {
     pub(super) limits: HeadLimits,
     pub(super) timeouts: Timeouts,
     pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
-    pub(super) drain: CancellationToken,
+    pub(super) drain: Drain,
 }
 
 /// Serves one accepted connection to its end.
@@ -114,14 +112,17 @@ async fn accept_tls(
 }
 
 /// Serves requests; between them, when they are far apart, only the guard is kept.
-async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &CancellationToken) {
+async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &Drain) {
     let mut watch = Watch::new(&shared, drain);
     loop {
         if !wait(&mut guard, &mut watch).await {
             return;
         }
         match Box::pin(exchanges(guard, &mut watch)).await {
-            End::Rest(rested) => guard = rested,
+            End::Rest(rested) => {
+                guard = rested;
+                guard.detach();
+            }
             End::Done(guard) => return finish(guard, &shared).await,
             End::Cut => return,
         }
@@ -150,7 +151,7 @@ async fn wait(guard: &mut Guard, watch: &mut Watch<'_>) -> bool {
 }
 
 /// hyper's part: from one request until the connection ends or rests.
-async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
+async fn exchanges(mut guard: Guard, watch: &mut Watch<'_>) -> End {
     watch.resting = false;
     let shared = watch.shared;
     let limits = &shared.limits;
@@ -158,9 +159,11 @@ async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
     builder
         .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
         .header_read_timeout(None);
-    if limits.lines_max > LINES_ON_STACK {
+    let wide = shared.wide.load(Ordering::Relaxed) && limits.lines_max > LINES_ON_STACK;
+    if wide {
         builder.max_headers(limits.lines_max);
     }
+    guard.attach(!wide);
     let service = hyper::service::service_fn(|request| exchange::answer(shared.clone(), request));
     let mut conn = builder.serve_connection(guard, service);
     let mut rests = false;
@@ -174,6 +177,12 @@ async fn exchanges(guard: Guard, watch: &mut Watch<'_>) -> End {
         loop {
             if let Poll::Ready(result) = Pin::new(&mut conn).poll(context) {
                 return Poll::Ready(Some(result));
+            }
+            let widens = !wide && shared.wide.load(Ordering::Relaxed);
+            if widens && !rests && shared.is_idle() {
+                rests = true;
+                Pin::new(&mut conn).graceful_shutdown();
+                continue;
             }
             match watch.poll(context) {
                 Poll::Pending => return Poll::Pending,
@@ -248,26 +257,26 @@ struct Watch<'a> {
     shared: &'a Arc<Shared>,
     /// hyper is not there.
     resting: bool,
-    drain: &'a CancellationToken,
+    drain: &'a Drain,
     drained: Pin<Box<tokio_util::sync::WaitForCancellationFuture<'a>>>,
     watching: bool,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Arc<Shared>, drain: &'a CancellationToken) -> Self {
+    fn new(shared: &'a Arc<Shared>, drain: &'a Drain) -> Self {
         Self {
             shared,
             resting: true,
             drain,
-            drained: Box::pin(drain.cancelled()),
+            drained: Box::pin(drain.begins()),
             watching: false,
             sleep: Box::pin(tokio::time::sleep(shared.timeouts.head)),
         }
     }
 
     fn draining(&self) -> bool {
-        self.drain.is_cancelled()
+        self.drain.has_begun()
     }
 
     /// A drain found nothing to finish.

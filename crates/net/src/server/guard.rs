@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::chunked::ChunkReader;
 use super::head::{Framing, HeadReader, Refusal, Step, quoted};
-use super::shared::Shared;
+use super::shared::{LINES_ON_STACK, Shared};
 use crate::Rejection;
 use crate::transport::Transport;
 
@@ -66,6 +66,8 @@ struct Filter {
     sound: usize,
     /// The next so many bytes to be judged are a sound head whose target must be escaped.
     quote: Option<usize>,
+    /// hyper is there with a parser for few header lines.
+    narrow: bool,
 }
 
 impl Guard {
@@ -80,6 +82,7 @@ impl Guard {
                 start: 0,
                 sound: 0,
                 quote: None,
+                narrow: false,
             },
             write_blocked: false,
         }
@@ -88,6 +91,17 @@ impl Guard {
     /// Refuses whatever comes, before anything is read.
     pub(super) fn refuse_all(&mut self, status: StatusCode, reason: &'static str) {
         self.filter.refuse_all(status, reason);
+    }
+
+    /// hyper comes, with a parser for few header lines or for all that are allowed.
+    pub(super) fn attach(&mut self, narrow: bool) {
+        self.filter.narrow = narrow;
+    }
+
+    /// hyper is gone: what waited for that is judged again.
+    pub(super) fn detach(&mut self) {
+        self.filter.narrow = false;
+        self.filter.judge_held();
     }
 
     /// Reads until hyper has something to do: a whole head, or a refusal. `false` when the client
@@ -148,7 +162,11 @@ impl Filter {
                         framing,
                         upgrade,
                         quote,
+                        lines,
                     } => {
+                        if self.must_wait(lines) {
+                            break;
+                        }
                         self.head_complete(framing, upgrade);
                         if quote {
                             self.quote = Some(length);
@@ -186,6 +204,24 @@ impl Filter {
             }
         }
         sound
+    }
+
+    /// Whether a head of so many lines is too much for the hyper that is there: then it is judged again
+    /// once another one has come.
+    fn must_wait(&mut self, lines: usize) -> bool {
+        if lines <= LINES_ON_STACK {
+            return false;
+        }
+        self.shared.wide.store(true, Ordering::Relaxed);
+        if self.narrow {
+            self.place = Place::Head(HeadReader::default());
+        }
+        self.narrow
+    }
+
+    /// A head waits for a hyper with a wider parser.
+    fn is_waiting(&self) -> bool {
+        self.narrow && self.shared.wide.load(Ordering::Relaxed)
     }
 
     fn head_complete(&mut self, framing: Framing, upgrade: bool) {
@@ -344,6 +380,9 @@ impl hyper::rt::Read for Guard {
                 return Poll::Ready(Ok(()));
             }
             filter.watch_head();
+            if filter.is_waiting() && filter.sound == 0 {
+                return Poll::Pending;
+            }
             match filter.place {
                 Place::Broken => return Poll::Ready(Err(broken_body())),
                 // Whatever else arrives is read when the connection lingers.

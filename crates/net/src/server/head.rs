@@ -41,6 +41,8 @@ pub(super) enum Step {
         upgrade: bool,
         /// The target has bytes that a URI must escape: hand on [`quoted`] instead.
         quote: bool,
+        /// Header lines.
+        lines: usize,
     },
     /// The head is refused; it is not handed on.
     Refused(Refusal),
@@ -262,6 +264,7 @@ impl HeadReader {
             framing,
             upgrade: self.upgrade && self.version_11,
             quote: self.quote,
+            lines: self.lines.unwrap_or_default(),
         })
     }
 

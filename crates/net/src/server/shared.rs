@@ -20,8 +20,14 @@ pub(super) struct Shared {
     pub(super) timeouts: Timeouts,
     /// The driver found the head overdue; the guard refuses it at its next read.
     pub(super) head_overdue: AtomicBool,
+    /// A head came with more lines than hyper parses cheaply: from then on its parser is a wide one.
+    pub(super) wide: AtomicBool,
     state: Mutex<State>,
 }
+
+/// Header lines hyper parses without allocating. More cost it an array of the largest allowed number
+/// for every request: a fifth of the instructions of a proxied one.
+pub(super) const LINES_ON_STACK: usize = 100;
 
 /// The changing part.
 pub(super) struct State {
@@ -77,6 +83,7 @@ impl Shared {
             limits,
             timeouts,
             head_overdue: AtomicBool::new(false),
+            wide: AtomicBool::new(false),
             state: Mutex::new(State {
                 heads: 0,
                 calls: 0,

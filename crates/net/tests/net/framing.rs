@@ -249,6 +249,32 @@ async fn proxy_case_036_oversize_heads_are_named() {
 }
 
 #[tokio::test]
+async fn heads_of_many_lines_are_served_wherever_they_come_on_a_connection() {
+    let many: String = (0..300).map(|n| format!("X-{n}: y\r\n")).collect();
+    let few = "POST /few HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let wide = format!("POST /many HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n{many}\r\nabc");
+    let last = format!("GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{many}\r\n");
+
+    let server = Server::start(echo);
+    let pipelined = format!("{few}{few}{wide}{few}{wide}{last}");
+    let answer = raw(server.address, pipelined.as_bytes()).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 6, "{answer}");
+
+    let server = Server::start(echo);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for request in [few, &wide, few, &wide] {
+        // In two pieces, so that the head is judged while hyper waits for it.
+        let (head, rest) = request.split_at(request.len() / 2);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "abc").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(server.calls(), 4);
+}
+
+#[tokio::test]
 async fn rejections_tell_the_sound_part_of_the_head() {
     let server = Server::start(echo);
     let request = "HEAD /p HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nX : y\r\nZ: z\r\n\r\n";

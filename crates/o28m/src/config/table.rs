@@ -200,6 +200,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_REAL_IP_RECURSIVE"]),
     setting(
+        "proxy.route_match_calculation",
+        Kind::OneOf(&["original", "strict"]),
+        "original",
+        "Which of several matching routes wins: as Kong computes it, or as Kong documents it.",
+    )
+    .compat(&["KONG_ROUTE_MATCH_CALCULATION"]),
+    setting(
         "upstream.tls.verify",
         Kind::Boolean,
         "true",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
-use o28m_gateway::{Gateway, LocalEngine, PluginKind};
+use o28m_gateway::{Calculation, Gateway, LocalEngine, PluginKind};
 use o28m_gateway_admin::AdminService;
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_iris::Iris;
@@ -325,6 +325,10 @@ pub(super) fn gateway(
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
         upstream_tls_verify: config.boolean("upstream.tls.verify"),
         access_log: config.path("log.access"),
+        route_match_calculation: match config.text("proxy.route_match_calculation") {
+            "strict" => Calculation::Strict,
+            _ => Calculation::Original,
+        },
     };
     Ok(Gateway::new(
         settings,
