@@ -100,6 +100,11 @@ impl Surroundings for Target<'_> {
             .flatten()
     }
 
+    fn is_taken(&self, entity: &'static Entity, id: &str) -> bool {
+        let id = (entity.name, id.to_owned());
+        self.rules.match_names && self.present.by_id.contains_key(&id)
+    }
+
     fn created_at(&self, entity: &'static Entity, id: &str) -> Option<Value> {
         let stored = self.present.by_id.get(&(entity.name, id.to_owned()))?;
         stored.body.get("created_at").cloned()

@@ -103,6 +103,19 @@ on_every_database! {
 }
 
 on_every_database! {
+    async fn a_renamed_entity_is_not_taken_for_a_new_one_of_its_old_name(admin: Admin) {
+        let declarative = over(&admin.store);
+        let wanted = json!({"services": [{"name": "my-service", "host": "h"}], "consumers": [{"custom_id": "c"}]});
+        declarative.import(document(wanted.clone()), Mode::Merge).await.unwrap();
+        admin.patch("/services/my-service", json!({"name": "renamed"})).await.expect(200);
+        let imported = declarative.import(document(wanted.clone()), Mode::Merge).await.unwrap();
+        assert_eq!(summary(&imported.changes), [(Action::Create, "services", "my-service")]);
+        admin.get("/services/renamed").await.expect(200);
+        assert!(declarative.diff(document(wanted), Mode::Merge).await.unwrap().is_empty());
+    }
+}
+
+on_every_database! {
     async fn names_and_parents_may_be_exchanged(admin: Admin) {
         let declarative = over(&admin.store);
         let state = |a: &str, b: &str, of_route: &str| document(json!({

@@ -33,6 +33,12 @@ pub trait Surroundings {
         None
     }
 
+    /// Whether the id made of an entity's name belongs to an existing entity that is another one, such as
+    /// one that had the name before.
+    fn is_taken(&self, _entity: &'static Entity, _id: &str) -> bool {
+        false
+    }
+
     /// When the entity of that id was created, for one that does not say so.
     fn created_at(&self, _entity: &'static Entity, _id: &str) -> Option<Value> {
         None

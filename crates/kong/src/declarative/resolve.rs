@@ -207,7 +207,12 @@ impl Resolver<'_> {
             .surroundings
             .existing(entity, document)
             .filter(|id| !self.given.contains(&(entity.name, id.clone())))
-            .or_else(|| identity::of_unique_value(entity, document))
+            .or_else(|| {
+                identity::of_unique_value(entity, document).filter(|id| {
+                    !self.given.contains(&(entity.name, id.clone()))
+                        && !self.surroundings.is_taken(entity, id)
+                })
+            })
             .or_else(|| self.of_content(entity, document));
         if let Some(id) = id {
             document.insert("id".to_owned(), Value::String(id));
