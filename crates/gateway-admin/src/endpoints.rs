@@ -17,6 +17,8 @@ pub(crate) enum Endpoint {
     Tags,
     /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
     Validate,
+    /// `/config`, without a database.
+    Config,
     /// Not available in this mode: status 400 with this message, whatever the method.
     Unavailable(&'static str),
 }
@@ -50,7 +52,7 @@ impl Endpoint {
             Self::Collection(_) => &["GET", "POST"],
             Self::Single(_) | Self::Target(..) | Self::Tags => &["DELETE", "GET", "PATCH", "PUT"],
             Self::Validate => &["POST"],
-            Self::Unavailable(_) => &["GET", "POST"],
+            Self::Config | Self::Unavailable(_) => &["GET", "POST"],
         }
     }
 
@@ -115,7 +117,12 @@ const NO_WASM: &str = "this endpoint is only available when wasm is enabled";
 
 impl Table {
     /// The fixed paths and those of every entity.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(has_database: bool) -> Self {
+        let config = if has_database {
+            Endpoint::Unavailable(HAS_DATABASE)
+        } else {
+            Endpoint::Config
+        };
         let mut patterns: Vec<_> = [
             ("/", Endpoint::Page(Page::Root)),
             ("/status", Endpoint::Page(Page::Status)),
@@ -133,7 +140,7 @@ impl Table {
             ("/schemas/plugins/validate", Endpoint::Validate),
             ("/tags", Endpoint::Tags),
             ("/tags/{tags}", Endpoint::Tags),
-            ("/config", Endpoint::Unavailable(HAS_DATABASE)),
+            ("/config", config),
             (
                 "/clustering/status",
                 Endpoint::Unavailable(NO_CONTROL_PLANE),
@@ -217,7 +224,7 @@ mod tests {
             .filter(|segment| !segment.is_empty())
             .map(str::to_owned)
             .collect();
-        Table::new().find(&segments)
+        Table::new(true).find(&segments)
     }
 
     #[test]
@@ -251,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_list_of_paths_is_sorted() {
-        let paths = Table::new().paths();
+        let paths = Table::new(true).paths();
         assert_eq!(&paths[..3], ["/", "/acls", "/acls/{acls}"]);
         assert!(paths.contains(&"/consumers/{consumers}/acls/{acls}".to_owned()));
     }

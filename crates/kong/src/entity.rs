@@ -49,6 +49,12 @@ pub struct Entity {
     pub(crate) unsupported: &'static [Unsupported],
 }
 
+impl std::fmt::Debug for Entity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
 /// See [`Entity::shorthand`].
 pub(crate) struct Shorthand {
     pub(crate) name: &'static str,
@@ -145,6 +151,25 @@ impl Entity {
         let mut document = sealed(document, &given, context.ambient);
         alias::show(overlay.fields, &mut document);
         Ok(document)
+    }
+
+    /// Validates a document of a declarative configuration: as [`Entity::insert`], except that the time of
+    /// the last write may be given as well.
+    ///
+    /// # Errors
+    /// [`Violations`].
+    pub fn declare(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
+        let input = self.expand(input)?;
+        self.check(input, Operation::Declare, context)
+    }
+
+    /// Turns what Kong before 3.0 wrote into what it means today.
+    pub(crate) fn upgrade(&self, document: &mut Document) {
+        for field in self.fields {
+            if let (Some(upgrade), Some(value)) = (field.upgrade, document.get_mut(field.name)) {
+                upgrade(value);
+            }
+        }
     }
 
     /// Validates `stored` with `patch` merged into it (records deep, arrays and maps whole).

@@ -30,6 +30,8 @@ pub(crate) struct Field {
     pub(crate) aliases: &'static [Alias],
     /// What a sound value that was given becomes before it is stored.
     pub(crate) seal: Option<Seal>,
+    /// Turns a value of Kong before 3.0 into what it means today.
+    pub(crate) upgrade: Option<fn(&mut Value)>,
 }
 
 /// A deprecated name of a member of a record inside the record that has it; still taken, and shown
@@ -142,6 +144,7 @@ impl Field {
             empty_is_null: false,
             aliases: &[],
             seal: None,
+            upgrade: None,
         }
     }
 
@@ -182,6 +185,11 @@ impl Field {
 
     pub(crate) const fn sealed(mut self, seal: Seal) -> Self {
         self.seal = Some(seal);
+        self
+    }
+
+    pub(crate) const fn upgrade(mut self, upgrade: fn(&mut Value)) -> Self {
+        self.upgrade = Some(upgrade);
         self
     }
 
