@@ -1,7 +1,7 @@
 use o28m_core::Ambient;
 use serde_json::{Map, Value};
 
-use crate::schema::{EntityCheck, Field, Seal, Unsupported, is_blank};
+use crate::schema::{EntityCheck, Field, Make, Seal, Unsupported, is_blank};
 use crate::walk::{Operation, Walk};
 use crate::{alias, declared, describe, form, walk};
 
@@ -143,24 +143,42 @@ impl Entity {
     /// # Errors
     /// [`Violations`].
     pub fn insert(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
-        let mut input = self.expand(input)?;
-        let overlay = (self.overlay)(&input, context.enabled_plugins)?;
-        alias::fold(overlay.fields, &mut input)?;
-        let given = self.to_seal(&input);
-        let document = self.check(input, Operation::Insert, context)?;
-        let mut document = sealed(document, &given, context.ambient);
-        alias::show(overlay.fields, &mut document);
-        Ok(document)
+        self.accept(input, Operation::Insert, true, context)
     }
 
     /// Validates a document of a declarative configuration: as [`Entity::insert`], except that the time of
-    /// the last write may be given as well.
+    /// the last write may be given as well, and that secrets are stored as they are unless
+    /// `transform` is set.
     ///
     /// # Errors
     /// [`Violations`].
-    pub fn declare(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
-        let input = self.expand(input)?;
-        self.check(input, Operation::Declare, context)
+    pub fn declare(
+        &self,
+        input: Document,
+        transform: bool,
+        context: &Context<'_>,
+    ) -> Result<Document, Violations> {
+        self.accept(input, Operation::Declare, transform, context)
+    }
+
+    fn accept(
+        &self,
+        input: Document,
+        operation: Operation,
+        transform: bool,
+        context: &Context<'_>,
+    ) -> Result<Document, Violations> {
+        let mut input = self.expand(input)?;
+        let overlay = (self.overlay)(&input, context.enabled_plugins)?;
+        alias::fold(overlay.fields, &mut input)?;
+        let given = self.to_seal(&input, |seal| match seal {
+            Seal::Secret(make) if transform => Some(make),
+            Seal::Secret(_) | Seal::FromNow(_) => None,
+        });
+        let document = self.check(input, operation, context)?;
+        let mut document = sealed(document, &given, context.ambient);
+        alias::show(overlay.fields, &mut document);
+        Ok(document)
     }
 
     /// Turns what Kong before 3.0 wrote into what it means today.
@@ -186,7 +204,9 @@ impl Entity {
         patch.remove("id");
         let overlay = self.overlay_of(&patch, Some(stored), context.enabled_plugins)?;
         alias::fold(overlay.fields, &mut patch)?;
-        let given = self.to_seal(&patch);
+        let given = self.to_seal(&patch, |seal| match seal {
+            Seal::Secret(make) | Seal::FromNow(make) => Some(make),
+        });
         let mut stored = stored.clone();
         alias::hide(overlay.fields, &mut stored);
         let merged = walk::merge(self.fields, overlay, &stored, patch);
@@ -197,11 +217,15 @@ impl Entity {
     }
 
     /// Fields of a request that are not stored as they were given.
-    fn to_seal(&self, input: &Document) -> Vec<(&'static str, Seal)> {
+    fn to_seal(
+        &self,
+        input: &Document,
+        applies: impl Fn(Seal) -> Option<Make>,
+    ) -> Vec<(&'static str, Make)> {
         let given = |name: &str| input.get(name).is_some_and(|value| !value.is_null());
         self.fields
             .iter()
-            .filter_map(|field| Some((field.name, field.seal?)))
+            .filter_map(|field| Some((field.name, applies(field.seal?)?)))
             .filter(|(name, _)| given(name))
             .collect()
     }
@@ -306,10 +330,10 @@ impl Entity {
     }
 }
 
-fn sealed(mut document: Document, fields: &[(&str, Seal)], ambient: &Ambient) -> Document {
-    for (name, seal) in fields {
+fn sealed(mut document: Document, fields: &[(&str, Make)], ambient: &Ambient) -> Document {
+    for (name, make) in fields {
         let value = document.get(*name).unwrap_or(&Value::Null);
-        let value = seal(value, &document, ambient);
+        let value = make(value, &document, ambient);
         document.insert((*name).to_owned(), value);
     }
     document

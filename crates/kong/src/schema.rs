@@ -44,7 +44,16 @@ pub(crate) struct Alias {
 }
 
 /// Makes the stored value of a field from the given one and the whole document.
-pub(crate) type Seal = fn(&Value, &Document, &Ambient) -> Value;
+pub(crate) type Make = fn(&Value, &Document, &Ambient) -> Value;
+
+/// When the stored value is another one than the given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seal {
+    /// The given value is a secret, unless a configuration says that it was sealed before.
+    Secret(Make),
+    /// The given value is meant from the time of a change on; at creation it is the stored one.
+    FromNow(Make),
+}
 
 /// The type of a field.
 #[derive(Clone, Copy, Debug)]

@@ -160,7 +160,7 @@ impl KeyAuth {
 /// Whether the life time of a key is not over.
 fn is_valid(credential: &StoredCredential, now: Timestamp) -> bool {
     let number = |name: &str| credential.document.get(name).and_then(Value::as_i64);
-    number("ttl").is_none_or(|ttl| {
+    number("ttl").filter(|ttl| *ttl > 0).is_none_or(|ttl| {
         let created_at = number("created_at").unwrap_or_default();
         now.seconds() < created_at.saturating_add(ttl)
     })

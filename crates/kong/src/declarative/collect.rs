@@ -24,14 +24,12 @@ pub(super) struct Item {
 
 /// Collections of Kong 3.9 whose entities are not declared here.
 const ABSENT: &[&str] = &[
-    "basicauth_credentials",
     "ca_certificates",
     "certificates",
     "filter_chains",
     "hmacauth_credentials",
     "jwt_secrets",
     "key_sets",
-    "keyauth_credentials",
     "keys",
     "oauth2_authorization_codes",
     "oauth2_credentials",

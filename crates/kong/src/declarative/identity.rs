@@ -8,11 +8,15 @@ use crate::entity::{Document, Entity};
 /// Namespace of the kinds of entities (Kong 3.9).
 const NAMESPACE: &str = "fd02801f-0957-4a15-a55a-c8d9606f30b5";
 
+/// Kinds that have a name and whose ids are made of their cache key all the same.
+const BY_CACHE_KEY: &[&str] = &["basicauth_credentials"];
+
 /// The id made of an entity's name or, lacking that, of another unique value of it; foreign keys must be
 /// resolved. `None` when nothing tells it from others.
 pub(super) fn of_unique_value(entity: &Entity, document: &Document) -> Option<String> {
     let name = entity
         .endpoint_key
+        .filter(|_| !BY_CACHE_KEY.contains(&entity.name))
         .filter(|field| entity.unique_field(field).is_some())
         .and_then(|field| document.get(field)?.as_str());
     if let Some(name) = name.filter(|name| !name.is_empty()) {
@@ -101,6 +105,11 @@ mod tests {
         assert_eq!(
             id("acls", json!({"group": "g", "consumer": consumer})),
             of_key(acls, "acls:*:c:g")
+        );
+        let credentials = entity("basicauth_credentials").unwrap();
+        assert_eq!(
+            id("basicauth_credentials", json!({"username": "u"})),
+            of_key(credentials, "basicauth_credentials:*:u")
         );
         let plugins = entity("plugins").unwrap();
         assert_eq!(

@@ -107,7 +107,8 @@ impl Resolver<'_> {
             document.entry("created_at").or_insert(created_at);
         }
         broken.whole = self.claim(entity, &document);
-        let checked = entity.declare(document, self.context).and_then(|document| {
+        let checked = entity.declare(document, self.rules.transform, self.context);
+        let checked = checked.and_then(|document| {
             self.surroundings.accept(entity, &document)?;
             Ok(document)
         });

@@ -11,6 +11,8 @@ use crate::formats;
 pub(super) struct Rules {
     /// Paths of routes are those of Kong before 3.0.
     pub(super) is_legacy: bool,
+    /// Secrets are given as they are, not as they are stored.
+    pub(super) transform: bool,
     pub(super) select_tags: Vec<String>,
     /// Fields for entities that lack them, by the singular name of their kind.
     pub(super) defaults: Document,
@@ -32,10 +34,10 @@ pub(super) fn read(mut root: Document, invalid: &mut Invalid) -> (Rules, Documen
         }
         Some(_) => invalid.at_root("_format_version", "expected a string"),
     }
-    // No entity of this build keeps a transformed value, so either answer means the same.
-    let transform = root.shift_remove("_transform").unwrap_or_default();
-    if !(transform.is_null() || transform.is_boolean()) {
-        invalid.at_root("_transform", "expected a boolean");
+    match root.shift_remove("_transform") {
+        None | Some(Value::Null) => rules.transform = true,
+        Some(Value::Bool(transform)) => rules.transform = transform,
+        Some(_) => invalid.at_root("_transform", "expected a boolean"),
     }
     for free in ["_comment", "_ignore"] {
         root.shift_remove(free);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{CREATED_AT, ID, TAGS, single};
 use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay, Unique};
-use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind};
+use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Seal};
 use crate::walk;
 
 /// User name and password of a consumer.
@@ -25,7 +25,7 @@ pub(super) const BASIC_AUTH: Entity = credential(
             .required()
             .unique(),
         Field::new("password", Kind::String)
-            .sealed(sha1_password)
+            .sealed(Seal::Secret(sha1_password))
             .required(),
         TAGS,
     ],
@@ -47,7 +47,7 @@ pub(super) const KEY_AUTH: Entity = credential(
         TAGS,
         Field::new("ttl", Kind::Integer)
             .checks(&[Check::Between(0, 100_000_000)])
-            .sealed(life_time),
+            .sealed(Seal::FromNow(life_time)),
     ],
 );
 
@@ -96,12 +96,13 @@ fn sha1_password(password: &Value, credential: &Document, _: &Ambient) -> Value 
     Value::String(text)
 }
 
-/// A life time is given from now on and stored from the creation on; zero is none.
+/// A life time is stored from the creation on.
 fn life_time(seconds: &Value, credential: &Document, ambient: &Ambient) -> Value {
     let created_at = credential.get("created_at").and_then(Value::as_i64);
     let now = ambient.now().seconds();
     match seconds.as_i64() {
-        None | Some(0) => Value::Null,
+        // No end at all.
+        None | Some(0) => seconds.clone(),
         Some(seconds) => {
             let age = now.saturating_sub(created_at.unwrap_or(now));
             json!(seconds.saturating_add(age))
