@@ -227,15 +227,9 @@ async fn paths_and_plugins_can_be_listed() {
     );
     assert!(paths.contains(&json!("/services/{services}/plugins/{plugins}")));
     let enabled = admin.get("/plugins/enabled").await.expect(200).value();
-    assert_eq!(
-        enabled["enabled_plugins"],
-        json!([
-            "acl",
-            "jwt-keycloak",
-            "request-size-limiting",
-            "request-transformer"
-        ])
-    );
+    let mut known: Vec<_> = o28m_kong::plugins().iter().map(|it| it.name).collect();
+    known.sort_unstable();
+    assert_eq!(enabled["enabled_plugins"], json!(known));
     let version = admin.get("/config-version").await.expect(200).value();
     assert_eq!(version["applied"], Value::Null);
     assert!(version["version"].is_i64());

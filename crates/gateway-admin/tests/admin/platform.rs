@@ -59,8 +59,9 @@ async fn configure(admin: &Admin) -> Vec<u16> {
 
 async fn state(admin: &Admin) -> Vec<Value> {
     let mut state = Vec::new();
-    for kind in o28m_gateway_admin::kinds() {
-        state.push(admin.get(&format!("/{kind}")).await.expect(200).value());
+    for entity in o28m_kong::entities() {
+        let path = format!("/{}", entity.path);
+        state.push(admin.get(&path).await.expect(200).value());
     }
     state
 }

@@ -94,10 +94,10 @@ async fn admin_case_049_and_050_only_enabled_plugins_with_sound_configuration() 
     );
     // Known to Kong, not executed here: never accepted and ignored.
     let reply = admin
-        .post("/plugins", json!({"name": "key-auth"}))
+        .post("/plugins", json!({"name": "hmac-auth"}))
         .await
         .expect(400);
-    assert!(reply.message().contains("plugin 'key-auth' not enabled"));
+    assert!(reply.message().contains("plugin 'hmac-auth' not enabled"));
 }
 
 #[tokio::test]
