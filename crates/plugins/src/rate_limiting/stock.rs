@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::header::HeaderName;
 use o28m_core::Ambient;
 use o28m_gateway::{Access, BadConfig, Exchange, Plugin, PluginKind};
@@ -153,8 +154,16 @@ enum By {
     Path(String),
 }
 
-/// Longest value of a header that is a counter's name.
-const HEADER_BYTES_MAX: usize = 1024;
+/// Longest value of a header that names a counter itself; longer ones are named by their SHA-256, so
+/// that clients do not decide how much is kept.
+const HEADER_BYTES_MAX: usize = 128;
+
+fn short(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) if text.len() <= HEADER_BYTES_MAX => text.to_owned(),
+        _ => o28m_jose::base64url(digest(&SHA256, value).as_ref()),
+    }
+}
 
 struct RateLimiting {
     limiter: Limiter,
@@ -175,8 +184,7 @@ impl RateLimiting {
             By::Service => exchange.service.as_ref().map(|it| it.id.clone()),
             By::Header(name) => {
                 let value = exchange.request.headers.get(name)?;
-                let value = value.as_bytes().get(..HEADER_BYTES_MAX.min(value.len()))?;
-                Some(String::from_utf8_lossy(value).into_owned())
+                Some(short(value.as_bytes()))
             }
             By::Path(path) => (exchange.path == *path).then(|| path.clone()),
         }

@@ -163,6 +163,16 @@ async fn callers_are_told_apart_by_what_is_configured() {
     }
 }
 
+#[test]
+fn long_values_are_told_apart_and_kept_short() {
+    let long = "a".repeat(4000);
+    assert_eq!(short(&long.as_bytes()[..128]), long[..128]);
+    let (one, other) = (short(long.as_bytes()), short(&long.as_bytes()[1..]));
+    assert_ne!(one, other);
+    assert_eq!((one.len(), other.len()), (43, 43));
+    assert_ne!(short(b"\xff"), short(b"\xfe"));
+}
+
 #[tokio::test]
 async fn redis_counts_for_all_replicas() {
     let redis = Redis::start(Behaviour::default()).await;
