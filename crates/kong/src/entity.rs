@@ -194,6 +194,9 @@ impl Entity {
     }
 
     fn expand(&self, mut input: Document) -> Result<Document, Violations> {
+        if let Some(prepare) = declared::preparation(self.name) {
+            prepare(&mut input);
+        }
         let Some(shorthand) = self.shorthand else {
             return Ok(input);
         };

@@ -4,6 +4,7 @@
 //! all read the same declarations. Adding an entity or a plugin is one declaration: validation,
 //! defaults, form conversion, schema endpoints, keys and references follow from it.
 
+mod balancing;
 mod declared;
 mod describe;
 mod entity;
@@ -18,7 +19,12 @@ mod walk;
 pub use entity::{
     Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity,
 };
-pub use formats::tag as tag_complaint;
+pub use formats::{
+    tag as tag_complaint, target as normal_target, upstream_name as upstream_name_complaint,
+};
 pub use plugins::{PluginSchema, plugin, plugins};
 
+pub use balancing::{
+    ActiveChecks, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
+};
 pub use typed::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};

@@ -82,9 +82,9 @@ pub(crate) enum Auto {
     No,
     /// A random UUID when none is given.
     Uuid,
-    /// The time of creation in seconds, unless given.
+    /// The time of creation in seconds (with fractions in a field of numbers), unless given.
     Created,
-    /// The time of the write in seconds, whatever is given.
+    /// The time of the write, likewise, whatever is given.
     Updated,
 }
 
@@ -94,6 +94,7 @@ pub(crate) enum Literal {
     None,
     Boolean(bool),
     Integer(i64),
+    Integers(&'static [i64]),
     String(&'static str),
     Strings(&'static [&'static str]),
 }
@@ -104,6 +105,7 @@ impl Literal {
             Self::None => None,
             Self::Boolean(value) => Some(json!(value)),
             Self::Integer(value) => Some(json!(value)),
+            Self::Integers(values) => Some(json!(values)),
             Self::String(value) => Some(json!(value)),
             Self::Strings(values) => Some(json!(values)),
         }

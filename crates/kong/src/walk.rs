@@ -83,7 +83,10 @@ impl Walk<'_> {
     }
 
     fn member(&self, field: &Field, given: Option<Value>) -> Checked {
-        let now = || json!(self.ambient.now().seconds());
+        let now = || match field.kind {
+            Kind::Number => fractional(self.ambient.now().millis()),
+            _ => json!(self.ambient.now().seconds()),
+        };
         let given = match (field.auto, given) {
             (Auto::Updated, _) => return (now(), None),
             (Auto::Uuid, None | Some(Value::Null)) => {
@@ -287,6 +290,15 @@ impl Walk<'_> {
             EntityCheck::Custom(_, check) => check(document, messages, added),
         }
     }
+}
+
+/// Milliseconds as seconds with a fraction.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times are far below 2^53 milliseconds"
+)]
+fn fractional(millis: i64) -> Value {
+    json!(millis as f64 / 1000.0)
 }
 
 fn text_value(field: &Field, text: String) -> Checked {

@@ -18,3 +18,4 @@ mod plugins;
 mod routes;
 mod services;
 mod status;
+mod upstreams;

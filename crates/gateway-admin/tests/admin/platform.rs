@@ -59,7 +59,9 @@ async fn configure(admin: &Admin) -> Vec<u16> {
 
 async fn state(admin: &Admin) -> Vec<Value> {
     let mut state = Vec::new();
-    for kind in o28m_gateway_admin::kinds() {
+    // Targets have no collection of their own.
+    let kinds = o28m_gateway_admin::kinds().into_iter();
+    for kind in kinds.filter(|kind| *kind != "targets") {
         state.push(admin.get(&format!("/{kind}")).await.expect(200).value());
     }
     state

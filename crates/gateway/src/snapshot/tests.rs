@@ -43,6 +43,7 @@ fn compiler() -> Compiler {
         ]),
         engine_ports: vec![8080],
         calculation: Calculation::default(),
+        balancing: Arc::default(),
         tls_verify: true,
     }
 }

@@ -5,12 +5,14 @@ mod consumers;
 mod plugins;
 mod routes;
 mod services;
+mod targets;
+mod upstreams;
 
 pub(crate) use plugins::{HTTP_PROTOCOLS, NO_CONSUMER};
 
 use serde_json::Value;
 
-use crate::entity::{Entity, Unique};
+use crate::entity::{Document, Entity, Unique};
 use crate::formats;
 use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Literal};
 
@@ -21,7 +23,18 @@ pub(crate) static ENTITIES: &[Entity] = &[
     consumers::ENTITY,
     plugins::ENTITY,
     acls::ENTITY,
+    upstreams::ENTITY,
+    targets::ENTITY,
 ];
+
+/// What an entity makes of a client's input before defaults and checks.
+pub(crate) fn preparation(entity: &str) -> Option<fn(&mut Document)> {
+    match entity {
+        "upstreams" => Some(upstreams::couple),
+        "targets" => Some(targets::normalise),
+        _ => None,
+    }
+}
 
 /// Protocols of services and routes, in the order of Kong's message.
 const PROTOCOLS: &[&str] = &[

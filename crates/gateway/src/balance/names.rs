@@ -1,0 +1,141 @@
+//! Names of targets to addresses, looked up outside the request path and kept for all snapshots.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
+
+use super::{Balancer, Balancing};
+use crate::feed::Feed;
+
+/// How often names are looked up: the system's resolver tells no time to live.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How long the last good answer is used while the resolver does not answer (`dns_stale_ttl`).
+const STALE_TTL: Duration = Duration::from_secs(3600);
+/// Look-ups at once; a resolver that hangs must not take every blocking thread.
+const LOOKUPS_MAX: usize = 8;
+/// What resolvers say of a name that does not exist or has no address (glibc, musl).
+const NO_SUCH_NAME: [&str; 5] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+    "nodename nor servname provided",
+];
+
+/// What is known of names.
+pub(crate) struct Names {
+    known: Mutex<HashMap<Arc<str>, Known>>,
+    lookups: Semaphore,
+}
+
+struct Known {
+    addresses: Arc<[IpAddr]>,
+    /// When the answer was given.
+    good: Instant,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            lookups: Semaphore::new(LOOKUPS_MAX),
+        }
+    }
+}
+
+impl Names {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses, none when there are none; `None` when it was never looked up.
+    pub(super) fn known(&self, host: &str) -> Option<Arc<[IpAddr]>> {
+        self.lock().get(host).map(|it| it.addresses.clone())
+    }
+
+    /// Looks a name up; gives whether its addresses changed.
+    pub(super) async fn look_up(&self, host: &Arc<str>) -> bool {
+        let _permit = self.lookups.acquire().await;
+        let answer = lookup_host((&**host, 0)).await;
+        let now = Instant::now();
+        let mut known = self.lock();
+        let old = known.get(host);
+        let (addresses, good) = match answer {
+            Ok(found) => (preferred(found.map(|it| it.ip()).collect()), now),
+            Err(error) => {
+                let text = error.to_string();
+                let is_gone = NO_SUCH_NAME.iter().any(|it| text.contains(it));
+                let kept = old.filter(|it| !is_gone && now.duration_since(it.good) < STALE_TTL);
+                tracing::debug!(target.host = %host, %error, "name of a target cannot be resolved");
+                kept.map_or_else(|| (Vec::new(), now), |it| (it.addresses.to_vec(), it.good))
+            }
+        };
+        let changed = old.is_none_or(|it| *it.addresses != *addresses);
+        let addresses = Arc::from(addresses);
+        known.insert(host.clone(), Known { addresses, good });
+        changed
+    }
+
+    /// Forgets the names that are not among these.
+    fn retain(&self, used: &HashSet<&Arc<str>>) {
+        self.lock().retain(|host, _| used.contains(host));
+    }
+}
+
+/// Kong's default order asks for A records alone; AAAA records count when there are no others.
+fn preferred(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        addresses.retain(IpAddr::is_ipv4);
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Looks up new names at once and all of them from time to time, for ever.
+pub(crate) async fn keep(feed: &Feed, balancing: &Balancing) {
+    let mut applied = feed.applied();
+    let mut refreshed = Instant::now();
+    loop {
+        applied.borrow_and_update();
+        let snapshot = feed.current();
+        let balancers: Vec<&Arc<Balancer>> = snapshot.balancers().collect();
+        join_all(balancers.iter().map(|it| it.resolve(balancing))).await;
+        if refreshed.elapsed() >= REFRESH {
+            refresh(balancing, &balancers).await;
+            balancing.sweep();
+            refreshed = Instant::now();
+        }
+        drop(balancers);
+        drop(snapshot);
+        let rest = REFRESH.saturating_sub(refreshed.elapsed());
+        // Whether a change or the time ends it: there is something to look at.
+        let _changed = tokio::time::timeout(rest, applied.changed()).await;
+    }
+}
+
+async fn refresh(balancing: &Balancing, balancers: &[&Arc<Balancer>]) {
+    let targets = balancers.iter().flat_map(|it| &it.targets);
+    let named = targets.filter(|it| it.is_name() && &*it.host != "localhost");
+    let used: HashSet<&Arc<str>> = named.map(|it| &it.host).collect();
+    balancing.names.retain(&used);
+    let look_ups = used.iter().map(|host| async move {
+        let changed = balancing.names.look_up(host).await;
+        changed.then_some(&***host)
+    });
+    let changed: HashSet<&str> = join_all(look_ups).await.into_iter().flatten().collect();
+    for balancer in balancers {
+        if balancer
+            .targets
+            .iter()
+            .any(|it| changed.contains(&*it.host))
+        {
+            balancer.build(balancing);
+        }
+    }
+}
