@@ -22,7 +22,12 @@ pub(crate) struct Load {
 }
 
 /// Loads `url` for `duration` over `connections` keep-alive connections.
-pub(crate) fn run(url: &str, duration: Duration, connections: u32) -> Result<Load> {
+pub(crate) fn run(
+    url: &str,
+    headers: &[String],
+    duration: Duration,
+    connections: u32,
+) -> Result<Load> {
     let output = Command::new("taskset")
         .args([
             "--cpu-list",
@@ -33,6 +38,11 @@ pub(crate) fn run(url: &str, duration: Duration, connections: u32) -> Result<Loa
             "--latency",
         ])
         .args(["--connections", &connections.to_string()])
+        .args(
+            headers
+                .iter()
+                .flat_map(|header| ["--header", header.as_str()]),
+        )
         .args(["--duration", &format!("{}s", duration.as_secs()), url])
         .output()
         .context("cannot run wrk")?;

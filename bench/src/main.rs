@@ -14,7 +14,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use report::Sums;
 use subject::Subject;
+
+/// Length of a token as the identity provider makes them.
+const BEARER_BYTES: usize = 1024;
 
 /// Command line of the bench: `o28m-bench [--rounds N] [--seconds N] [--connections N]`.
 struct Options {
@@ -33,7 +37,7 @@ fn main() -> Result<()> {
         Subject::o28m(&program, dir.path(), backend.port)?,
     ];
     println!(
-        "{} rounds of {} s each, {} keep-alive connections, one proxy worker\n",
+        "{} rounds of {} s each, {} keep-alive connections, one proxy worker",
         options.rounds,
         options.duration.as_secs(),
         options.connections
@@ -42,34 +46,54 @@ fn main() -> Result<()> {
         .iter()
         .map(|it| it.process.resident_kib())
         .collect();
-    for subject in &subjects {
-        // Warm-up: connections, caches, lazily allocated memory.
-        let _warm = load::run(&subject.url, Duration::from_secs(1), options.connections)?;
-    }
-    let mut rounds = [Vec::new(), Vec::new()];
-    for round in 1..=options.rounds {
-        for (subject, results) in subjects.iter().zip(&mut rounds) {
-            let before = subject.process.cpu()?;
-            let load = load::run(&subject.url, options.duration, options.connections)?;
-            let cpu = subject.process.cpu()?.saturating_sub(before);
-            if load.errors > 0 {
-                bail!("{}: {} requests failed", subject.name, load.errors);
-            }
-            println!("{}", report::round(round, subject.name, &load, cpu));
-            results.push((load, cpu));
+    for (scenario, headers) in scenarios() {
+        println!("\n== {scenario}");
+        let load = |subject: &Subject, duration| {
+            load::run(&subject.url, &headers, duration, options.connections)
+        };
+        for subject in &subjects {
+            // Warm-up: connections, caches, lazily allocated memory.
+            let _warm = load(subject, Duration::from_secs(1))?;
         }
+        let mut rounds = [Vec::new(), Vec::new()];
+        for round in 1..=options.rounds {
+            for (subject, results) in subjects.iter().zip(&mut rounds) {
+                let before = subject.process.cpu()?;
+                let load = load(subject, options.duration)?;
+                let cpu = subject.process.cpu()?.saturating_sub(before);
+                if load.errors > 0 {
+                    bail!("{}: {} requests failed", subject.name, load.errors);
+                }
+                println!("{}", report::round(round, subject.name, &load, cpu));
+                results.push((load, cpu));
+            }
+        }
+        let [nginx, ours] = &rounds;
+        let peak = |at: usize| subjects.get(at).map_or(0, |it| it.process.resident_kib());
+        let memory = |at: usize| (idle.get(at).copied().unwrap_or_default(), peak(at));
+        let (nginx, ours) = (Sums::of(nginx, memory(0)), Sums::of(ours, memory(1)));
+        println!("{}", report::summary(&nginx, &ours));
     }
-    let [nginx, ours] = &rounds;
-    let peak = |at: usize| subjects.get(at).map_or(0, |it| it.process.resident_kib());
-    let memory = |at: usize| (idle.get(at).copied().unwrap_or_default(), peak(at));
-    println!(
-        "{}",
-        report::summary(
-            &report::Sums::of(nginx, memory(0)),
-            &report::Sums::of(ours, memory(1))
-        )
-    );
     Ok(())
+}
+
+/// Name and request headers of each load: the smallest request there is, and one like those a gateway
+/// of protected APIs sees.
+fn scenarios() -> [(&'static str, Vec<String>); 2] {
+    let bearer = format!("Authorization: Bearer {}", "x".repeat(BEARER_BYTES));
+    let usual = [
+        bearer.as_str(),
+        "Accept: application/json",
+        "User-Agent: client/1.0",
+        "X-B3-TraceId: 80f198ee56343ba864fe8b2a57d3eff7",
+    ];
+    [
+        ("plain request", Vec::new()),
+        (
+            "request with a bearer token of 1 KiB",
+            usual.map(str::to_owned).to_vec(),
+        ),
+    ]
 }
 
 fn options() -> Result<Options> {

@@ -1,6 +1,6 @@
 //! The request as the upstream gets it (spec gateway-proxy 4).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
@@ -202,7 +202,48 @@ fn is_same_value(host: &HeaderValue, client: Option<&HeaderValue>) -> bool {
 }
 
 fn address_value(address: IpAddr) -> Option<HeaderValue> {
-    HeaderValue::try_from(address.to_string()).ok()
+    match address {
+        IpAddr::V4(address) => HeaderValue::from_bytes(dotted(address).as_slice()).ok(),
+        IpAddr::V6(address) => HeaderValue::try_from(address.to_string()).ok(),
+    }
+}
+
+/// The dotted form of an IPv4 address. The standard formatter costs ten times as much, once for every
+/// request.
+fn dotted(address: Ipv4Addr) -> Dotted {
+    let mut text = Dotted {
+        bytes: [0; 15],
+        length: 0,
+    };
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push(b'.');
+        }
+        for (unit, needed) in [(100, octet >= 100), (10, octet >= 10), (1, true)] {
+            if needed {
+                text.push(b'0' + octet / unit % 10);
+            }
+        }
+    }
+    text
+}
+
+struct Dotted {
+    bytes: [u8; 15],
+    length: usize,
+}
+
+impl Dotted {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
 }
 
 /// Every line the client sent, and the peer. Kong keeps only the first line.
@@ -255,7 +296,15 @@ pub(crate) fn forwarded_proto(exchange: &Exchange, peer_trusted: bool) -> &[u8] 
 
 #[cfg(test)]
 mod tests {
-    use super::bare_host;
+    use super::{bare_host, dotted};
+
+    #[test]
+    fn addresses_have_the_form_of_the_standard_library() {
+        for bits in (0..=u32::MAX).step_by(1_000_003) {
+            let address = std::net::Ipv4Addr::from_bits(bits);
+            assert_eq!(dotted(address).as_slice(), address.to_string().as_bytes());
+        }
+    }
 
     #[test]
     fn hosts_lose_their_port_only() {

@@ -2,6 +2,7 @@
 
 mod chunked;
 mod connection;
+mod drain;
 mod exchange;
 mod guard;
 mod head;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::HttpService;
 use crate::client::Pool;
 use connection::Common;
+use drain::Drain;
 pub use listener::{BindError, Listener};
 
 /// Pause after an accept error that a retry cannot cure, such as too many open files.
@@ -140,14 +142,13 @@ pub async fn serve_with(
         limits: limits.head,
         timeouts: limits.timeouts,
         tls,
-        // A token of its own keeps other threads' locks out of this listener's connections.
-        drain: drain.child_token(),
+        drain: Drain::default(),
     });
     let mut connections = JoinSet::new();
     tokio::select! {
         biased;
         () = stop.cancelled() => return,
-        () = drain.cancelled() => {}
+        () = drain.cancelled() => common.drain.begin(),
         () = accept(name, &socket, &common, limits.connections_max, &mut connections) => {}
     }
     drop(socket);

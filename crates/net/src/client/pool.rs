@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use http::{Method, Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
@@ -35,7 +36,7 @@ pub struct Pool {
     reason = "a connection moves between pool, request and body: as a pointer, not as a large value"
 )]
 struct Idle {
-    by_target: HashMap<Arc<Target>, Vec<Box<Upstream>>>,
+    by_target: HashMap<Arc<Target>, Vec<Box<Upstream>>, RandomState>,
     count: usize,
     /// Sweeps so far: the clock of idle connections, cheaper to read than a real one.
     sweeps: u32,

@@ -10,8 +10,8 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 
+use super::drain::Drain;
 use super::exchange;
 use super::guard::Guard;
 use super::shared::{Due, LINES_ON_STACK, Shared};
@@ -35,7 +35,7 @@ pub(super) struct Common {
     pub(super) limits: HeadLimits,
     pub(super) timeouts: Timeouts,
     pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
-    pub(super) drain: CancellationToken,
+    pub(super) drain: Drain,
 }
 
 /// Serves one accepted connection to its end.
@@ -112,7 +112,7 @@ async fn accept_tls(
 }
 
 /// Serves requests; between them, when they are far apart, only the guard is kept.
-async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &CancellationToken) {
+async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &Drain) {
     let mut watch = Watch::new(&shared, drain);
     loop {
         if !wait(&mut guard, &mut watch).await {
@@ -257,26 +257,26 @@ struct Watch<'a> {
     shared: &'a Arc<Shared>,
     /// hyper is not there.
     resting: bool,
-    drain: &'a CancellationToken,
+    drain: &'a Drain,
     drained: Pin<Box<tokio_util::sync::WaitForCancellationFuture<'a>>>,
     watching: bool,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(shared: &'a Arc<Shared>, drain: &'a CancellationToken) -> Self {
+    fn new(shared: &'a Arc<Shared>, drain: &'a Drain) -> Self {
         Self {
             shared,
             resting: true,
             drain,
-            drained: Box::pin(drain.cancelled()),
+            drained: Box::pin(drain.begins()),
             watching: false,
             sleep: Box::pin(tokio::time::sleep(shared.timeouts.head)),
         }
     }
 
     fn draining(&self) -> bool {
-        self.drain.is_cancelled()
+        self.drain.has_begun()
     }
 
     /// A drain found nothing to finish.
