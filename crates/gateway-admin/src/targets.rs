@@ -1,6 +1,8 @@
 //! Targets of upstreams, and their health: the one kind of entity whose endpoints Kong treats in its
 //! own way (spec gateway-admin 9.5).
 
+use std::net::{IpAddr, SocketAddr};
+
 use http::{Response, StatusCode};
 use o28m_core::id;
 use o28m_gateway::{TargetHealth, UpstreamHealth};
@@ -246,6 +248,11 @@ impl Api {
         if !is_checked(&upstream.body) {
             let message = "no healthchecker found for upstream".to_owned();
             return Err(Problem::Bad(message));
+        }
+        let is_address =
+            |it: &str| it.parse::<SocketAddr>().is_ok() || it.parse::<IpAddr>().is_ok();
+        if address.is_some_and(|it| !is_address(it)) {
+            return Err(Problem::NotFound);
         }
         let name = format!("{} {}", target.id, address.unwrap_or_default());
         let id = id::uuid_v5(&target.id, name.as_bytes()).ok_or(Problem::Internal)?;

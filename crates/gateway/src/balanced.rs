@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use o28m_net::client::{Target, TlsPolicy};
 use o28m_net::{Body, Scheme};
 
-use crate::balance::{Balancer, Chosen, Held, Peer, Ring, Wish};
+use crate::balance::{Balancer, Chosen, Peer, Ring, Wish};
 use crate::flight::{Attempt, Flight};
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
@@ -31,6 +31,7 @@ impl Course {
     /// Chooses the first target, before the client's body is read.
     pub(crate) async fn begin(
         flight: &mut Flight,
+        service: &ServiceEntry,
         balanced: &Balanced,
     ) -> Result<Self, Response<Body>> {
         let found = flight
@@ -41,7 +42,9 @@ impl Course {
         let Some(balancer) = found else {
             return Err(no_peer(flight));
         };
-        let ring = balancer.ring(&flight.shared.balancing).await;
+        let ring = balancer.ring(&flight.shared.balancing);
+        let ring = tokio::time::timeout(service.timeouts.connect, ring).await;
+        let ring = ring.unwrap_or_else(|_| balancer.ring_now());
         let mut course = Self {
             chosen: Chosen::new(flight, &balancer.upstream),
             balancer,
@@ -102,7 +105,8 @@ pub(crate) async fn send(
 ) -> Response<Body> {
     let mut retries = Retries::new(service.service.retries);
     let tls = balanced.scheme == Scheme::Https;
-    let mut next = body.again();
+    // Only attempts over the network need it here: an engine takes the body itself.
+    let mut next = None;
     loop {
         let Some(peer) = course.peer() else {
             return refuse_as_server(flight, StatusCode::SERVICE_UNAVAILABLE);
@@ -110,12 +114,12 @@ pub(crate) async fn send(
         if let Some(host) = course.balancer.host_of(peer, tls) {
             template.set_host(flight, host);
         }
-        flight.held = Some(Held::new(peer.state.clone()));
+        flight.held = course.ring.hold(peer);
         if let Some(port) = peer.engine.filter(|_| !tls) {
             let response = call_engine(flight, service, template, port, body).await;
             return finished(flight, course, response);
         }
-        let Some(body_now) = next.take() else {
+        let Some(body_now) = next.take().or_else(|| body.again()) else {
             return failed(flight, StatusCode::BAD_GATEWAY);
         };
         let target = Target {

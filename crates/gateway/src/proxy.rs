@@ -186,11 +186,9 @@ fn drop_private_headers(flight: &mut Flight, service: Option<&Arc<ServiceEntry>>
         Some(Destination::Engine(port)) => drop_headers_of(flight, *port),
         Some(Destination::Balanced(balanced)) => {
             let balancer = flight.exchange.snapshot.balancer(balanced.upstream);
-            let targets = balancer.iter().flat_map(|it| &it.targets);
             // Any attempt may go to any of the targets.
-            let ports: Vec<u16> = targets.filter_map(|it| it.engine).collect();
-            for port in ports {
-                drop_headers_of(flight, port);
+            for port in balancer.cloned().iter().flat_map(|it| &it.engine_ports) {
+                drop_headers_of(flight, *port);
             }
         }
         Some(Destination::Network(_) | Destination::Unsupported) | None => {}

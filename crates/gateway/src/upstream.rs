@@ -38,7 +38,8 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
     }
     let mut course = None;
     if let Destination::Balanced(balanced) = &service.destination {
-        match Course::begin(flight, balanced).await {
+        // Boxed: the futures of requests that need no upstream stay small.
+        match Box::pin(Course::begin(flight, service, balanced)).await {
             Ok(found) => course = Some(found),
             Err(response) => return response,
         }

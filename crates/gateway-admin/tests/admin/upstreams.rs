@@ -221,6 +221,7 @@ on_every_database! {
         let _ = admin.post(&format!("{path}/healthy"), json!({})).await.expect(405);
         let _ = admin.put("/upstreams/r/targets/x:1/healthy", json!({})).await.expect(404);
         let _ = admin.put("/upstreams/plain/targets/127.0.0.1:9/healthy", json!({})).await.expect(400);
+        let _ = admin.put(&format!("{path}/somewhere/healthy"), json!({})).await.expect(404);
         let before = admin.get("/upstreams/r/health").await.expect(200).value();
         assert_eq!(before["data"][0]["health"], "HEALTHCHECKS_OFF", "no data plane is known");
         let gateway = gateway(&admin, ambient()).await;

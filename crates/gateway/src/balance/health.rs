@@ -149,7 +149,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(state: Arc<PeerState>) -> Self {
+    pub(super) fn new(state: Arc<PeerState>) -> Self {
         state.active.fetch_add(1, Ordering::Relaxed);
         Self {
             state,

@@ -182,9 +182,13 @@ pub(crate) struct Balancer {
     ring: ArcSwap<Ring>,
     /// Health counts.
     pub(crate) checked: bool,
+    /// Ports of the components of this process that are among the targets.
+    pub(crate) engine_ports: Vec<u16>,
     /// Some name has never been looked up.
     pending: AtomicBool,
     first: OnceCell<()>,
+    /// Of which state of the names the ring was made; one builder at a time.
+    built: Mutex<u64>,
 }
 
 impl Balancer {
@@ -200,7 +204,11 @@ impl Balancer {
             .iter()
             .map(|it| hosts(&upstream, it))
             .collect::<Result<_, _>>()?;
+        let mut engine_ports: Vec<u16> = targets.iter().filter_map(|it| it.engine).collect();
+        engine_ports.sort_unstable();
+        engine_ports.dedup();
         let balancer = Self {
+            engine_ports,
             key,
             checked: upstream.healthchecks.is_on(),
             upstream,
@@ -209,6 +217,7 @@ impl Balancer {
             ring: ArcSwap::from_pointee(Ring::default()),
             pending: AtomicBool::new(false),
             first: OnceCell::new(),
+            built: Mutex::new(0),
         };
         balancer.build(balancing);
         Ok(balancer)
@@ -216,6 +225,9 @@ impl Balancer {
 
     /// Makes the ring of what is known of the targets' names.
     pub(crate) fn build(&self, balancing: &Balancing) {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read before the names: what changes meanwhile makes another build necessary.
+        *built = balancing.names.generation();
         let mut pending = false;
         let mut candidates = Vec::new();
         for (at, target) in self.targets.iter().enumerate() {
@@ -241,6 +253,14 @@ impl Balancer {
         let ring = Ring::new(&self.upstream, self.targets.len(), candidates, seed);
         self.ring.store(Arc::new(ring));
         self.pending.store(pending, Ordering::Release);
+    }
+
+    /// Makes the ring anew when names changed since.
+    fn refresh(&self, balancing: &Balancing) {
+        let built = *self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if built != balancing.names.generation() && self.targets.iter().any(|it| it.is_name()) {
+            self.build(balancing);
+        }
     }
 
     /// The ring; waits for names when otherwise there would be nobody to send to.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ const NO_SUCH_NAME: [&str; 5] = [
 pub(crate) struct Names {
     known: Mutex<HashMap<Arc<str>, Known>>,
     lookups: Semaphore,
+    /// Counts changes.
+    generation: AtomicU64,
 }
 
 struct Known {
@@ -44,6 +47,7 @@ impl Default for Names {
         Self {
             known: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS_MAX),
+            generation: AtomicU64::new(0),
         }
     }
 }
@@ -58,8 +62,13 @@ impl Names {
         self.lock().get(host).map(|it| it.addresses.clone())
     }
 
-    /// Looks a name up; gives whether its addresses changed.
-    pub(super) async fn look_up(&self, host: &Arc<str>) -> bool {
+    /// Differs whenever anything is known that was not before.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Looks a name up.
+    pub(super) async fn look_up(&self, host: &Arc<str>) {
         let _permit = self.lookups.acquire().await;
         let answer = lookup_host((&**host, 0)).await;
         let now = Instant::now();
@@ -78,7 +87,9 @@ impl Names {
         let changed = old.is_none_or(|it| *it.addresses != *addresses);
         let addresses = Arc::from(addresses);
         known.insert(host.clone(), Known { addresses, good });
-        changed
+        if changed {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Forgets the names that are not among these.
@@ -107,9 +118,13 @@ pub(crate) async fn keep(feed: &Feed, balancing: &Balancing) {
         let balancers: Vec<&Arc<Balancer>> = snapshot.balancers().collect();
         join_all(balancers.iter().map(|it| it.resolve(balancing))).await;
         if refreshed.elapsed() >= REFRESH {
-            refresh(balancing, &balancers).await;
+            look_up_all(balancing, &balancers).await;
             balancing.sweep();
             refreshed = Instant::now();
+        }
+        // A ring may also have been made of what was known before the last look-ups.
+        for balancer in &balancers {
+            balancer.refresh(balancing);
         }
         drop(balancers);
         drop(snapshot);
@@ -119,23 +134,10 @@ pub(crate) async fn keep(feed: &Feed, balancing: &Balancing) {
     }
 }
 
-async fn refresh(balancing: &Balancing, balancers: &[&Arc<Balancer>]) {
+async fn look_up_all(balancing: &Balancing, balancers: &[&Arc<Balancer>]) {
     let targets = balancers.iter().flat_map(|it| &it.targets);
     let named = targets.filter(|it| it.is_name() && &*it.host != "localhost");
     let used: HashSet<&Arc<str>> = named.map(|it| &it.host).collect();
     balancing.names.retain(&used);
-    let look_ups = used.iter().map(|host| async move {
-        let changed = balancing.names.look_up(host).await;
-        changed.then_some(&***host)
-    });
-    let changed: HashSet<&str> = join_all(look_ups).await.into_iter().flatten().collect();
-    for balancer in balancers {
-        if balancer
-            .targets
-            .iter()
-            .any(|it| changed.contains(&*it.host))
-        {
-            balancer.build(balancing);
-        }
-    }
+    join_all(used.iter().map(|host| balancing.names.look_up(host))).await;
 }

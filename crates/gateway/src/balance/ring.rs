@@ -8,7 +8,7 @@ use std::time::Instant;
 use o28m_kong::Upstream;
 
 use super::hash::xxh32;
-use super::health::PeerState;
+use super::health::{Held, PeerState};
 
 /// Positions of a round-robin wheel at most; larger weights are scaled down.
 const WHEEL_MAX: u64 = 1 << 18;
@@ -119,6 +119,12 @@ impl Ring {
         self.peers.get(at)
     }
 
+    /// Notes that a request is on its way, where choices depend on that.
+    pub(crate) fn hold(&self, peer: &Peer) -> Option<Held> {
+        matches!(self.picker, Picker::LeastConnections | Picker::Latency)
+            .then(|| Held::new(peer.state.clone()))
+    }
+
     /// Nothing can ever be chosen.
     pub(crate) fn is_empty(&self) -> bool {
         self.total_weight == 0
@@ -129,6 +135,9 @@ impl Ring {
     pub(crate) fn is_healthy(&self, checked: bool, threshold: f64) -> bool {
         if self.total_weight == 0 {
             return false;
+        }
+        if !checked {
+            return threshold < 100.0;
         }
         let available = self.peers.iter().filter(|it| it.is_available(checked));
         let available: u64 = available.map(|it| u64::from(it.weight)).sum();

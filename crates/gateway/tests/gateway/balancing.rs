@@ -369,9 +369,16 @@ async fn jumper_case_068_the_breaker_stands_in_front_of_an_engine() {
     assert_eq!(header(&asked[0], "x-other").as_deref(), Some("1"));
     assert_no_peer(&running.get("/").await);
     assert!(engine.take().is_empty());
+    // As the control plane makes routes: the body is passed on as it comes.
+    let unbuffered = json!({"paths": ["/"], "request_buffering": false});
+    running
+        .put(&[("routes", route("r", "s", unbuffered))])
+        .await;
     status.store(200, Ordering::SeqCst);
     mark(&running, "localhost:8080", true).await;
-    assert_eq!(running.get("/").await.status, 200);
+    let post = "POST / HTTP/1.1\r\nHost: a.example.com\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(raw(running.address, post.as_bytes()).await.status, 200);
+    assert_eq!(engine.take()[0].body(), "abc");
 }
 
 #[tokio::test]
