@@ -141,3 +141,32 @@ async fn look_up_all(balancing: &Balancing, balancers: &[&Arc<Balancer>]) {
     balancing.names.retain(&used);
     join_all(used.iter().map(|host| balancing.names.look_up(host))).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_newer_family_count_when_there_are_no_others() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (old, other, new) = (address("10.0.0.2"), address("10.0.0.1"), address("::2"));
+        assert_eq!(preferred(vec![new, old, other, old]), [other, old]);
+        assert_eq!(preferred(vec![new, new]), [new]);
+        assert!(preferred(Vec::new()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_changes_make_rings_old() {
+        let names = Names::default();
+        let host: Arc<str> = Arc::from("localhost");
+        assert!(names.known(&host).is_none());
+        names.look_up(&host).await;
+        let known = names.known(&host).unwrap();
+        assert!(known.iter().all(IpAddr::is_loopback) && !known.is_empty());
+        let generation = names.generation();
+        names.look_up(&host).await;
+        assert_eq!(names.generation(), generation);
+        names.retain(&HashSet::new());
+        assert!(names.known(&host).is_none());
+    }
+}

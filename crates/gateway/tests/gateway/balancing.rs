@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use bytes::Bytes;
 use http::Response;
-use o28m_gateway::{LocalEngine, TARGET_HEALTH};
+use o28m_gateway::{
+    Access, BadConfig, Exchange, LocalEngine, Plugin, PluginKind, TARGET_HEALTH, Verdict,
+};
 use o28m_kong::{Context, entity};
+use o28m_net::Body;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -255,16 +258,46 @@ async fn proxy_case_054_the_circuit_breaker_opens_and_is_closed_by_hand() {
     assert_no_peer(&running.get("/").await);
 }
 
+/// A plugin that answers itself.
+struct Refusing;
+
+impl PluginKind for Refusing {
+    fn name(&self) -> &'static str {
+        "refusing"
+    }
+
+    fn priority(&self) -> i32 {
+        1
+    }
+
+    fn configure(&self, _: &Value) -> Result<Arc<dyn Plugin>, BadConfig> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Plugin for Refusing {
+    fn access<'a>(&'a self, _: &'a mut Exchange) -> Access<'a> {
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        Access::Now(Verdict::Respond(response))
+    }
+}
+
 #[tokio::test]
 async fn proxy_case_055_timeouts_of_the_upstream_count_and_answers_of_plugins_do_not() {
     let status = Arc::new(AtomicU16::new(504));
     let server = scripted(&status);
     let targets = [target(&server.address.to_string(), 100)];
-    let running = balanced(Setup::default(), upstream(breaker()), &targets).await;
-    let method = |method: &str| format!("{method} / HTTP/1.1\r\nHost: a.example.com");
-    for _ in 0..30 {
-        assert_eq!(running.send(&method("TRACE")).await.status, 405);
-    }
+    let setup = Setup {
+        kinds: vec![Arc::new(Refusing)],
+        ..Setup::default()
+    };
+    let running = balanced(setup, upstream(breaker()), &targets).await;
+    let refusing = plugin("p", "refusing", json!({}), json!({}));
+    running.put(&[("plugins", refusing)]).await;
+    assert_eq!(statuses(&running, 30).await, [500; 30]);
+    assert!(server.take().is_empty());
+    running.delete("plugins", "p").await;
     assert_eq!(statuses(&running, 10).await, [504; 10]);
     assert_no_peer(&running.get("/").await);
 }
@@ -475,4 +508,95 @@ async fn the_upstreams_own_host_is_sent() {
         header(&server.one(), "host").as_deref(),
         Some("own.example:99")
     );
+}
+
+#[tokio::test]
+async fn targets_and_active_checks_speak_tls() {
+    let server = Upstream::start_tls(Some(crate::tls::certificate()), |_| {
+        Response::new(Bytes::from_static(b"secure"))
+    });
+    let checks = |verify: bool| {
+        upstream(json!({
+            "host_header": "localhost",
+            "healthchecks": {"active": {
+                "type": "https", "https_verify_certificate": verify,
+                "healthy": {"interval": 0.02, "successes": 1},
+                "unhealthy": {"interval": 0.02, "tcp_failures": 1},
+            }},
+        }))
+    };
+    let targets = [target(&server.address.to_string(), 1)];
+    let running = balanced(Setup::default(), checks(true), &targets).await;
+    let https = |verify: bool| {
+        let changes = json!({"protocol": "https", "host": "up.example", "tls_verify": verify});
+        ("services", service("s", 80, changes))
+    };
+    running.put(&[https(false)]).await;
+    let healthy = || running.gateway.health_of(&id("up")).unwrap().healthy;
+    eventually("a certificate that is refused", || !healthy()).await;
+    running.put(&[("upstreams", checks(false))]).await;
+    eventually("a certificate that is accepted", healthy).await;
+    assert_eq!(running.get("/").await.body, "secure");
+    let port = server.address.port();
+    let host = Some(format!("localhost:{port}"));
+    assert_eq!(header(&server.take()[0], "host"), host);
+    running.put(&[https(true)]).await;
+    assert_eq!(running.get("/").await.status, 502);
+}
+
+#[tokio::test]
+async fn requests_are_hashed_by_what_they_carry() {
+    let (a, b) = (named("a"), named("b"));
+    let targets = [
+        target(&a.address.to_string(), 100),
+        target(&b.address.to_string(), 100),
+    ];
+    let up = |on: Value| {
+        let mut body = json!({"hash_fallback": "none"});
+        for (key, value) in on.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        upstream(body)
+    };
+    let by_path = up(json!({"hash_on": "path"}));
+    let running = balanced(Setup::default(), by_path, &targets).await;
+    let with_capture = json!({"paths": ["~/(?<who>[^/?]*)"]});
+    running
+        .put(&[("routes", route("r", "s", with_capture))])
+        .await;
+    for (on, prefix) in [
+        (json!({"hash_on": "path"}), "/"),
+        (
+            json!({"hash_on": "query_arg", "hash_on_query_arg": "u"}),
+            "/?u=",
+        ),
+        (
+            json!({"hash_on": "uri_capture", "hash_on_uri_capture": "who"}),
+            "/",
+        ),
+        (
+            json!({
+                "hash_on": "header", "hash_on_header": "x-none",
+                "hash_fallback": "query_arg", "hash_fallback_query_arg": "u",
+            }),
+            "/?x=1&u=",
+        ),
+    ] {
+        running.put(&[("upstreams", up(on.clone()))]).await;
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..24 {
+            let target = format!("{prefix}{number}");
+            let (one, two) = (running.get(&target).await, running.get(&target).await);
+            assert_eq!(one.body, two.body, "{on} {target}");
+            seen.insert(one.body);
+        }
+        assert_eq!(seen.len(), 2, "{on}");
+    }
+    running
+        .put(&[("upstreams", up(json!({"hash_on": "ip"})))])
+        .await;
+    let first = running.get("/").await.body;
+    for number in 0..8 {
+        assert_eq!(running.get(&format!("/{number}")).await.body, first);
+    }
 }
