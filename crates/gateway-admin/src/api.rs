@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::auth::Guard;
-use crate::body::{self, Members};
+use crate::body::{self, Configuration, Members};
+use crate::config::{self, Loaded};
 use crate::endpoints::{Endpoint, Place, Table};
 use crate::list::{self, Arguments, Page};
 use crate::problem::Problem;
@@ -44,6 +45,8 @@ pub(crate) struct Api {
     /// Whose health is shown, once it is known.
     data_plane: OnceLock<Weak<Gateway>>,
     strict: bool,
+    /// Without a database.
+    loaded: Option<Loaded>,
     applied: Option<watch::Receiver<i64>>,
     table: Table,
     node_id: String,
@@ -99,8 +102,9 @@ impl Api {
             target_post: OnceLock::new(),
             data_plane: OnceLock::new(),
             strict: settings.strict,
+            loaded: settings.db_less.then(Loaded::default),
             applied,
-            table: Table::new(),
+            table: Table::new(!settings.db_less),
             node_id: ambient.uuid(),
             hostname: hostname.trim().to_owned(),
             requests: AtomicU64::new(0),
@@ -147,6 +151,11 @@ impl Api {
 
     pub(crate) const fn is_strict(&self) -> bool {
         self.strict
+    }
+
+    /// The configuration in use, without a database.
+    pub(crate) const fn loaded(&self) -> Option<&Loaded> {
+        self.loaded.as_ref()
     }
 
     pub(crate) fn node_id(&self) -> &str {
@@ -219,7 +228,13 @@ impl Api {
         if let Endpoint::Unavailable(message) = endpoint {
             return Err(Problem::Bad(message.to_owned()));
         }
+        if self.loaded.is_some() {
+            config::without_database(endpoint, method, &parameters)?;
+        }
         let arguments = Arguments::parse(&call.query)?;
+        if let (Endpoint::Config, Some(loaded)) = (endpoint, &self.loaded) {
+            return self.config(loaded, method, call.input, &arguments).await;
+        }
         let members = match call.input {
             Input::Given(document) => Members::json(document),
             Input::Wire(headers, body) if matches!(method, "POST" | "PUT" | "PATCH") => {
@@ -252,7 +267,25 @@ impl Api {
                     .await
             }
             Endpoint::Unavailable(message) => Err(Problem::Bad(message.to_owned())),
+            Endpoint::Config => Err(Problem::NotFound),
         }
+    }
+
+    async fn config(
+        &self,
+        loaded: &Loaded,
+        method: &str,
+        input: Input,
+        arguments: &Arguments,
+    ) -> Result<Response<Body>, Problem> {
+        if method == "GET" {
+            return self.get_config().await;
+        }
+        let configuration = match input {
+            Input::Given(document) => Some(Configuration::Document(document)),
+            Input::Wire(headers, body) => body::read_configuration(&headers, body).await?,
+        };
+        self.post_config(loaded, configuration, arguments).await
     }
 
     /// The entity in front of a place in the path.

@@ -1,5 +1,6 @@
 //! Reading and decoding request bodies (spec gateway-admin 3.4 and 4).
 
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use o28m_core::limits::ADMIN_BODY_BYTES_MAX;
 use o28m_kong::{Document, Entity};
@@ -53,8 +54,54 @@ impl Members {
     }
 }
 
-/// Reads and decodes a body.
+/// A declarative configuration as it was sent.
+#[derive(Debug)]
+pub(crate) enum Configuration {
+    /// In YAML or JSON.
+    Text(String),
+    /// As the JSON body itself.
+    Document(Document),
+}
+
+/// Reads and decodes the body of an entity.
 pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Members, Problem> {
+    let (kind, bytes) = collect(headers, body).await?;
+    if matches!(kind, Some(Kind::Yaml)) {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    members_of(kind, bytes).await
+}
+
+/// Reads a declarative configuration: a YAML body, the member `config`, or a JSON body that is one.
+/// `None` when there is nothing of that.
+pub(crate) async fn read_configuration(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<Configuration>, Problem> {
+    let (kind, bytes) = collect(headers, body).await?;
+    if matches!(kind, Some(Kind::Yaml)) {
+        return match std::str::from_utf8(&bytes) {
+            Ok("") => Ok(None),
+            Ok(text) => Ok(Some(Configuration::Text(text.to_owned()))),
+            Err(_) => Err(Problem::Bad("Cannot read body as UTF-8".to_owned())),
+        };
+    }
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut members = members_of(kind, bytes).await?;
+    if !members.is_form && members.document.contains_key("_format_version") {
+        return Ok(Some(Configuration::Document(members.document)));
+    }
+    Ok(match members.document.remove("config") {
+        Some(Value::String(text)) if !text.is_empty() => Some(Configuration::Text(text)),
+        Some(Value::Object(document)) => Some(Configuration::Document(document)),
+        _ => None,
+    })
+}
+
+/// The content type and the whole body.
+async fn collect(headers: &HeaderMap, body: Body) -> Result<(Option<Kind>, Bytes), Problem> {
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
@@ -63,11 +110,14 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Members, Pro
         return Err(Problem::TooLarge);
     }
     let kind = content_type(headers)?;
-    let bytes = match body.collect(ADMIN_BODY_BYTES_MAX).await {
-        Ok(bytes) => bytes,
-        Err(TooLarge::Limit) => return Err(Problem::TooLarge),
-        Err(TooLarge::Read(_)) => return Err(Problem::Bad("Cannot read body".to_owned())),
-    };
+    match body.collect(ADMIN_BODY_BYTES_MAX).await {
+        Ok(bytes) => Ok((kind, bytes)),
+        Err(TooLarge::Limit) => Err(Problem::TooLarge),
+        Err(TooLarge::Read(_)) => Err(Problem::Bad("Cannot read body".to_owned())),
+    }
+}
+
+async fn members_of(kind: Option<Kind>, bytes: Bytes) -> Result<Members, Problem> {
     if bytes.len() <= SMALL_BYTES_MAX {
         return parse(kind, &bytes);
     }
@@ -83,7 +133,7 @@ fn parse(kind: Option<Kind>, bytes: &[u8]) -> Result<Members, Problem> {
         Some(Kind::Form) => parse_form(bytes)?,
         Some(Kind::Multipart(boundary)) => parse_parts(bytes, &boundary)?,
         None if bytes.is_empty() => Members::default(),
-        None => return Err(Problem::UnsupportedMediaType),
+        Some(Kind::Yaml) | None => return Err(Problem::UnsupportedMediaType),
     };
     members.bytes = bytes.len();
     Ok(members)
@@ -94,6 +144,7 @@ enum Kind {
     Form,
     /// With its boundary.
     Multipart(String),
+    Yaml,
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<Kind>, Problem> {
@@ -112,6 +163,8 @@ fn content_type(headers: &HeaderMap) -> Result<Option<Kind>, Problem> {
         Ok(Some(Kind::Form))
     } else if value.starts_with("multipart/form-data") {
         Ok(Some(Kind::Multipart(multipart::boundary(value))))
+    } else if value.starts_with("text/yaml") || value.starts_with("application/yaml") {
+        Ok(Some(Kind::Yaml))
     } else {
         Err(Problem::UnsupportedMediaType)
     }

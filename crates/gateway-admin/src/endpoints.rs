@@ -21,6 +21,8 @@ pub(crate) enum Endpoint {
     Tags,
     /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
     Validate,
+    /// `/config`, without a database.
+    Config,
     /// Not available in this mode: status 400 with this message, whatever the method.
     Unavailable(&'static str),
 }
@@ -55,7 +57,7 @@ impl Endpoint {
             Self::Single(_) | Self::Target(..) | Self::Tags => &["DELETE", "GET", "PATCH", "PUT"],
             Self::Targets(endpoint) => endpoint.methods(),
             Self::Validate => &["POST"],
-            Self::Unavailable(_) => &["GET", "POST"],
+            Self::Config | Self::Unavailable(_) => &["GET", "POST"],
         }
     }
 
@@ -120,7 +122,12 @@ const NO_WASM: &str = "this endpoint is only available when wasm is enabled";
 
 impl Table {
     /// The fixed paths and those of every entity.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(has_database: bool) -> Self {
+        let config = if has_database {
+            Endpoint::Unavailable(HAS_DATABASE)
+        } else {
+            Endpoint::Config
+        };
         let mut patterns: Vec<_> = [
             ("/", Endpoint::Page(Page::Root)),
             ("/status", Endpoint::Page(Page::Status)),
@@ -138,7 +145,7 @@ impl Table {
             ("/schemas/plugins/validate", Endpoint::Validate),
             ("/tags", Endpoint::Tags),
             ("/tags/{tags}", Endpoint::Tags),
-            ("/config", Endpoint::Unavailable(HAS_DATABASE)),
+            ("/config", config),
             (
                 "/clustering/status",
                 Endpoint::Unavailable(NO_CONTROL_PLANE),
@@ -225,7 +232,7 @@ mod tests {
             .filter(|segment| !segment.is_empty())
             .map(str::to_owned)
             .collect();
-        Table::new().find(&segments)
+        Table::new(true).find(&segments)
     }
 
     #[test]
@@ -259,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_list_of_paths_is_sorted() {
-        let paths = Table::new().paths();
+        let paths = Table::new(true).paths();
         assert_eq!(&paths[..3], ["/", "/acls", "/acls/{acls}"]);
         assert!(paths.contains(&"/consumers/{consumers}/acls/{acls}".to_owned()));
     }

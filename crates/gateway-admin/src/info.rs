@@ -22,7 +22,7 @@ impl Api {
     ) -> Result<Response<Body>, Problem> {
         let body = match page {
             Page::Root => self.root().await?,
-            Page::Status => status_body(arguments, Some(self.store()), self.requests())?,
+            Page::Status => self.status(arguments)?,
             Page::Endpoints => json!({"data": self.table().paths()}),
             Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins().as_ref()}),
             Page::ConfigVersion => json!({
@@ -40,6 +40,14 @@ impl Api {
             }
         };
         Ok(reply::json(StatusCode::OK, &body))
+    }
+
+    fn status(&self, arguments: &Arguments) -> Result<Value, Problem> {
+        let mut body = status_body(arguments, Some(self.store()), self.requests())?;
+        if let (Some(loaded), Value::Object(members)) = (self.loaded(), &mut body) {
+            members.insert("configuration_hash".to_owned(), json!(loaded.hash()));
+        }
+        Ok(body)
     }
 
     fn plugin_schema(&self, name: &str) -> Result<&'static PluginSchema, Problem> {
@@ -74,7 +82,7 @@ impl Api {
                 "enabled_in_cluster": self.configured_plugins().await?,
             },
             "configuration": {
-                "database": "postgres",
+                "database": if self.loaded().is_some() { "off" } else { "postgres" },
                 "pg_password": "******",
                 "router_flavor": "traditional_compatible",
                 "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },

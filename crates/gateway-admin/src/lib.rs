@@ -7,6 +7,7 @@ mod api;
 mod apr1;
 mod auth;
 mod body;
+mod config;
 mod endpoints;
 mod form;
 mod info;
@@ -21,6 +22,7 @@ mod status;
 mod targets;
 mod write;
 
+pub mod declarative;
 pub mod htpasswd;
 
 use std::path::PathBuf;
@@ -42,6 +44,9 @@ pub struct Settings {
     pub enabled_plugins: Vec<String>,
     /// Answer a write only after the data plane of this process has applied it.
     pub strict: bool,
+    /// The store is not a database but this process's copy of a declarative configuration: entities are
+    /// not written one by one, `/config` replaces all of them.
+    pub db_less: bool,
 }
 
 /// Why an operation of the wiring failed.
@@ -54,5 +59,11 @@ pub enum Error {
         status: u16,
         /// Its message.
         message: String,
+    },
+    /// The declarative configuration is wrong: every problem of it.
+    #[error("the declarative configuration is invalid: {}", problems.join("; "))]
+    Configuration {
+        /// One line each.
+        problems: Vec<String>,
     },
 }

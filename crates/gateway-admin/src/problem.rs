@@ -1,6 +1,7 @@
 //! Every way a request can fail, and the one place that turns it into a response.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use o28m_kong::declarative::{Invalid, compact};
 use o28m_kong::{Document, Violations};
 use o28m_net::Body;
 use serde_json::{Value, json};
@@ -58,6 +59,12 @@ pub(crate) enum Problem {
     InvalidSize(&'static str),
     /// `tags`
     InvalidTags(String),
+    /// The mode does not allow it.
+    Unsupported(String),
+    /// A declarative configuration is wrong; whether problems are listed by entity.
+    Declarative { invalid: Invalid, flatten: bool },
+    /// Another declarative configuration is being loaded.
+    Loading,
     /// Too many concurrent changes or password checks.
     Busy,
     /// The database cannot be reached.
@@ -118,22 +125,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Kong's compact form of keys in messages: `{id="…"}`, members sorted, nested keys alike.
-pub(crate) fn compact(value: &Value) -> String {
-    match value {
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by(|a, b| a.0.cmp(b.0));
-            let members = members
-                .into_iter()
-                .map(|(name, value)| format!("{name}={}", compact(value)));
-            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-        }
-        Value::String(text) => format!("\"{text}\""),
-        other => other.to_string(),
-    }
 }
 
 fn compact_key(fields: &Document) -> String {
@@ -244,6 +235,19 @@ impl Problem {
                 });
                 reply::json(BAD, &body)
             }
+            Self::Unsupported(text) => {
+                let body = json!({"code": 12, "name": "operation unsupported", "message": text});
+                reply::json(StatusCode::METHOD_NOT_ALLOWED, &body)
+            }
+            Self::Declarative { invalid, flatten } => declarative(&invalid, flatten),
+            Self::Loading => {
+                let text = "Currently loading previous configuration";
+                let mut response = message(StatusCode::TOO_MANY_REQUESTS, text);
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, RETRY_AFTER_S);
+                response
+            }
             Self::Busy => retry("Too many concurrent requests"),
             Self::Unavailable => retry("The database is unavailable"),
             Self::Internal => message(
@@ -252,6 +256,26 @@ impl Problem {
             ),
         }
     }
+}
+
+fn declarative(invalid: &Invalid, flatten: bool) -> Response<Body> {
+    let fields = if flatten {
+        invalid.unattributed().clone()
+    } else {
+        invalid.fields()
+    };
+    let mut body = json!({
+        "code": 14, "name": "invalid declarative configuration",
+        "message": Invalid::message(&fields),
+    });
+    if let Value::Object(members) = &mut body {
+        members.insert("fields".to_owned(), Value::Object(fields));
+        if flatten {
+            let flattened = Value::Array(invalid.flattened());
+            members.insert("flattened_errors".to_owned(), flattened);
+        }
+    }
+    reply::json(StatusCode::BAD_REQUEST, &body)
 }
 
 fn retry(text: &str) -> Response<Body> {
@@ -305,16 +329,4 @@ fn unresolved(keys: &[Unresolved]) -> Response<Body> {
         text,
         Value::Object(fields),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_sorted_and_nested() {
-        let key = json!({"service": null, "name": "acl", "route": {"id": "1"}, "consumer": null});
-        let text = r#"{consumer=null,name="acl",route={id="1"},service=null}"#;
-        assert_eq!(compact(&key), text);
-    }
 }

@@ -14,6 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::{Api, Call, Input};
+use crate::body::Configuration;
+use crate::config::NotLoaded;
+use crate::declarative::DeclarativeError;
 use crate::problem::Problem;
 use crate::targets::TargetPost;
 use crate::{Error, Settings};
@@ -65,6 +68,33 @@ impl AdminService {
         let gateway = Arc::downgrade(gateway);
         if self.api.data_plane_cell().set(gateway).is_err() {
             tracing::warn!("the data plane of the Admin API was set twice");
+        }
+    }
+
+    /// Without a database: replaces all entities by those of this declarative configuration, in YAML or
+    /// JSON.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], or [`Error::Refused`] with a database and while another one is loaded;
+    /// nothing is changed then.
+    pub async fn load(&self, text: &str) -> Result<(), Error> {
+        let refused = |status: u16, message: &str| Error::Refused {
+            status,
+            message: message.to_owned(),
+        };
+        let Some(loaded) = self.api.loaded() else {
+            return Err(refused(400, "entities are in a database"));
+        };
+        let configuration = Configuration::Text(text.to_owned());
+        match self.api.load(loaded, configuration).await {
+            Ok(_) => Ok(()),
+            Err(NotLoaded::Busy) => Err(refused(429, "another configuration is being loaded")),
+            Err(NotLoaded::Refused(DeclarativeError::Invalid(invalid))) => {
+                Err(Error::Configuration {
+                    problems: invalid.lines(),
+                })
+            }
+            Err(NotLoaded::Refused(error)) => Err(refused(500, &error.to_string())),
         }
     }
 

@@ -356,7 +356,7 @@ fn replacement(selector: &Selector, mut input: Document, stored: Option<&Record>
 }
 
 /// Refuses what passed the schema and still cannot be executed, such as a template with a mistake.
-fn compile(kinds: &[Arc<dyn PluginKind>], plugin: &Document) -> Result<(), Violations> {
+pub(crate) fn compile(kinds: &[Arc<dyn PluginKind>], plugin: &Document) -> Result<(), Violations> {
     let is_it =
         |kind: &&Arc<dyn PluginKind>| plugin.get("name").is_some_and(|it| it == kind.name());
     let (Some(kind), Some(config)) = (kinds.iter().find(is_it), plugin.get("config")) else {

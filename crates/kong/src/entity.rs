@@ -49,6 +49,12 @@ pub struct Entity {
     pub(crate) unsupported: &'static [Unsupported],
 }
 
+impl std::fmt::Debug for Entity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
 /// See [`Entity::shorthand`].
 pub(crate) struct Shorthand {
     pub(crate) name: &'static str,
@@ -141,6 +147,25 @@ impl Entity {
         self.check(input, Operation::Insert, context)
     }
 
+    /// Validates a document of a declarative configuration: as [`Entity::insert`], except that the time of
+    /// the last write may be given as well.
+    ///
+    /// # Errors
+    /// [`Violations`].
+    pub fn declare(&self, input: Document, context: &Context<'_>) -> Result<Document, Violations> {
+        let input = self.expand(input)?;
+        self.check(input, Operation::Declare, context)
+    }
+
+    /// Turns what Kong before 3.0 wrote into what it means today.
+    pub(crate) fn upgrade(&self, document: &mut Document) {
+        for field in self.fields {
+            if let (Some(upgrade), Some(value)) = (field.upgrade, document.get_mut(field.name)) {
+                upgrade(value);
+            }
+        }
+    }
+
     /// Validates `stored` with `patch` merged into it (records deep, arrays and maps whole).
     ///
     /// # Errors
@@ -193,10 +218,15 @@ impl Entity {
             .find(|unique| unique.name == field && unique.fields == [field])
     }
 
-    fn expand(&self, mut input: Document) -> Result<Document, Violations> {
+    /// Gives what a client sent the form that defaults, checks and unique values are about.
+    pub(crate) fn prepare(&self, input: &mut Document) {
         if let Some(prepare) = declared::preparation(self.name) {
-            prepare(&mut input);
+            prepare(input);
         }
+    }
+
+    fn expand(&self, mut input: Document) -> Result<Document, Violations> {
+        self.prepare(&mut input);
         let Some(shorthand) = self.shorthand else {
             return Ok(input);
         };

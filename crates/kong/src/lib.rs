@@ -16,6 +16,9 @@ mod typed;
 mod violations;
 mod walk;
 
+pub mod declarative;
+pub mod yaml;
+
 pub use entity::{
     Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity,
 };

@@ -25,6 +25,8 @@ pub(crate) struct Field {
     pub(crate) unique: bool,
     /// The empty string stands for null.
     pub(crate) empty_is_null: bool,
+    /// Turns a value of Kong before 3.0 into what it means today.
+    pub(crate) upgrade: Option<fn(&mut Value)>,
 }
 
 /// The type of a field.
@@ -123,6 +125,7 @@ impl Field {
             auto: Auto::No,
             unique: false,
             empty_is_null: false,
+            upgrade: None,
         }
     }
 
@@ -153,6 +156,11 @@ impl Field {
 
     pub(crate) const fn auto(mut self, auto: Auto) -> Self {
         self.auto = auto;
+        self
+    }
+
+    pub(crate) const fn upgrade(mut self, upgrade: fn(&mut Value)) -> Self {
+        self.upgrade = Some(upgrade);
         self
     }
 

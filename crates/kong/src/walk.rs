@@ -14,6 +14,8 @@ const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 pub(crate) enum Operation {
     Insert,
     Update,
+    /// As `Insert`, of an entity that may be older.
+    Declare,
 }
 
 pub(crate) struct Walk<'a> {
@@ -88,7 +90,12 @@ impl Walk<'_> {
             _ => json!(self.ambient.now().seconds()),
         };
         let given = match (field.auto, given) {
-            (Auto::Updated, _) => return (now(), None),
+            (Auto::Updated, given)
+                if self.operation != Operation::Declare
+                    || given.as_ref().is_none_or(Value::is_null) =>
+            {
+                return (now(), None);
+            }
             (Auto::Uuid, None | Some(Value::Null)) => {
                 return (Value::String(self.ambient.uuid()), None);
             }
@@ -238,7 +245,7 @@ impl Walk<'_> {
             EntityCheck::AtLeastOneOf(fields) => {
                 if !fields.iter().any(|path| filled(&path)) {
                     let when = match self.operation {
-                        Operation::Insert => "",
+                        Operation::Insert | Operation::Declare => "",
                         Operation::Update => "when updating, ",
                     };
                     messages.push(format!(

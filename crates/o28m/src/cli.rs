@@ -24,6 +24,8 @@ pub enum Command {
     Migrate(Migrate),
     /// Make, rotate or show the gateway's signing keys
     Keys(Keys),
+    /// Export, compare or import the gateway's entities as one declarative file
+    Gateway(GatewayCommand),
     /// Print or verify a user line of the Admin API's htpasswd file
     Htpasswd(Htpasswd),
     /// Check, explain or describe the configuration
@@ -140,6 +142,56 @@ pub enum KeysAction {
         /// Exit 3 unless the active slot can sign
         #[arg(long)]
         check: bool,
+        /// Output form
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// Options of `gateway`.
+#[derive(Args)]
+pub struct GatewayCommand {
+    /// What to do
+    #[command(subcommand)]
+    pub action: GatewayAction,
+    /// Configuration file
+    #[arg(long, global = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// Actions of `gateway`.
+#[derive(Subcommand)]
+pub enum GatewayAction {
+    /// Write every entity in Kong's declarative format, as YAML or with `-o json` as JSON
+    Export {
+        /// File to write; `-` is standard output
+        #[arg(long, default_value = "-")]
+        out: PathBuf,
+        /// Only entities with this tag; may be repeated
+        #[arg(long = "tag")]
+        tags: Vec<String>,
+        /// Output form
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Make the database hold the entities of a file, all or nothing
+    Import {
+        /// File in Kong's declarative format, YAML or JSON; `-` is standard input
+        file: PathBuf,
+        /// Delete entities the file does not have (with `_info.select_tags`: of those with the tags)
+        #[arg(long)]
+        replace: bool,
+        /// Output form
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show what an import would change; exit 3 when that is something
+    Diff {
+        /// File in Kong's declarative format, YAML or JSON; `-` is standard input
+        file: PathBuf,
+        /// As for import
+        #[arg(long)]
+        replace: bool,
         /// Output form
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,

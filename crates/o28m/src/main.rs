@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => o28m::block_on(command::serve::run(options)),
         Command::Migrate(options) => o28m::block_on(command::migrate::run(options)),
         Command::Keys(options) => command::keys::run(options),
+        Command::Gateway(options) => o28m::block_on(command::gateway::run(options)),
         Command::Htpasswd(options) => command::htpasswd::run(options),
         Command::Config(options) => command::config::run(options),
         Command::Version(options) => command::version::run(options),

@@ -10,6 +10,8 @@
 mod auth;
 mod concurrency;
 mod consumers;
+mod db_less;
+mod declarative;
 mod harness;
 mod http;
 mod lists;

@@ -76,6 +76,14 @@ pub(crate) struct Balanced {
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];
 
 impl ServiceEntry {
+    /// The upstream that balances its requests.
+    pub(super) fn upstream(&self) -> Option<Id> {
+        match &self.destination {
+            Destination::Balanced(balanced) => Some(balanced.upstream),
+            Destination::Engine(_) | Destination::Network(_) | Destination::Unsupported => None,
+        }
+    }
+
     /// `upstream` is the one that the host names. Fails when the host cannot be sent in a header.
     pub(super) fn new(
         service: Service,

@@ -116,7 +116,7 @@ impl Snapshot {
                 (TARGET_HEALTH, Some(record)) => {
                     // A node that starts does not carry out what it was not there for.
                     if previous.is_none_or(|it| (1..record.version).contains(&it.version)) {
-                        orders.push(record.body);
+                        orders.push((record.version, record.body));
                     }
                     Ok(())
                 }
@@ -129,7 +129,8 @@ impl Snapshot {
             report(&kind, &id, outcome);
         }
         next.settle_upstreams(compiler, &touched);
-        for order in orders {
+        orders.sort_by_key(|(version, _)| *version);
+        for (_, order) in orders {
             next.carry_out(compiler, order);
         }
         for (id, record) in routes {
@@ -181,6 +182,9 @@ impl Snapshot {
                 let Some(old) = self.services.get(&key) else {
                     continue;
                 };
+                if old.upstream() == upstream {
+                    continue;
+                }
                 let service = Service::clone(&old.service);
                 let id = service.id.clone();
                 let (ports, verify) = (&compiler.engine_ports, compiler.tls_verify);

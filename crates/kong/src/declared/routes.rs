@@ -62,7 +62,7 @@ const FIELDS: &[Field] = &[
         .required(),
     Field::new("methods", Kind::Set(&METHOD)),
     Field::new("hosts", Kind::Array(&HOST)),
-    Field::new("paths", Kind::Array(&PATH)),
+    Field::new("paths", Kind::Array(&PATH)).upgrade(mark_expressions),
     Field::new(
         "headers",
         Kind::Map {
@@ -212,6 +212,18 @@ const GRPC: Overlay = Overlay {
         ],
     }],
 };
+
+/// Before 3.0 a path with any other character than those of plain paths was an expression.
+fn mark_expressions(paths: &mut Value) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~/%-".contains(&byte);
+    for path in paths.as_array_mut().into_iter().flatten() {
+        if let Value::String(path) = path
+            && !path.bytes().all(is_plain)
+        {
+            path.insert(0, '~');
+        }
+    }
+}
 
 /// Kong lets the first protocol decide which fields a route may have.
 fn overlay(route: &Document, _: &[String]) -> Result<Overlay, Violations> {

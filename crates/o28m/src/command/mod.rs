@@ -1,6 +1,7 @@
 //! The subcommands, one module each.
 
 pub mod config;
+pub mod gateway;
 pub mod htpasswd;
 pub mod keys;
 pub mod migrate;

@@ -141,6 +141,20 @@ pub const SETTINGS: &[Setting] = &[
         "auto creates and extends the tables at start; off only checks them.",
     ),
     setting(
+        "gateway.database",
+        Kind::OneOf(&["on", "postgres", "sqlite", "off"]),
+        "on",
+        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url.",
+    )
+    .compat(&["KONG_DATABASE"]),
+    setting(
+        "gateway.declarative_file",
+        Kind::Path,
+        "",
+        "With gateway.database off: entities at start, in Kong's declarative format (YAML or JSON).",
+    )
+    .compat(&["KONG_DECLARATIVE_CONFIG"]),
+    setting(
         "sync.poll_interval",
         Kind::Duration,
         "5s",

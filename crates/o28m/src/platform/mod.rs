@@ -9,7 +9,7 @@ mod readiness;
 mod serving;
 
 pub use bound::Bound;
-pub use open::{init_logging, store_settings};
+pub use open::{declarative, init_logging, is_db_less, store_settings};
 
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ pub struct Platform {
     config: Config,
     bound: Bound,
     store: Store,
+    /// The gateway's entities: in the same store, or in memory.
+    entities: Store,
     metrics: Registry,
     keys: Option<Keys>,
     iris: Option<Arc<Iris>>,
@@ -60,7 +62,7 @@ impl Platform {
     /// # Errors
     /// An unusable database, key set or setting.
     pub async fn prepare(config: Config, ambient: Ambient, bound: Bound) -> Result<Self> {
-        let store = open::store(&config).await?;
+        let (store, entities) = open::stores(&config).await?;
         let metrics = Registry::default();
         let keys = Keys::load(&config, &store, &ambient).await?;
         let iris = open::iris(&config, &store, &ambient).await?;
@@ -76,13 +78,16 @@ impl Platform {
         let (announce, applied) = watch::channel(0);
         let admin = config.has_role("admin").then(|| {
             let applied = config.has_role("proxy").then_some(applied);
-            open::admin(&config, &store, applied, &ambient)
+            open::admin(&config, &entities, applied, &ambient)
         });
         let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
         let plugins = open::plugins(&config, issuers, &ambient);
         if let Some(admin) = &admin {
             admin.check_plugins_with(plugins.clone());
+        }
+        if open::is_db_less(&config) {
+            open::load_declarative_file(&config, &entities, admin.as_deref(), &ambient).await?;
         }
         let gateway = config.has_role("proxy");
         let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
@@ -92,6 +97,7 @@ impl Platform {
             config,
             bound,
             store,
+            entities,
             metrics,
             keys,
             iris,
@@ -128,7 +134,7 @@ impl Platform {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn applied(&self) -> Result<()> {
-        let newest = self.store.version().await?;
+        let newest = self.entities.version().await?;
         if let Some(gateway) = &self.gateway {
             let mut applied = gateway.applied();
             let _closed = applied.wait_for(|version| *version >= newest).await;

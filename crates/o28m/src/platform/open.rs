@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
 use o28m_gateway::{Calculation, Gateway, LocalEngine, PluginKind};
 use o28m_gateway_admin::AdminService;
+use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
@@ -105,6 +106,75 @@ pub(super) async fn store(config: &Config) -> Result<Store> {
             bail!("the database tables are missing or old: run `o28m migrate up`")
         }
     }
+}
+
+/// Whether the gateway's entities are in memory only.
+#[must_use]
+pub fn is_db_less(config: &Config) -> bool {
+    config.text("gateway.database") == "off"
+}
+
+/// Where the platform's state is, and where the gateway's entities are. Without a database for those,
+/// roles that keep nothing else need none at all.
+pub(super) async fn stores(config: &Config) -> Result<(Store, Store)> {
+    if !is_db_less(config) {
+        if config.path("gateway.declarative_file").is_some() {
+            bail!("gateway.declarative_file is only read with gateway.database = \"off\"");
+        }
+        let store = store(config).await?;
+        return Ok((store.clone(), store));
+    }
+    let settings = o28m_store::Settings {
+        url: "sqlite::memory:".to_owned(),
+        ..store_settings(config)
+    };
+    let entities = Store::open(&settings).await?;
+    let _state = entities.migrate(MigrationStep::Bootstrap).await?;
+    let keeps_state = ["identity", "jumper", "issuer"];
+    if keeps_state.into_iter().any(|role| config.has_role(role)) {
+        Ok((store(config).await?, entities))
+    } else {
+        Ok((entities.clone(), entities))
+    }
+}
+
+/// The gateway's entities as whole configurations.
+#[must_use]
+pub fn declarative(config: &Config, store: &Store, ambient: &Ambient) -> Declarative {
+    let issuers = PlatformIssuers::new(config, None, None);
+    let kinds = plugins(config, issuers, ambient);
+    Declarative::new(
+        store.clone(),
+        ambient.clone(),
+        &enabled_plugins(config),
+        &kinds,
+    )
+}
+
+/// Without a database: fills the store from the configured file.
+pub(super) async fn load_declarative_file(
+    config: &Config,
+    entities: &Store,
+    admin: Option<&AdminService>,
+    ambient: &Ambient,
+) -> Result<()> {
+    let Some(path) = config.path("gateway.declarative_file") else {
+        return Ok(());
+    };
+    let text = read(&path)?;
+    let load = async {
+        match admin {
+            Some(admin) => admin.load(&text).await?,
+            None => {
+                let document = o28m_gateway_admin::declarative::parse(&text)?;
+                let declarative = declarative(config, entities, ambient);
+                let _imported = declarative.import(document, Mode::Replace).await?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    load.await
+        .with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// The identity provider, with role `identity`.
@@ -222,6 +292,7 @@ pub(super) fn admin(
         htpasswd_file: config.path("admin.htpasswd_file"),
         enabled_plugins: enabled_plugins(config),
         strict: config.boolean("sync.strict"),
+        db_less: is_db_less(config),
     };
     AdminService::new(store.clone(), settings, applied, ambient.clone())
 }

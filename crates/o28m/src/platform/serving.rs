@@ -40,10 +40,10 @@ impl Platform {
     /// When the configuration cannot be loaded or a thread cannot be started.
     pub async fn start(mut self) -> Result<Self> {
         if let Some(gateway) = &self.gateway {
-            gateway.load(&self.store).await?;
+            gateway.load(&self.entities).await?;
             let follow = gateway
                 .clone()
-                .follow(self.store.clone(), self.serving.drain_rest.clone());
+                .follow(self.entities.clone(), self.serving.drain_rest.clone());
             self.serving.rest.spawn(follow);
             self.serving.rest.spawn(announce(
                 gateway.applied(),
@@ -170,6 +170,7 @@ impl Platform {
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;
         tracing::info!(drain.complete = rest.is_ok(), "components drained");
+        self.entities.close().await;
         self.store.close().await;
         tracing::info!("database closed");
         proxies.is_ok() && rest.is_ok() && ended.is_ok()

@@ -187,6 +187,10 @@ fn configure(options: Options, dir: &Path) -> Result<Config> {
         sources.command.insert("database.url".to_owned(), url);
     }
     sources.command.insert("node.zone".to_owned(), zone);
+    // The set-up is written as entities.
+    sources
+        .command
+        .insert("gateway.database".to_owned(), "on".to_owned());
     sources
         .command
         .insert("admin.htpasswd_file".to_owned(), path("htpasswd"));
