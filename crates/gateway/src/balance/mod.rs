@@ -160,12 +160,17 @@ impl TargetEntry {
         self.host.parse::<IpAddr>().is_err()
     }
 
+    /// Its addresses are found by asking a resolver.
+    fn is_looked_up(&self) -> bool {
+        self.is_name() && &*self.host != "localhost"
+    }
+
     /// Its addresses as far as they are known: always for addresses and `localhost`.
     fn addresses(&self, names: &Names) -> Option<Arc<[IpAddr]>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Some(Arc::new([address]));
         }
-        if &*self.host == "localhost" {
+        if !self.is_looked_up() {
             return Some(Arc::new([IpAddr::V4(Ipv4Addr::LOCALHOST)]));
         }
         names.known(&self.host)
@@ -184,6 +189,8 @@ pub(crate) struct Balancer {
     pub(crate) checked: bool,
     /// Ports of the components of this process that are among the targets.
     pub(crate) engine_ports: Vec<u16>,
+    /// Some target's name is looked up.
+    named: bool,
     /// Some name has never been looked up.
     pending: AtomicBool,
     first: OnceCell<()>,
@@ -211,6 +218,7 @@ impl Balancer {
             engine_ports,
             key,
             checked: upstream.healthchecks.is_on(),
+            named: targets.iter().any(|it| it.is_looked_up()),
             upstream,
             targets,
             hosts,
@@ -258,7 +266,7 @@ impl Balancer {
     /// Makes the ring anew when names changed since.
     fn refresh(&self, balancing: &Balancing) {
         let built = *self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if built != balancing.names.generation() && self.targets.iter().any(|it| it.is_name()) {
+        if built != balancing.names.generation() {
             self.build(balancing);
         }
     }

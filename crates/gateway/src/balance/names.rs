@@ -115,7 +115,7 @@ pub(crate) async fn keep(feed: &Feed, balancing: &Balancing) {
     loop {
         applied.borrow_and_update();
         let snapshot = feed.current();
-        let balancers: Vec<&Arc<Balancer>> = snapshot.balancers().collect();
+        let balancers: Vec<&Arc<Balancer>> = snapshot.balancers().filter(|it| it.named).collect();
         join_all(balancers.iter().map(|it| it.resolve(balancing))).await;
         if refreshed.elapsed() >= REFRESH {
             look_up_all(balancing, &balancers).await;
@@ -136,7 +136,7 @@ pub(crate) async fn keep(feed: &Feed, balancing: &Balancing) {
 
 async fn look_up_all(balancing: &Balancing, balancers: &[&Arc<Balancer>]) {
     let targets = balancers.iter().flat_map(|it| &it.targets);
-    let named = targets.filter(|it| it.is_name() && &*it.host != "localhost");
+    let named = targets.filter(|it| it.is_looked_up());
     let used: HashSet<&Arc<str>> = named.map(|it| &it.host).collect();
     balancing.names.retain(&used);
     join_all(used.iter().map(|host| balancing.names.look_up(host))).await;
