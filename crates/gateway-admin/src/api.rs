@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use o28m_core::Ambient;
-use o28m_gateway::PluginKind;
+use o28m_gateway::{Gateway, PluginKind};
 use o28m_kong::{Document, Entity, Foreign, entity};
 use o28m_net::Body;
 use o28m_store::{Query, Record, Store};
@@ -24,6 +24,7 @@ use crate::endpoints::{Endpoint, Place, Table};
 use crate::list::{self, Arguments, Page};
 use crate::problem::Problem;
 use crate::resolve::{Selector, is_storable};
+use crate::targets::TargetPost;
 use crate::write::{Fixed, Written, belongs, target_id};
 use crate::{Settings, reply};
 
@@ -39,6 +40,10 @@ pub(crate) struct Api {
     enabled_plugins: Arc<[String]>,
     /// Those that compile configurations, once they are known.
     plugin_kinds: Arc<OnceLock<Vec<Arc<dyn PluginKind>>>>,
+    /// How a `POST` of a target is answered, once it is said.
+    target_post: OnceLock<TargetPost>,
+    /// Whose health is shown, once it is known.
+    data_plane: OnceLock<Weak<Gateway>>,
     strict: bool,
     /// Without a database.
     loaded: Option<Loaded>,
@@ -94,6 +99,8 @@ impl Api {
                 .filter(executed)
                 .collect(),
             plugin_kinds: Arc::default(),
+            target_post: OnceLock::new(),
+            data_plane: OnceLock::new(),
             strict: settings.strict,
             loaded: settings.db_less.then(Loaded::default),
             applied,
@@ -119,6 +126,23 @@ impl Api {
 
     pub(crate) const fn plugin_kinds(&self) -> &Arc<OnceLock<Vec<Arc<dyn PluginKind>>>> {
         &self.plugin_kinds
+    }
+
+    pub(crate) const fn target_post_cell(&self) -> &OnceLock<TargetPost> {
+        &self.target_post
+    }
+
+    pub(crate) fn target_post(&self) -> TargetPost {
+        self.target_post.get().copied().unwrap_or_default()
+    }
+
+    pub(crate) const fn data_plane_cell(&self) -> &OnceLock<Weak<Gateway>> {
+        &self.data_plane
+    }
+
+    /// The data plane of this process.
+    pub(crate) fn data_plane(&self) -> Option<Arc<Gateway>> {
+        self.data_plane.get()?.upgrade()
     }
 
     pub(crate) const fn table(&self) -> &Table {
@@ -238,6 +262,10 @@ impl Api {
             Endpoint::Target(own, foreign) => {
                 self.target(own, foreign, first, method, &members).await
             }
+            Endpoint::Targets(which) => {
+                self.targets(which, &parameters, method, path, &arguments, &members)
+                    .await
+            }
             Endpoint::Unavailable(message) => Err(Problem::Bad(message.to_owned())),
             Endpoint::Config => Err(Problem::NotFound),
         }
@@ -345,6 +373,7 @@ impl Api {
                 _ => Err(Problem::NotFound),
             },
             "PUT" => {
+                check_name(&selector, place.entity)?;
                 let written = self
                     .put_entity(place.entity, &selector, members, fixed)
                     .await?;
@@ -431,7 +460,7 @@ impl Api {
         Ok(reply::json(StatusCode::OK, &body))
     }
 
-    async fn written(
+    pub(crate) async fn written(
         &self,
         status: StatusCode,
         written: Written,
@@ -454,6 +483,23 @@ impl Api {
                 "data plane has not applied a change in time"
             );
         }
+    }
+}
+
+/// Kong looks at the name of an upstream in the path before it reads the body.
+fn check_name(selector: &Selector, entity: &Entity) -> Result<(), Problem> {
+    let complaint = match selector {
+        Selector::Key { text, .. } if entity.name == "upstreams" => {
+            o28m_kong::upstream_name_complaint(text)
+        }
+        Selector::Key { .. } | Selector::Id(_) => None,
+    };
+    match complaint {
+        Some(complaint) => Err(Problem::InvalidUnique {
+            field: "name",
+            message: complaint.into_owned(),
+        }),
+        None => Ok(()),
     }
 }
 

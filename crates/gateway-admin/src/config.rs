@@ -20,6 +20,7 @@ use crate::list::Arguments;
 use crate::object::kinds;
 use crate::problem::Problem;
 use crate::reply;
+use crate::targets::TargetEndpoint;
 
 /// What Kong reports before a configuration was loaded.
 const NO_HASH: &str = "00000000000000000000000000000000";
@@ -199,6 +200,11 @@ pub(crate) fn without_database(
             (place.entity.name, key.filter(|_| is_name))
         }
         Endpoint::Target(_, foreign) => (foreign.entity, None),
+        Endpoint::Targets(TargetEndpoint::Collection) => ("targets", None),
+        Endpoint::Targets(TargetEndpoint::Single) => {
+            let is_name = parameters.last().is_some_and(|text| !id::is_uuid(text));
+            ("targets", is_name.then_some("target"))
+        }
         _ => return Ok(()),
     };
     let verb = match method {

@@ -2,6 +2,8 @@
 
 use o28m_kong::{Entity, Foreign, entities, entity};
 
+use crate::targets::{self, TargetEndpoint};
+
 /// What a path leads to.
 #[derive(Clone, Copy)]
 pub(crate) enum Endpoint {
@@ -13,6 +15,8 @@ pub(crate) enum Endpoint {
     Single(Place),
     /// The entity that `place.entity`'s foreign key points to.
     Target(&'static Entity, &'static Foreign),
+    /// Below an upstream.
+    Targets(TargetEndpoint),
     /// `/tags` and `/tags/{tags}`.
     Tags,
     /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
@@ -51,6 +55,7 @@ impl Endpoint {
             Self::Page(_) => &["GET"],
             Self::Collection(_) => &["GET", "POST"],
             Self::Single(_) | Self::Target(..) | Self::Tags => &["DELETE", "GET", "PATCH", "PUT"],
+            Self::Targets(endpoint) => endpoint.methods(),
             Self::Validate => &["POST"],
             Self::Config | Self::Unavailable(_) => &["GET", "POST"],
         }
@@ -75,7 +80,7 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    fn new(path: &str, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(path: &str, endpoint: Endpoint) -> Self {
         let segments = path.split('/').filter(|segment| !segment.is_empty());
         Self {
             segments: segments.map(str::to_owned).collect(),
@@ -188,6 +193,9 @@ impl Table {
 }
 
 fn of_entity(own: &'static Entity) -> Vec<Pattern> {
+    if own.name == "targets" {
+        return targets::patterns();
+    }
     let parameter = |entity: &Entity| format!("{{{}}}", entity.name);
     let mut patterns = Vec::new();
     let mut place = |prefix: String, segment: &str, parent| {

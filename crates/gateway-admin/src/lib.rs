@@ -19,6 +19,7 @@ mod reply;
 mod resolve;
 mod service;
 mod status;
+mod targets;
 mod write;
 
 pub mod declarative;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 pub use object::{kinds, object};
 pub use service::AdminService;
 pub use status::{Readiness, status};
+pub use targets::TargetPost;
 
 /// The version of Kong whose Admin API this is.
 pub const KONG_VERSION: &str = "3.9.3";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use o28m_core::Ambient;
-use o28m_gateway::PluginKind;
+use o28m_gateway::{Gateway, PluginKind};
 use o28m_kong::Document;
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::Store;
@@ -18,6 +18,7 @@ use crate::body::Configuration;
 use crate::config::NotLoaded;
 use crate::declarative::DeclarativeError;
 use crate::problem::Problem;
+use crate::targets::TargetPost;
 use crate::{Error, Settings};
 
 /// The Admin API as a service; the listener and the gateway's in-process door share it.
@@ -49,6 +50,24 @@ impl AdminService {
     pub fn check_plugins_with(&self, kinds: Vec<Arc<dyn PluginKind>>) {
         if self.api.plugin_kinds().set(kinds).is_err() {
             tracing::warn!("plugins of the Admin API were set twice");
+        }
+    }
+
+    /// Says how a `POST` of a target is answered; [`TargetPost::Idempotent`] until then. Only the first
+    /// call counts.
+    pub fn answer_target_posts(&self, mode: TargetPost) {
+        if self.api.target_post_cell().set(mode).is_err() {
+            tracing::warn!("the answer to posted targets was set twice");
+        }
+    }
+
+    /// From now on shows the health of targets as this data plane sees it; without one it is
+    /// `HEALTHCHECKS_OFF`. Only the first call counts.
+    pub fn show_health_of(&self, gateway: &Arc<Gateway>) {
+        // The data plane may hold this service as one of its components.
+        let gateway = Arc::downgrade(gateway);
+        if self.api.data_plane_cell().set(gateway).is_err() {
+            tracing::warn!("the data plane of the Admin API was set twice");
         }
     }
 

@@ -79,7 +79,7 @@ impl Api {
     }
 
     /// Writes, and says so.
-    async fn commit(&self, writes: Vec<Write>) -> Result<i64, Error> {
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<i64, Error> {
         let first = writes.first().map(|write| match write {
             Write::Insert(object) | Write::Upsert(object) | Write::Update { object, .. } => {
                 (object.kind, object.id.clone())

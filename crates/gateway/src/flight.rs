@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER};
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use o28m_net::{Body, BodyError, Connection};
 
+use crate::balance::Held;
 use crate::headers::{self as names, Asked};
 use crate::snapshot::{Instance, RouteEntry, ServiceEntry};
 use crate::{Exchange, Shared};
@@ -37,6 +38,10 @@ pub(crate) struct Flight {
     pub(crate) service: Option<Arc<ServiceEntry>>,
     /// Set once the upstream was tried.
     pub(crate) proxied: Option<Attempt>,
+    /// The address of an upstream's target that this request is with, to its end.
+    pub(crate) held: Option<Held>,
+    /// Lets the client come back to the same target.
+    pub(crate) new_cookie: Option<HeaderValue>,
     request_id: HeaderValue,
     begun: Instant,
     chosen: Vec<Arc<Instance>>,
@@ -84,6 +89,8 @@ impl Flight {
             route: None,
             service: None,
             proxied: None,
+            held: None,
+            new_cookie: None,
             request_id: id_value,
             begun,
             chosen: Vec::new(),
@@ -157,6 +164,9 @@ impl Flight {
 
     fn add_headers(&self, head: &mut http::response::Parts) {
         let headers = &mut head.headers;
+        if let Some(cookie) = &self.new_cookie {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
         if let Some(content_type) = names::with_charset(headers) {
             headers.insert(CONTENT_TYPE, content_type);
         }

@@ -3,6 +3,8 @@
 
 mod access_log;
 mod address;
+mod balance;
+mod balanced;
 pub mod errors;
 mod exchange;
 mod feed;
@@ -19,9 +21,10 @@ mod upstream;
 
 pub use o28m_router::Calculation;
 
+pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
-pub use snapshot::{Snapshot, StoredCredential};
+pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use access_log::AccessLog;
 use address::ClientAddress;
+use balance::Balancing;
 use feed::Feed;
 use metrics::Metrics;
 use snapshot::{Compiler, Kinds};
@@ -105,6 +109,7 @@ pub struct Gateway {
 /// What every request needs; outlives the call for as long as a response body does.
 struct Shared {
     feed: Arc<Feed>,
+    balancing: Arc<Balancing>,
     client_address: ClientAddress,
     engines: Vec<LocalEngine>,
     metrics: Metrics,
@@ -130,11 +135,15 @@ impl Gateway {
         metrics: &Registry,
         ambient: Ambient,
     ) -> Result<Arc<Self>, Error> {
+        let mut seed = [0; 8];
+        ambient.rng.fill(&mut seed);
+        let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed)));
         let compiler = Compiler {
             kinds: Kinds::new(kinds),
             engine_ports: engines.iter().map(|it| it.port).collect(),
             tls_verify: settings.upstream_tls_verify,
             calculation: settings.route_match_calculation,
+            balancing: balancing.clone(),
         };
         let client_address = ClientAddress::new(&settings)?;
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));
@@ -146,6 +155,7 @@ impl Gateway {
             .transpose()?;
         let shared = Shared {
             feed,
+            balancing,
             client_address,
             engines,
             metrics,
@@ -166,9 +176,28 @@ impl Gateway {
     }
 
     /// Follows the change feed until `stop` is cancelled: each batch of changes becomes a new
-    /// snapshot. A database that goes away is waited for; the snapshot in use stays.
+    /// snapshot. A database that goes away is waited for; the snapshot in use stays. Meanwhile names of
+    /// targets are looked up and active health checks are made.
     pub async fn follow(self: Arc<Self>, store: Store, stop: CancellationToken) {
-        self.shared.feed.follow(&store, &stop).await;
+        let Shared {
+            feed,
+            balancing,
+            ambient,
+            ..
+        } = &*self.shared;
+        tokio::select! {
+            () = feed.follow(&store, &stop) => {}
+            () = balance::keep_names(feed, balancing) => {}
+            () = balance::keep_probing(feed, ambient) => {}
+        }
+    }
+
+    /// How well the targets of an upstream are, as this process sees it; `None` when there is none of
+    /// that id.
+    #[must_use]
+    pub fn health_of(&self, upstream_id: &str) -> Option<UpstreamHealth> {
+        let snapshot = self.snapshot();
+        snapshot.balancer_of(upstream_id).map(|it| it.health())
     }
 
     /// Announces the version of the snapshot in use.

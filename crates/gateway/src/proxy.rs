@@ -182,13 +182,23 @@ fn check_grpc(flight: &Flight, route: &RouteEntry) -> Step<()> {
 
 /// What steers a component of this process comes from plugins alone, never from a client.
 fn drop_private_headers(flight: &mut Flight, service: Option<&Arc<ServiceEntry>>) {
-    let Some(Destination::Engine(port)) = service.map(|it| &it.destination) else {
-        return;
-    };
-    let Some(engine) = flight.shared.engine(*port) else {
-        return;
-    };
-    for name in engine.private_headers {
+    match service.map(|it| &it.destination) {
+        Some(Destination::Engine(port)) => drop_headers_of(flight, *port),
+        Some(Destination::Balanced(balanced)) => {
+            let balancer = flight.exchange.snapshot.balancer(balanced.upstream);
+            // Any attempt may go to any of the targets.
+            for port in balancer.cloned().iter().flat_map(|it| &it.engine_ports) {
+                drop_headers_of(flight, *port);
+            }
+        }
+        Some(Destination::Network(_) | Destination::Unsupported) | None => {}
+    }
+}
+
+fn drop_headers_of(flight: &mut Flight, port: u16) {
+    let engine = flight.shared.engine(port);
+    let names = engine.map_or(&[][..], |it| it.private_headers);
+    for name in names {
         let _dropped = flight.exchange.request.headers.remove(*name);
     }
 }

@@ -33,9 +33,14 @@ impl Template {
     pub(crate) fn new(flight: &Flight, service: &ServiceEntry) -> Result<Self, BadTarget> {
         Ok(Self {
             uri: target(flight, service)?,
-            host: host(flight, service),
+            host: host(flight, &service.host),
             request_id: flight.request_id_value(),
         })
+    }
+
+    /// Lets attempts go to another host, `own`, unless the client's or a plugin's is kept.
+    pub(crate) fn set_host(&mut self, flight: &Flight, own: &HeaderValue) {
+        self.host = host(flight, own);
     }
 
     /// `Host` of the upstream request.
@@ -176,8 +181,8 @@ fn target(flight: &Flight, service: &ServiceEntry) -> Result<Uri, BadTarget> {
     Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into())
 }
 
-/// The client's `Host` when the route keeps it, what a plugin set, or the service's.
-fn host(flight: &Flight, service: &ServiceEntry) -> HeaderValue {
+/// The client's `Host` when the route keeps it, what a plugin set, or the destination's own.
+fn host(flight: &Flight, own: &HeaderValue) -> HeaderValue {
     let current = flight.exchange.request.headers.get(HOST);
     let preserve = flight
         .exchange
@@ -186,7 +191,7 @@ fn host(flight: &Flight, service: &ServiceEntry) -> HeaderValue {
         .is_some_and(|it| it.preserve_host);
     match current {
         Some(host) if preserve || !is_same_value(host, flight.client_host.as_ref()) => host.clone(),
-        _ => service.host.clone(),
+        _ => own.clone(),
     }
 }
 

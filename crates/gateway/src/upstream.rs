@@ -15,6 +15,7 @@ use o28m_net::client::{SendError, Target};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
 use crate::Source;
+use crate::balanced::{self, Course};
 use crate::flight::{Attempt, Flight};
 use crate::headers::{UPGRADE_ONLY, WEBSOCKET, strip_response};
 use crate::proxy::{refuse, refuse_as_server};
@@ -35,6 +36,14 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         );
         return refuse(flight, StatusCode::NOT_IMPLEMENTED, &message);
     }
+    let mut course = None;
+    if let Destination::Balanced(balanced) = &service.destination {
+        // Boxed: the futures of requests that need no upstream stay small.
+        match Box::pin(Course::begin(flight, service, balanced)).await {
+            Ok(found) => course = Some(found),
+            Err(response) => return response,
+        }
+    }
     let body = std::mem::take(&mut flight.exchange.body);
     let buffers = flight
         .exchange
@@ -50,7 +59,7 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
     } else {
         Outgoing::live(body)
     };
-    let template = match Template::new(flight, service) {
+    let mut template = match Template::new(flight, service) {
         Ok(template) => template,
         Err(error) => {
             tracing::error!(request.id = %flight.exchange.request_id, %error, "request cannot be sent");
@@ -63,12 +72,20 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
             let target = with_server_name(target, service, &template);
             over_network(flight, service, &template, &target, &body).await
         }
+        Destination::Balanced(balanced) => match &mut course {
+            Some(course) => {
+                let sending =
+                    balanced::send(flight, service, balanced, course, &mut template, &body);
+                Box::pin(sending).await
+            }
+            None => refuse_as_server(flight, StatusCode::SERVICE_UNAVAILABLE),
+        },
         Destination::Unsupported => refuse_as_server(flight, StatusCode::NOT_IMPLEMENTED),
     }
 }
 
 /// The client's body cannot be read.
-fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
+pub(crate) fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
     match error {
         BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
         BodyError::Timeout => refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT),
@@ -102,7 +119,7 @@ fn with_server_name<'a>(
 }
 
 /// Hands the request to a component of this process, once: it may reach others itself.
-async fn call_engine(
+pub(crate) async fn call_engine(
     flight: &mut Flight,
     service: &ServiceEntry,
     template: &Template,
@@ -179,8 +196,8 @@ async fn over_network(
             return unresolved(flight, host, source.as_ref());
         }
         let status = status_of(&error);
-        let may_repeat = !has_begun(&error) || repeats(&flight.exchange.request.method, flight);
-        next = body.again().filter(|_| may_repeat && retries.take(&error));
+        let again = may_repeat(flight, &error) && retries.take(&error);
+        next = body.again().filter(|_| again);
         if next.is_none() {
             return failed(flight, status);
         }
@@ -190,19 +207,19 @@ async fn over_network(
 }
 
 /// Attempts that are left.
-struct Retries {
+pub(crate) struct Retries {
     left: u32,
     /// A connection that turned out to be dead is worth one more attempt.
     extra: bool,
 }
 
 impl Retries {
-    fn new(left: u32) -> Self {
+    pub(crate) fn new(left: u32) -> Self {
         Self { left, extra: true }
     }
 
     /// Whether another attempt may follow this failure.
-    fn take(&mut self, error: &SendError) -> bool {
+    pub(crate) fn take(&mut self, error: &SendError) -> bool {
         let reused = matches!(error, SendError::Closed { reused: true, .. });
         if matches!(error, SendError::Invalid { .. }) {
             false
@@ -215,6 +232,11 @@ impl Retries {
             left > 0
         }
     }
+}
+
+/// The request may be sent again after this failure, as far as it is concerned.
+pub(crate) fn may_repeat(flight: &Flight, error: &SendError) -> bool {
+    !has_begun(error) || repeats(&flight.exchange.request.method, flight)
 }
 
 /// The upstream may have seen something of the request.
@@ -239,7 +261,7 @@ fn repeats(method: &Method, flight: &Flight) -> bool {
     buffered && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
 }
 
-fn status_of(error: &SendError) -> StatusCode {
+pub(crate) fn status_of(error: &SendError) -> StatusCode {
     match error {
         SendError::ConnectTimeout { .. } | SendError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         SendError::Resolve { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -250,7 +272,7 @@ fn status_of(error: &SendError) -> StatusCode {
     }
 }
 
-fn report(flight: &Flight, error: &SendError) {
+pub(crate) fn report(flight: &Flight, error: &SendError) {
     let cause = error.source().map(ToString::to_string);
     tracing::debug!(
         request.id = %flight.exchange.request_id,
@@ -274,7 +296,7 @@ fn unresolved(flight: &Flight, host: &str, source: Option<&std::io::Error>) -> R
 }
 
 /// The upstream's answer, without what concerned only its connection.
-fn answered(flight: &mut Flight, mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn answered(flight: &mut Flight, mut response: Response<Body>) -> Response<Body> {
     strip_response(response.headers_mut(), flight.asked);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !flight.asked.websocket {
@@ -290,7 +312,7 @@ fn answered(flight: &mut Flight, mut response: Response<Body>) -> Response<Body>
 }
 
 /// No answer came.
-fn failed(flight: &mut Flight, status: StatusCode) -> Response<Body> {
+pub(crate) fn failed(flight: &mut Flight, status: StatusCode) -> Response<Body> {
     flight.exchange.upstream_statuses.push(status);
     refuse_as_server(flight, status)
 }

@@ -267,7 +267,15 @@ impl Entity {
             .find(|unique| unique.name == field && unique.fields == [field])
     }
 
+    /// Gives what a client sent the form that defaults, checks and unique values are about.
+    pub(crate) fn prepare(&self, input: &mut Document) {
+        if let Some(prepare) = declared::preparation(self.name) {
+            prepare(input);
+        }
+    }
+
     fn expand(&self, mut input: Document) -> Result<Document, Violations> {
+        self.prepare(&mut input);
         let Some(shorthand) = self.shorthand else {
             return Ok(input);
         };

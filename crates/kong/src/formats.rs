@@ -149,6 +149,59 @@ pub(crate) fn host(text: &str) -> Complaint {
     }
 }
 
+/// Host name or IP address, with or without port.
+pub(crate) fn host_and_port(text: &str) -> Complaint {
+    match address(text) {
+        Ok(_) => None,
+        Err(Address::Port) => Some("invalid port number".into()),
+        Err(Address::Hostname | Address::Ip) => Some(format!("invalid hostname: {text}").into()),
+    }
+}
+
+/// The name of an upstream.
+#[must_use]
+pub fn upstream_name(text: &str) -> Option<Cow<'static, str>> {
+    let is_ip = text.matches(':').count() > 1
+        || text
+            .split(':')
+            .next()
+            .is_some_and(|host| host.parse::<Ipv4Addr>().is_ok());
+    let reason = match address(text) {
+        Err(_) => "must be a valid hostname",
+        Ok(_) if is_ip => "no ip addresses allowed",
+        Ok(true) => "no port allowed",
+        Ok(false) => return None,
+    };
+    Some(format!("Invalid name ('{text}'); {reason}").into())
+}
+
+/// The normal form of a target: with port, IPv6 addresses written out and in brackets.
+#[must_use]
+pub fn target(text: &str) -> Option<String> {
+    const PORT_DEFAULT: &str = "8000";
+    let has_port = address(text).ok()?;
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if has_port => (host, port),
+        _ => (text, PORT_DEFAULT),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let port: u16 = port.parse().ok()?;
+    match bare.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => {
+            let groups = address.segments().map(|group| format!("{group:04x}"));
+            Some(format!("[{}]:{port}", groups.join(":")))
+        }
+        Err(_) => Some(format!("{host}:{port}")),
+    }
+}
+
+pub(crate) fn cookie_name(text: &str) -> Complaint {
+    (!is_header_name(text)).then(|| {
+        format!("bad cookie name '{text}', allowed characters are A-Z, a-z, 0-9, '_', and '-'")
+            .into()
+    })
+}
+
 /// A host of a route: at most one wildcard as leftmost or rightmost label, port allowed.
 pub(crate) fn route_host(text: &str) -> Complaint {
     if text.matches('*').count() > 1 {

@@ -5,6 +5,7 @@
 //! defaults, form conversion, schema endpoints, keys and references follow from it.
 
 mod alias;
+mod balancing;
 mod declared;
 mod describe;
 mod entity;
@@ -22,7 +23,12 @@ pub mod yaml;
 pub use entity::{
     Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity,
 };
-pub use formats::tag as tag_complaint;
+pub use formats::{
+    tag as tag_complaint, target as normal_target, upstream_name as upstream_name_complaint,
+};
 pub use plugins::{PluginSchema, plugin, plugins};
 
+pub use balancing::{
+    ActiveChecks, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
+};
 pub use typed::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};

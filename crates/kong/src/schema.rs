@@ -112,9 +112,9 @@ pub(crate) enum Auto {
     Uuid,
     /// A random text of 32 letters and digits when none is given.
     Key,
-    /// The time of creation in seconds, unless given.
+    /// The time of creation in seconds (with fractions in a field of numbers), unless given.
     Created,
-    /// The time of the write in seconds, whatever is given.
+    /// The time of the write, likewise, whatever is given.
     Updated,
 }
 
@@ -124,6 +124,7 @@ pub(crate) enum Literal {
     None,
     Boolean(bool),
     Integer(i64),
+    Integers(&'static [i64]),
     String(&'static str),
     Strings(&'static [&'static str]),
 }
@@ -134,6 +135,7 @@ impl Literal {
             Self::None => None,
             Self::Boolean(value) => Some(json!(value)),
             Self::Integer(value) => Some(json!(value)),
+            Self::Integers(values) => Some(json!(values)),
             Self::String(value) => Some(json!(value)),
             Self::Strings(values) => Some(json!(values)),
         }

@@ -85,7 +85,10 @@ impl Walk<'_> {
     }
 
     fn member(&self, field: &Field, given: Option<Value>) -> Checked {
-        let now = || json!(self.ambient.now().seconds());
+        let now = || match field.kind {
+            Kind::Number => fractional(self.ambient.now().millis()),
+            _ => json!(self.ambient.now().seconds()),
+        };
         let given = match (field.auto, given) {
             (Auto::Updated, given)
                 if self.operation != Operation::Declare
@@ -97,7 +100,13 @@ impl Walk<'_> {
                 return (Value::String(self.ambient.uuid()), None);
             }
             (Auto::Key, None | Some(Value::Null)) => {
-                return (Value::String(random_key(self.ambient)), None);
+                return (
+                    Value::String(o28m_core::id::random_alphanumeric(
+                        self.ambient.rng.as_ref(),
+                        32,
+                    )),
+                    None,
+                );
             }
             (Auto::Created, None | Some(Value::Null)) => return (now(), None),
             (_, given) => given,
@@ -299,19 +308,13 @@ impl Walk<'_> {
     }
 }
 
-/// 32 random letters and digits.
-fn random_key(ambient: &Ambient) -> String {
-    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    // Two bytes for each letter: the remainder of a large number has no favourites worth a mention.
-    let mut bytes = [0; 64];
-    ambient.rng.fill(&mut bytes);
-    let letter = |pair: &[u8]| {
-        let number = pair
-            .iter()
-            .fold(0, |number, byte| number * 256 + usize::from(*byte));
-        LETTERS.get(number % LETTERS.len()).copied().map(char::from)
-    };
-    bytes.chunks(2).filter_map(letter).collect()
+/// Milliseconds as seconds with a fraction.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times are far below 2^53 milliseconds"
+)]
+fn fractional(millis: i64) -> Value {
+    json!(millis as f64 / 1000.0)
 }
 
 fn text_value(field: &Field, text: String) -> Checked {

@@ -306,3 +306,50 @@ async fn configurations_loaded_at_once_never_mix() {
         );
     }
 }
+
+#[tokio::test]
+async fn upstreams_with_targets_are_loaded_and_their_health_can_be_set() {
+    let admin = admin().await;
+    let yaml = "_format_version: \"3.0\"\nupstreams:\n- name: up\n  healthchecks:\n    passive:\n      \
+        unhealthy: {http_failures: 1}\n  targets:\n  - target: localhost\n  - target: 10.0.0.1:80\n    weight: 7\n";
+    let first = post(&admin, "/config", yaml).await.expect(201).value();
+    let targets = first["targets"].as_object().unwrap();
+    assert_eq!(targets.len(), 2);
+    let names: Vec<_> = targets.values().map(|it| it["target"].clone()).collect();
+    assert!(names.contains(&json!("localhost:8000")) && names.contains(&json!("10.0.0.1:80")));
+    let again = yaml.replace("target: localhost", "target: localhost:8000");
+    let again = post(&admin, "/config", &again).await.expect(201).value();
+    let ids = |loaded: &Value| -> Vec<String> {
+        let targets = loaded["targets"].as_object().unwrap();
+        targets.keys().cloned().collect()
+    };
+    assert_eq!(ids(&again), ids(&first));
+    let path = "/upstreams/up/targets";
+    let listed = admin.get(path).await.expect(200).value();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 2);
+    let _ = admin.get("/upstreams/up/health").await.expect(200);
+    for (method, path, message) in [
+        ("POST", path.to_owned(), "cannot create 'targets' entities"),
+        (
+            "PUT",
+            format!("{path}/localhost"),
+            "cannot create or update 'targets' entities by 'target'",
+        ),
+        (
+            "DELETE",
+            format!("{path}/{}", ids(&first)[0]),
+            "cannot remove 'targets' entities",
+        ),
+    ] {
+        let reply = admin.json(method, &path, json!({})).await.expect(405);
+        let text = format!("{message} when not using a database");
+        assert_eq!(reply.message(), text);
+    }
+    let _ = admin
+        .put(&format!("{path}/localhost/unhealthy"), json!({}))
+        .await
+        .expect(204);
+    let emptied = "_format_version: \"3.0\"\n";
+    let _ = post(&admin, "/config", emptied).await.expect(201);
+    let _ = admin.get("/upstreams/up/health").await.expect(404);
+}

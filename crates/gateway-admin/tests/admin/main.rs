@@ -20,3 +20,4 @@ mod plugins;
 mod routes;
 mod services;
 mod status;
+mod upstreams;

@@ -8,9 +8,11 @@ mod services;
 #[cfg(test)]
 mod tests;
 mod update;
+mod upstreams;
 
 pub(crate) use plugins::{Instance, Kinds, Scopes};
-pub(crate) use services::{Destination, RouteEntry, ServiceEntry};
+pub(crate) use services::{Balanced, Destination, RouteEntry, ServiceEntry};
+pub use update::TARGET_HEALTH;
 pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
 
 use std::sync::Arc;
@@ -23,6 +25,9 @@ use consumers::Consumers;
 use credentials::Credentials;
 pub use credentials::StoredCredential;
 use plugins::Plugins;
+use upstreams::Upstreams;
+
+use crate::balance::{Balancer, Balancing};
 
 /// Id of an entity as a number: cheaper to hash and compare than its text.
 type Id = u128;
@@ -39,6 +44,7 @@ pub struct Snapshot {
     consumers: Consumers,
     credentials: Credentials,
     plugins: Plugins,
+    upstreams: Upstreams,
 }
 
 impl Snapshot {
@@ -100,6 +106,7 @@ impl Snapshot {
             engine_ports: Vec::new(),
             tls_verify: false,
             calculation: Calculation::default(),
+            balancing: Arc::new(Balancing::default()),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
     }
@@ -122,6 +129,19 @@ impl Snapshot {
     /// The service of a route.
     pub(crate) fn service_of(&self, route: &RouteEntry) -> Option<&Arc<ServiceEntry>> {
         self.services.get(&route.service?)
+    }
+
+    /// What balances over the targets of an upstream.
+    pub(crate) fn balancer(&self, upstream: u128) -> Option<&Arc<Balancer>> {
+        self.upstreams.balancer(upstream)
+    }
+
+    pub(crate) fn balancer_of(&self, upstream_id: &str) -> Option<&Arc<Balancer>> {
+        self.balancer(number(upstream_id))
+    }
+
+    pub(crate) fn balancers(&self) -> impl Iterator<Item = &Arc<Balancer>> {
+        self.upstreams.balancers()
     }
 
     pub(crate) fn plugins(&self) -> &Plugins {

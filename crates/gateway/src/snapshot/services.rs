@@ -56,19 +56,40 @@ pub(crate) enum Destination {
     Engine(u16),
     /// Over the network.
     Network(Target),
+    /// To a target of an upstream, chosen for each attempt.
+    Balanced(Balanced),
     /// Nowhere: the protocol is not one that can be spoken.
     Unsupported,
+}
+
+/// The way to an upstream's targets.
+#[derive(Clone, Copy)]
+pub(crate) struct Balanced {
+    /// Key of the upstream.
+    pub(crate) upstream: u128,
+    pub(crate) scheme: Scheme,
+    /// Verify certificates.
+    pub(crate) verify: bool,
 }
 
 /// Hosts that mean this machine (spec jumper 21.1).
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];
 
 impl ServiceEntry {
-    /// Fails when the host cannot be sent in a header.
+    /// The upstream that balances its requests.
+    pub(super) fn upstream(&self) -> Option<Id> {
+        match &self.destination {
+            Destination::Balanced(balanced) => Some(balanced.upstream),
+            Destination::Engine(_) | Destination::Network(_) | Destination::Unsupported => None,
+        }
+    }
+
+    /// `upstream` is the one that the host names. Fails when the host cannot be sent in a header.
     pub(super) fn new(
         service: Service,
         engine_ports: &[u16],
         tls_verify: bool,
+        upstream: Option<Id>,
     ) -> Result<Self, http::header::InvalidHeaderValue> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let bare = service.host.trim_start_matches('[').trim_end_matches(']');
@@ -79,14 +100,21 @@ impl ServiceEntry {
             _ => None,
         };
         let local = LOOPBACK.contains(&bare) && engine_ports.contains(&port);
+        let verify = service.tls_verify.unwrap_or(tls_verify);
+        let balanced = upstream.zip(scheme).map(|(upstream, scheme)| Balanced {
+            upstream,
+            scheme,
+            verify,
+        });
         let destination = match scheme {
+            Some(_) if let Some(balanced) = balanced => Destination::Balanced(balanced),
             Some(Scheme::Http) if local => Destination::Engine(port),
             Some(scheme) => Destination::Network(Target {
                 scheme,
                 host: Arc::from(bare),
                 port,
                 tls: TlsPolicy {
-                    verify: service.tls_verify.unwrap_or(tls_verify),
+                    verify,
                     ..TlsPolicy::default()
                 },
             }),

@@ -9,7 +9,7 @@ use o28m_store::Record;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Compiler, Kinds, Snapshot, Update, number};
+use super::{Compiler, Destination, Kinds, Snapshot, Update, number};
 use crate::{BadConfig, Plugin, PluginKind};
 
 struct Named(&'static str, i32);
@@ -43,6 +43,7 @@ fn compiler() -> Compiler {
         ]),
         engine_ports: vec![8080],
         calculation: Calculation::default(),
+        balancing: Arc::default(),
         tls_verify: true,
     }
 }
@@ -129,6 +130,39 @@ fn plugin() -> impl Strategy<Value = (String, Value)> {
         })
 }
 
+fn upstream() -> impl Strategy<Value = (String, Value)> {
+    let name = prop::sample::select(vec!["localhost", "a.example.com", "other"]);
+    (0..COUNT, name).prop_map(|(number, name)| {
+        let counters = json!({
+            "http_statuses": [], "successes": 0, "tcp_failures": 0, "timeouts": 0, "http_failures": 0,
+            "interval": 0,
+        });
+        let body = json!({
+            "id": id(6, number), "name": name, "algorithm": "round-robin", "hash_on": "none",
+            "hash_fallback": "none", "hash_on_cookie_path": "/", "slots": 100,
+            "healthchecks": {
+                "threshold": 0,
+                "passive": {"healthy": counters, "unhealthy": counters},
+                "active": {
+                    "type": "http", "timeout": 1, "concurrency": 1, "http_path": "/",
+                    "https_verify_certificate": true, "healthy": counters, "unhealthy": counters,
+                },
+            },
+        });
+        (id(6, number), body)
+    })
+}
+
+fn target() -> impl Strategy<Value = (String, Value)> {
+    let target = prop::sample::select(vec!["localhost:8080", "10.0.0.1:80", "nonsense"]);
+    (0..COUNT, 0..COUNT, target, 0..3_u32).prop_map(|(number, upstream, target, weight)| {
+        let body = json!({
+            "id": id(7, number), "target": target, "weight": weight, "upstream": {"id": id(6, upstream)},
+        });
+        (id(7, number), body)
+    })
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Put(&'static str, String, Value),
@@ -148,6 +182,8 @@ fn change() -> impl Strategy<Value = Change> {
         ("consumers", 3),
         ("acls", 4),
         ("plugins", 5),
+        ("upstreams", 6),
+        ("targets", 7),
     ];
     let delete = (prop::sample::select(kinds), 0..COUNT);
     prop_oneof![
@@ -156,6 +192,8 @@ fn change() -> impl Strategy<Value = Change> {
         put("consumers", consumer()),
         put("acls", acl()),
         put("plugins", plugin()),
+        put("upstreams", upstream()),
+        put("targets", target()),
         delete.prop_map(|((kind, at), number)| Change::Delete(kind, id(at, number))),
     ]
 }
@@ -181,6 +219,7 @@ fn is_allowed(state: &State, change: &Change) -> bool {
                 .iter()
                 .all(|key| body[*key] == other[*key])
         }),
+        "upstreams" => !others.any(|(_, (_, other))| body["name"] == other["name"]),
         _ => true,
     }
 }
@@ -224,6 +263,19 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
             "route {at}: {:?} {:?}",
             route.map(|it| &it.route),
             service.map(|it| &it.service)
+        ));
+        let balanced = service.and_then(|it| match &it.destination {
+            Destination::Balanced(it) => snapshot.balancer(it.upstream),
+            _ => None,
+        });
+        seen.push(format!(
+            "upstream of route {at}: {:?}",
+            balanced.map(|it| &it.upstream.id)
+        ));
+        let balancer = snapshot.balancer_of(&id(6, at));
+        seen.push(format!(
+            "upstream {at}: {:?}",
+            balancer.map(|it| (&it.upstream, it.health()))
         ));
         seen.push(format!(
             "consumer {at}: {:?} {:?}",

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use o28m_kong::{Acl, Consumer, PluginEntity, Route, Service};
+use o28m_kong::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};
 use o28m_router::Calculation;
 use o28m_store::Record;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::upstreams::Touched;
 use super::{Id, Instance, Kinds, RouteEntry, ServiceEntry, Snapshot, number};
+use crate::balance::Balancing;
 use crate::{Access, BadConfig, Exchange, Plugin, PluginKind, Verdict, errors};
 
 /// Kinds of stored objects that the data plane looks at.
@@ -20,7 +23,21 @@ pub(crate) const ENTITY_KINDS: &[&str] = &[
     "basicauth_credentials",
     "keyauth_credentials",
     "plugins",
+    "upstreams",
+    "targets",
+    TARGET_HEALTH,
 ];
+
+/// The store's kind of orders that set the health of a target on every node. Writing one, with
+/// `target`, `upstream` (both `{"id": ...}`), `address` (or null) and `healthy`, carries it out.
+pub const TARGET_HEALTH: &str = "target_health";
+
+#[derive(Deserialize)]
+struct HealthOrder {
+    target: ForeignKey,
+    address: Option<String>,
+    healthy: bool,
+}
 
 /// What does not change while the process runs, but shapes what is compiled.
 pub(crate) struct Compiler {
@@ -31,6 +48,8 @@ pub(crate) struct Compiler {
     pub(crate) tls_verify: bool,
     /// How matching routes are ranked.
     pub(crate) calculation: Calculation,
+    /// What snapshots share of targets.
+    pub(crate) balancing: Arc<Balancing>,
 }
 
 /// The state of one object after a change.
@@ -79,11 +98,13 @@ impl Snapshot {
     ) -> Self {
         let mut next = self.clone();
         next.version = version;
+        let mut touched = Touched::default();
         for update in &updates {
-            next.take_out(&update.kind, &update.id);
+            next.take_out(&update.kind, &update.id, &mut touched);
         }
         // Routes come last: whether one is routed to depends on its service.
         let mut routes = Vec::new();
+        let mut orders = Vec::new();
         for update in updates {
             let Update { kind, id, record } = update;
             let outcome = match (kind.as_str(), record) {
@@ -92,6 +113,15 @@ impl Snapshot {
                     continue;
                 }
                 (_, None) => Ok(()),
+                ("upstreams", Some(record)) => next.put_upstream(record.body, &mut touched),
+                ("targets", Some(record)) => next.put_target(compiler, record.body, &mut touched),
+                (TARGET_HEALTH, Some(record)) => {
+                    // A node that starts does not carry out what it was not there for.
+                    if previous.is_none_or(|it| (1..record.version).contains(&it.version)) {
+                        orders.push((record.version, record.body));
+                    }
+                    Ok(())
+                }
                 ("services", Some(record)) => next.put_service(compiler, record.body),
                 ("consumers", Some(record)) => next.put_consumer(record.body),
                 ("acls", Some(record)) => next.put_acl(record.body),
@@ -103,6 +133,11 @@ impl Snapshot {
             };
             report(&kind, &id, outcome);
         }
+        next.settle_upstreams(compiler, &touched);
+        orders.sort_by_key(|(version, _)| *version);
+        for (_, order) in orders {
+            next.carry_out(compiler, order);
+        }
         for (id, record) in routes {
             let body = record.map(|record| record.body);
             let outcome = body.map_or(Ok(()), |body| next.put_route(body));
@@ -111,14 +146,70 @@ impl Snapshot {
         next
     }
 
-    fn take_out(&mut self, kind: &str, id: &str) {
+    fn take_out(&mut self, kind: &str, id: &str, touched: &mut Touched) {
         match kind {
             "services" => self.remove_service(number(id)),
             "routes" => self.remove_route(id),
             "consumers" => self.consumers.remove(id),
             "acls" => self.consumers.remove_acl(id),
             "plugins" => self.plugins.remove(id),
+            "upstreams" => self.upstreams.remove(id, touched),
+            "targets" => self.upstreams.remove_target(id, touched),
             kind => self.credentials.remove(kind, id),
+        }
+    }
+
+    fn put_upstream(&mut self, body: Value, touched: &mut Touched) -> Result<(), Broken> {
+        self.upstreams.put(serde_json::from_value(body)?, touched);
+        Ok(())
+    }
+
+    fn put_target(
+        &mut self,
+        compiler: &Compiler,
+        body: Value,
+        touched: &mut Touched,
+    ) -> Result<(), Broken> {
+        let target = serde_json::from_value(body)?;
+        let ports = &compiler.engine_ports;
+        self.upstreams.put_target(&target, ports, touched);
+        Ok(())
+    }
+
+    /// Compiles upstreams that changed, and services that have got or lost one.
+    fn settle_upstreams(&mut self, compiler: &Compiler, touched: &Touched) {
+        for (id, error) in self.upstreams.settle(&compiler.balancing, touched) {
+            report("upstreams", &id, Err(error.into()));
+        }
+        for name in &touched.names {
+            let upstream = self.upstreams.named(name);
+            for key in self.upstreams.services_of(name) {
+                let Some(old) = self.services.get(&key) else {
+                    continue;
+                };
+                if old.upstream() == upstream {
+                    continue;
+                }
+                let service = Service::clone(&old.service);
+                let id = service.id.clone();
+                let (ports, verify) = (&compiler.engine_ports, compiler.tls_verify);
+                match ServiceEntry::new(service, ports, verify, upstream) {
+                    Ok(entry) => self.services.insert_mut(key, Arc::new(entry)),
+                    Err(error) => report("services", &id, Err(error.into())),
+                }
+            }
+        }
+    }
+
+    /// Sets the health of a target that was told over the Admin API of some node.
+    fn carry_out(&self, compiler: &Compiler, order: Value) {
+        let Ok(order) = serde_json::from_value::<HealthOrder>(order) else {
+            return;
+        };
+        if let Some(target) = self.upstreams.target(&order.target.id) {
+            let address = order.address.as_deref();
+            let balancing = &compiler.balancing;
+            balancing.force(target.upstream, &target.name, address, order.healthy);
         }
     }
 
@@ -173,6 +264,7 @@ impl Snapshot {
             return;
         };
         self.services.remove_mut(&key);
+        self.upstreams.remove_service(&entry.service.host, key);
         if !entry.service.enabled {
             self.route_again(key);
         }
@@ -196,8 +288,11 @@ impl Snapshot {
                 "the upstream's certificate is not verified: anyone on the way can read and answer"
             );
         }
-        let entry = ServiceEntry::new(service, &compiler.engine_ports, compiler.tls_verify)?;
+        let upstream = self.upstreams.named(&service.host);
+        let (ports, verify) = (&compiler.engine_ports, compiler.tls_verify);
+        let entry = ServiceEntry::new(service, ports, verify, upstream)?;
         let (key, enabled) = (entry.key, entry.service.enabled);
+        self.upstreams.put_service(&entry.service.host, key);
         self.services.insert_mut(key, Arc::new(entry));
         if !enabled {
             self.route_again(key);

@@ -7,6 +7,7 @@
     reason = "a failed assumption of a test is a failed test"
 )]
 
+mod balancing;
 mod bodies;
 mod configuration;
 mod engines;

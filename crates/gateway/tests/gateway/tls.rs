@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::*;
 
-fn certificate() -> Arc<rustls::ServerConfig> {
+pub(crate) fn certificate() -> Arc<rustls::ServerConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     o28m_net::tls::server_config(certificate.as_bytes(), key.as_bytes()).unwrap()

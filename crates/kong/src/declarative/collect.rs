@@ -35,8 +35,6 @@ const ABSENT: &[&str] = &[
     "oauth2_credentials",
     "oauth2_tokens",
     "snis",
-    "targets",
-    "upstreams",
     "vaults",
 ];
 

@@ -6,12 +6,14 @@ mod credentials;
 mod plugins;
 mod routes;
 mod services;
+mod targets;
+mod upstreams;
 
 pub(crate) use plugins::{HTTP_AND_STREAM_PROTOCOLS, HTTP_PROTOCOLS, NO_CONSUMER};
 
 use serde_json::Value;
 
-use crate::entity::{Entity, Unique};
+use crate::entity::{Document, Entity, Unique};
 use crate::formats;
 use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Literal};
 
@@ -24,7 +26,18 @@ pub(crate) static ENTITIES: &[Entity] = &[
     acls::ENTITY,
     credentials::BASIC_AUTH,
     credentials::KEY_AUTH,
+    upstreams::ENTITY,
+    targets::ENTITY,
 ];
+
+/// What an entity makes of a client's input before defaults and checks.
+pub(crate) fn preparation(entity: &str) -> Option<fn(&mut Document)> {
+    match entity {
+        "upstreams" => Some(upstreams::couple),
+        "targets" => Some(targets::normalise),
+        _ => None,
+    }
+}
 
 /// Protocols of services and routes, in the order of Kong's message.
 const PROTOCOLS: &[&str] = &[

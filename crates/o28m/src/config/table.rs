@@ -246,6 +246,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Users of the Admin API (htpasswd format); read again when it changes.",
     ),
+    setting(
+        "admin.target_post",
+        Kind::OneOf(&["idempotent", "always200", "kong39"]),
+        "idempotent",
+        "POST of an upstream's target: 201 and 200 when it is there already; always 200, which the control plane needs; or 409 when it is there already, as Kong 3.9.",
+    ),
     setting("status.listen", Kind::Listen, "0.0.0.0:8100", "Listener of /status and /status/ready."),
     setting("metrics.listen", Kind::Listen, "0.0.0.0:9542", "Listener of the Prometheus metrics."),
     setting("metrics.path", Kind::Text, "/metrics", "The only path of the metrics listener."),

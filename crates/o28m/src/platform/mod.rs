@@ -92,6 +92,9 @@ impl Platform {
         let gateway = config.has_role("proxy");
         let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
         let gateway = gateway.transpose()?;
+        if let Some((admin, gateway)) = admin.as_ref().zip(gateway.as_ref()) {
+            admin.show_health_of(gateway);
+        }
         let serving = Serving::default();
         Ok(Self {
             config,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
 use o28m_gateway::{Calculation, Gateway, LocalEngine, PluginKind};
-use o28m_gateway_admin::AdminService;
 use o28m_gateway_admin::declarative::{Declarative, Mode};
+use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
@@ -294,7 +294,13 @@ pub(super) fn admin(
         strict: config.boolean("sync.strict"),
         db_less: is_db_less(config),
     };
-    AdminService::new(store.clone(), settings, applied, ambient.clone())
+    let admin = AdminService::new(store.clone(), settings, applied, ambient.clone());
+    admin.answer_target_posts(match config.text("admin.target_post") {
+        "kong39" => TargetPost::Kong39,
+        "always200" => TargetPost::Always200,
+        _ => TargetPost::Idempotent,
+    });
+    admin
 }
 
 /// The plugins of this build.

@@ -16,6 +16,7 @@ use o28m_core::Ambient;
 use o28m_gateway_admin::htpasswd;
 
 use crate::cli;
+use crate::command::serve::Signals;
 use crate::config::{Config, Sources};
 use crate::exit::Outcome;
 use crate::platform::{Bound, Platform};
@@ -90,12 +91,16 @@ pub async fn run(options: &cli::Up) -> Outcome {
             command: BTreeMap::new(),
         },
     };
-    let running = start(options, ambient::system()).await?;
+    // Before anything can be seen to be ready: whoever sees it may send a signal at once.
+    let mut signals = Signals::listen()?;
+    let running = signals
+        .unless_stopped(start(options, ambient::system()))
+        .await??;
     announce(&running);
     if options_open {
         open_browser(&discovery_url(&running.credentials));
     }
-    command::serve::until_stopped(running.platform).await
+    command::serve::until_stopped(running.platform, signals).await
 }
 
 /// Starts everything and applies the set-up.

@@ -1,0 +1,464 @@
+//! Upstreams: which target an attempt goes to, and how well targets are (spec gateway-proxy 10, 11).
+//!
+//! What is configured is in the snapshot; what is known of addresses outlives it, keyed by upstream,
+//! target and address.
+
+mod hash;
+mod health;
+mod names;
+mod probe;
+mod ring;
+
+pub(crate) use hash::Chosen;
+pub(crate) use health::{Held, PeerState, Report};
+pub(crate) use names::keep as keep_names;
+pub(crate) use probe::keep as keep_probing;
+pub(crate) use ring::{Peer, Ring, Wish};
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::header::InvalidHeaderValue;
+use http::{HeaderValue, StatusCode};
+use o28m_kong::{Counters, Target, Upstream};
+use tokio::sync::OnceCell;
+
+use names::Names;
+use ring::Candidate;
+
+/// How long what is known of an address is kept after the last configuration that has it.
+const STATE_TTL: Duration = Duration::from_secs(300);
+/// Hosts that mean this machine (spec jumper 21.1).
+const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];
+
+/// Key of an upstream in the snapshot.
+type Id = u128;
+
+/// What is known of one address of a target of an upstream.
+type StateKey = (Id, Arc<str>, SocketAddr);
+
+/// What all snapshots share.
+#[derive(Default)]
+pub(crate) struct Balancing {
+    states: Mutex<HashMap<StateKey, Kept>>,
+    names: Names,
+    /// Where the next shuffle begins.
+    seed: AtomicU64,
+}
+
+struct Kept {
+    state: Arc<PeerState>,
+    /// When it was first seen without a user.
+    unused: Option<Instant>,
+}
+
+impl Balancing {
+    /// Nothing known yet; `seed` makes nodes begin at different targets.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed: AtomicU64::new(seed),
+            ..Self::default()
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StateKey, Kept>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self, key: StateKey) -> Arc<PeerState> {
+        let mut states = self.lock();
+        let kept = states.entry(key).or_insert_with(|| Kept {
+            state: Arc::default(),
+            unused: None,
+        });
+        kept.unused = None;
+        kept.state.clone()
+    }
+
+    /// Sets the health of a target, or of one of its addresses.
+    pub(crate) fn force(&self, upstream: Id, target: &str, address: Option<&str>, healthy: bool) {
+        let states = self.lock();
+        for ((_, _, at), kept) in states
+            .iter()
+            .filter(|((of, name, _), _)| *of == upstream && **name == *target)
+        {
+            if address.is_none_or(|it| it.parse() == Ok(*at) || it.parse() == Ok(at.ip())) {
+                kept.state.force(healthy);
+                tracing::info!(
+                    target.name = target,
+                    target.address = %at,
+                    target.healthy = healthy,
+                    "health of a target was set"
+                );
+            }
+        }
+    }
+
+    /// Forgets what no configuration has had for a while.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, kept| {
+            if Arc::strong_count(&kept.state) > 1 {
+                kept.unused = None;
+                return true;
+            }
+            let since = *kept.unused.get_or_insert(now);
+            now.duration_since(since) < STATE_TTL
+        });
+    }
+}
+
+/// A target as it is configured.
+pub(crate) struct TargetEntry {
+    pub(crate) id: String,
+    pub(crate) key: Id,
+    pub(crate) upstream: Id,
+    /// `host:port`, what its state is kept by.
+    pub(crate) name: Arc<str>,
+    /// Without brackets.
+    pub(crate) host: Arc<str>,
+    pub(crate) port: u16,
+    pub(crate) weight: u32,
+    /// The component of this process that is meant.
+    pub(crate) engine: Option<u16>,
+}
+
+impl TargetEntry {
+    /// `None` when it is not `host:port`.
+    pub(crate) fn new(
+        target: &Target,
+        key: Id,
+        upstream: Id,
+        engine_ports: &[u16],
+    ) -> Option<Self> {
+        let (host, port) = target.target.rsplit_once(':')?;
+        let port = port.parse().ok()?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        // The stored form of an IPv6 address is written out.
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => host.to_owned(),
+        };
+        let local = LOOPBACK.contains(&host.as_str()) && engine_ports.contains(&port);
+        Some(Self {
+            id: target.id.clone(),
+            key,
+            upstream,
+            name: Arc::from(target.target.as_str()),
+            host: Arc::from(host),
+            port,
+            weight: target.weight,
+            engine: local.then_some(port),
+        })
+    }
+
+    fn is_name(&self) -> bool {
+        self.host.parse::<IpAddr>().is_err()
+    }
+
+    /// Its addresses are found by asking a resolver.
+    fn is_looked_up(&self) -> bool {
+        self.is_name() && &*self.host != "localhost"
+    }
+
+    /// Its addresses as far as they are known: always for addresses and `localhost`.
+    fn addresses(&self, names: &Names) -> Option<Arc<[IpAddr]>> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Some(Arc::new([address]));
+        }
+        if !self.is_looked_up() {
+            return Some(Arc::new([IpAddr::V4(Ipv4Addr::LOCALHOST)]));
+        }
+        names.known(&self.host)
+    }
+}
+
+/// An upstream with its targets, compiled.
+pub(crate) struct Balancer {
+    pub(crate) key: Id,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) targets: Vec<Arc<TargetEntry>>,
+    /// `Host` of each target over plain connections and over TLS.
+    hosts: Vec<[HeaderValue; 2]>,
+    ring: ArcSwap<Ring>,
+    /// Health counts.
+    pub(crate) checked: bool,
+    /// Ports of the components of this process that are among the targets.
+    pub(crate) engine_ports: Vec<u16>,
+    /// Some target's name is looked up.
+    named: bool,
+    /// Some name has never been looked up.
+    pending: AtomicBool,
+    first: OnceCell<()>,
+    /// Of which state of the names the ring was made; one builder at a time.
+    built: Mutex<u64>,
+}
+
+impl Balancer {
+    /// Fails when a host cannot be sent in a header.
+    pub(crate) fn new(
+        balancing: &Balancing,
+        key: Id,
+        upstream: Arc<Upstream>,
+        mut targets: Vec<Arc<TargetEntry>>,
+    ) -> Result<Self, InvalidHeaderValue> {
+        targets.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+        let hosts = targets
+            .iter()
+            .map(|it| hosts(&upstream, it))
+            .collect::<Result<_, _>>()?;
+        let mut engine_ports: Vec<u16> = targets.iter().filter_map(|it| it.engine).collect();
+        engine_ports.sort_unstable();
+        engine_ports.dedup();
+        let balancer = Self {
+            engine_ports,
+            key,
+            checked: upstream.healthchecks.is_on(),
+            named: targets.iter().any(|it| it.is_looked_up()),
+            upstream,
+            targets,
+            hosts,
+            ring: ArcSwap::from_pointee(Ring::default()),
+            pending: AtomicBool::new(false),
+            first: OnceCell::new(),
+            built: Mutex::new(0),
+        };
+        balancer.build(balancing);
+        Ok(balancer)
+    }
+
+    /// Makes the ring of what is known of the targets' names.
+    pub(crate) fn build(&self, balancing: &Balancing) {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read before the names: what changes meanwhile makes another build necessary.
+        *built = balancing.names.generation();
+        let mut pending = false;
+        let mut candidates = Vec::new();
+        for (at, target) in self.targets.iter().enumerate() {
+            let addresses = target.addresses(&balancing.names);
+            pending |= addresses.is_none();
+            let mut addresses = addresses.map(|it| it.to_vec()).unwrap_or_default();
+            addresses.sort_unstable();
+            addresses.dedup();
+            candidates.extend(addresses.into_iter().map(|ip| {
+                let address = SocketAddr::new(ip, target.port);
+                Candidate {
+                    target: at,
+                    address,
+                    weight: target.weight,
+                    engine: target.engine,
+                    state: balancing.state((self.key, target.name.clone(), address)),
+                }
+            }));
+        }
+        let seed = balancing
+            .seed
+            .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let ring = Ring::new(&self.upstream, self.targets.len(), candidates, seed);
+        self.ring.store(Arc::new(ring));
+        self.pending.store(pending, Ordering::Release);
+    }
+
+    /// Makes the ring anew when names changed since.
+    fn refresh(&self, balancing: &Balancing) {
+        let built = *self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if built != balancing.names.generation() {
+            self.build(balancing);
+        }
+    }
+
+    /// The ring; waits for names when otherwise there would be nobody to send to.
+    pub(crate) async fn ring(&self, balancing: &Balancing) -> Arc<Ring> {
+        let ring = self.ring.load_full();
+        if !ring.is_empty() || !self.pending.load(Ordering::Acquire) {
+            return ring;
+        }
+        self.resolve(balancing).await;
+        self.ring.load_full()
+    }
+
+    /// Looks up names for the first time; one caller asks, the others wait.
+    pub(crate) async fn resolve(&self, balancing: &Balancing) {
+        if !self.pending.load(Ordering::Acquire) {
+            return;
+        }
+        let look_up = async {
+            for target in &self.targets {
+                if target.addresses(&balancing.names).is_none() {
+                    balancing.names.look_up(&target.host).await;
+                }
+            }
+            self.build(balancing);
+        };
+        self.first.get_or_init(|| look_up).await;
+    }
+
+    /// The ring as it is.
+    pub(crate) fn ring_now(&self) -> Arc<Ring> {
+        self.ring.load_full()
+    }
+
+    /// `Host` of requests to this peer that do not keep the client's.
+    pub(crate) fn host_of(&self, peer: &Peer, tls: bool) -> Option<&HeaderValue> {
+        let [plain, secure] = self.hosts.get(peer.target)?;
+        Some(if tls { secure } else { plain })
+    }
+
+    /// Whether enough weight is available (spec gateway-proxy 10.3).
+    pub(crate) fn is_healthy(&self, ring: &Ring) -> bool {
+        ring.is_healthy(self.checked, self.upstream.healthchecks.threshold)
+    }
+
+    /// An upstream's answer, or the status that stands for a failed last attempt (passive checks).
+    pub(crate) fn saw_status(&self, peer: &Peer, status: StatusCode) {
+        let passive = &self.upstream.healthchecks.passive;
+        if status == StatusCode::GATEWAY_TIMEOUT {
+            self.saw(peer, Report::Timeout, &passive.unhealthy);
+        } else {
+            self.count(peer, status, &passive.healthy, &passive.unhealthy);
+        }
+    }
+
+    /// A failed attempt that another one follows.
+    pub(crate) fn saw_failure(&self, peer: &Peer, status: StatusCode) {
+        let report = match status {
+            StatusCode::GATEWAY_TIMEOUT => Report::Timeout,
+            _ => Report::Tcp,
+        };
+        self.saw(peer, report, &self.upstream.healthchecks.passive.unhealthy);
+    }
+
+    /// Counts a status by the lists it is in.
+    fn count(&self, peer: &Peer, status: StatusCode, healthy: &Counters, unhealthy: &Counters) {
+        let status = status.as_u16();
+        if healthy.http_statuses.contains(&status) {
+            self.saw(peer, Report::Success, healthy);
+        } else if unhealthy.http_statuses.contains(&status) {
+            self.saw(peer, Report::Http, unhealthy);
+        }
+    }
+
+    fn saw(&self, peer: &Peer, report: Report, limits: &Counters) {
+        let limit = match report {
+            Report::Success => limits.successes,
+            Report::Http => limits.http_failures,
+            Report::Tcp => limits.tcp_failures,
+            Report::Timeout => limits.timeouts,
+        };
+        if !self.checked {
+            return;
+        }
+        let target = self.targets.get(peer.target);
+        let target = target.map_or("", |it| &it.name);
+        match peer.state.report(report, limit) {
+            None => {}
+            Some(true) => tracing::info!(
+                upstream.name = %self.upstream.name,
+                target.name = target,
+                target.address = %peer.address,
+                "target is healthy again"
+            ),
+            Some(false) => tracing::warn!(
+                upstream.name = %self.upstream.name,
+                target.name = target,
+                target.address = %peer.address,
+                "target is unhealthy and gets no more requests"
+            ),
+        }
+    }
+
+    /// How well the targets are, as this process sees it.
+    pub(crate) fn health(&self) -> UpstreamHealth {
+        let ring = self.ring_now();
+        let of_target = |(at, target): (usize, &Arc<TargetEntry>)| {
+            let peers = ring.peers().iter().filter(|peer| peer.target == at);
+            TargetHealth {
+                id: target.id.clone(),
+                host: target.host.to_string(),
+                port: target.port,
+                weight: target.weight,
+                is_name: target.is_name(),
+                addresses: peers.map(|peer| self.address_health(peer)).collect(),
+            }
+        };
+        UpstreamHealth {
+            healthy: self.is_healthy(&ring),
+            targets: self.targets.iter().enumerate().map(of_target).collect(),
+        }
+    }
+
+    fn address_health(&self, peer: &Peer) -> AddressHealth {
+        AddressHealth {
+            ip: peer.address.ip().to_string(),
+            port: peer.address.port(),
+            weight: peer.weight,
+            available: peer.is_available(self.checked),
+        }
+    }
+}
+
+/// `Host` over plain connections and over TLS: the upstream's own or the target's name, with the
+/// target's port unless that is the scheme's (spec gateway-proxy 4.3).
+fn hosts(
+    upstream: &Upstream,
+    target: &TargetEntry,
+) -> Result<[HeaderValue; 2], InvalidHeaderValue> {
+    let own = upstream.host_header.as_deref();
+    let bracketed = |host: &str| match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    let name = own.map_or_else(|| bracketed(&target.host), str::to_owned);
+    let has_port = own.is_some_and(|it| crate::request::bare_host(it) != it);
+    let value = |default: u16| {
+        HeaderValue::try_from(if has_port || target.port == default {
+            name.clone()
+        } else {
+            format!("{name}:{}", target.port)
+        })
+    };
+    Ok([value(80)?, value(443)?])
+}
+
+/// How well an upstream is, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHealth {
+    /// Enough weight is available; otherwise requests are answered with 503.
+    pub healthy: bool,
+    /// Every target, also those without weight.
+    pub targets: Vec<TargetHealth>,
+}
+
+/// How well a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetHealth {
+    /// Its id.
+    pub id: String,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its weight.
+    pub weight: u32,
+    /// The host is a name, not an address.
+    pub is_name: bool,
+    /// What the name resolves to.
+    pub addresses: Vec<AddressHealth>,
+}
+
+/// How well an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressHealth {
+    /// The address.
+    pub ip: String,
+    /// The port.
+    pub port: u16,
+    /// The target's weight.
+    pub weight: u32,
+    /// It gets requests.
+    pub available: bool,
+}
