@@ -27,7 +27,7 @@ pub async fn run(options: &Serve) -> Outcome {
         platform.start().await
     };
     let mut signals = Signals::listen()?;
-    let platform = signals.unless_stopped(starting).await??;
+    let platform = signals.unless_stopped(Box::pin(starting)).await??;
     until_stopped(platform, signals).await
 }
 

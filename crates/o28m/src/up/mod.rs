@@ -94,7 +94,7 @@ pub async fn run(options: &cli::Up) -> Outcome {
     // Before anything can be seen to be ready: whoever sees it may send a signal at once.
     let mut signals = Signals::listen()?;
     let running = signals
-        .unless_stopped(start(options, ambient::system()))
+        .unless_stopped(Box::pin(start(options, ambient::system())))
         .await??;
     announce(&running);
     if options_open {
