@@ -16,6 +16,7 @@ use http::Request;
 
 use crate::{Body, BodyError, Scheme};
 pub use pool::Pool;
+pub use tls::config as tls_config;
 pub use url::parse_url;
 
 /// Where to connect.

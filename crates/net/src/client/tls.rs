@@ -27,8 +27,11 @@ enum Trust {
 static CONFIGS: LazyLock<Mutex<HashMap<Trust, Arc<ClientConfig>>>> = LazyLock::new(Mutex::default);
 
 /// The configuration of a policy, made at its first use off the I/O threads: that parses many
-/// certificates.
-pub(super) async fn config(policy: &TlsPolicy) -> io::Result<Arc<ClientConfig>> {
+/// certificates. Other protocols than HTTP use it too, so that trust is decided in one place.
+///
+/// # Errors
+/// When the trusted certificates cannot be read or there are none.
+pub async fn config(policy: &TlsPolicy) -> io::Result<Arc<ClientConfig>> {
     let trust = match (&policy.ca_pem, policy.verify) {
         (_, false) => Trust::Anyone,
         (Some(pem), true) => Trust::Bundle(pem.clone()),
