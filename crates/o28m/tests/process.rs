@@ -111,7 +111,9 @@ fn free_offset() -> u16 {
     loop {
         let offset = NEXT.fetch_add(53, Ordering::Relaxed);
         assert!(offset < 22_000, "no free range of ports");
-        let free = |port: &u16| TcpListener::bind(("127.0.0.1", port + offset)).is_ok();
+        // Asked by connecting: a socket bound to find out could live on for a moment in a child that
+        // another test is just starting.
+        let free = |port: &u16| TcpStream::connect(("127.0.0.1", port + offset)).is_err();
         if PORTS.iter().all(free) {
             return offset;
         }
