@@ -17,6 +17,7 @@ use http::Request;
 
 use crate::tls::Identity;
 use crate::{Body, BodyError, Scheme};
+pub use connect::is_loopback;
 pub use pool::Pool;
 pub use tls::config as tls_config;
 pub use url::parse_url;

@@ -4,6 +4,6 @@ mod identity;
 mod listener;
 mod names;
 
-pub use identity::{ConfigError, Identity, certified_key};
+pub use identity::{ConfigError, Identity, certified_key, check_authority};
 pub use listener::{CertificateSource, listener_config, server_config, server_config_with};
 pub use names::{ListenerSettings, Profile, SettingsError};

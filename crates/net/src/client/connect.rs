@@ -29,7 +29,8 @@ impl Reach {
 }
 
 /// Whether connecting to this address stays on this machine, as far as the address says.
-pub(super) fn is_loopback(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_loopback(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_loopback() || address.is_unspecified()
 }

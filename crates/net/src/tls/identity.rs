@@ -18,6 +18,9 @@ pub enum ConfigError {
     /// The key file holds no private key in PKCS#8, PKCS#1 or SEC1 form.
     #[error("failed to read private key")]
     Key(#[source] pem::Error),
+    /// A certificate cannot be trusted as an authority.
+    #[error("certificate cannot be trusted")]
+    Authority(#[source] rustls::Error),
     /// Key and certificate do not fit together, or are of a kind or with a provider that is not
     /// supported.
     #[error("certificate and private key cannot be used")]
@@ -96,4 +99,20 @@ pub fn certified_key(
     CertifiedKey::from_der(chain, key, &provider)
         .map(Arc::new)
         .map_err(ConfigError::Pair)
+}
+
+/// Whether the certificates of a text can be trusted as authorities.
+///
+/// # Errors
+/// [`ConfigError::Certificate`], [`ConfigError::NoCertificate`], [`ConfigError::Authority`].
+pub fn check_authority(certificates_pem: &[u8]) -> Result<(), ConfigError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(certificates_pem) {
+        let certificate = certificate.map_err(ConfigError::Certificate)?;
+        roots.add(certificate).map_err(ConfigError::Authority)?;
+    }
+    if roots.is_empty() {
+        return Err(ConfigError::NoCertificate);
+    }
+    Ok(())
 }
