@@ -59,10 +59,6 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_NGINX_HTTP_LUA_REGEX_*", Accepted),
     ("KONG_NGINX_EVENTS_*", Accepted),
     ("KONG_NGINX_MAIN_WORKER_RLIMIT_NOFILE", Accepted),
-    (
-        "KONG_NGINX_ADMIN_CLIENT_MAX_BODY_SIZE",
-        Expected(&["10m"], "the Admin API takes bodies of 10 MiB"),
-    ),
     ("KONG_NGINX_ADMIN_CLIENT_BODY_BUFFER_SIZE", Accepted),
     (
         "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",

@@ -583,7 +583,7 @@ mod tests {
             ("proxy.body_memory_bytes_max", "4194304"),
             ("proxy.head_line_bytes_max", "16384"),
             ("proxy.head_bytes_max", "65536"),
-            ("gateway.headers", ""),
+            ("proxy.headers", ""),
             ("proxy.trusted_ips", ""),
         ] {
             assert_eq!(config.text(key), text, "{key}");
