@@ -21,7 +21,7 @@ use crate::HttpService;
 use crate::client::Pool;
 use connection::Common;
 use drain::Drain;
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 
 /// Pause after an accept error that a retry cannot cure, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -7,6 +7,7 @@ mod metrics;
 mod open;
 mod readiness;
 mod serving;
+mod tls;
 
 pub use bound::Bound;
 pub use open::{declarative, init_logging, is_db_less, store_settings};
@@ -131,6 +132,11 @@ impl Platform {
     #[must_use]
     pub fn admin(&self) -> Option<&AdminService> {
         self.admin.as_deref()
+    }
+
+    /// Reads what may change while the process runs: the certificates of listeners.
+    pub fn reload(&self) {
+        self.bound.reload_certificates(&self.config);
     }
 
     /// Waits until the data plane has applied every change that is in the database now.
