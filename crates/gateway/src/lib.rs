@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
-use o28m_net::tls::{CertificateSource, ConfigError, Identity};
+use o28m_net::tls::{CertificateSource, ConfigError, Identities, Identity};
 use o28m_net::{BoxFuture, Connection, HttpService, Rejection};
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
@@ -369,8 +369,8 @@ fn skipped(feed: &Feed, kind: &str) -> f64 {
 
 /// The certificates of the snapshot in use, for TLS listeners.
 impl CertificateSource for Gateway {
-    fn find(&self, server_name: &str) -> Option<Arc<[Arc<Identity>]>> {
-        self.shared.feed.current().certificates().find(server_name)
+    fn find(&self, server_name: Option<&str>) -> Option<Identities> {
+        self.shared.feed.current().certificates().find(server_name?)
     }
 }
 

@@ -5,5 +5,7 @@ mod listener;
 mod names;
 
 pub use identity::{ConfigError, Identity, certified_key, check_authority};
-pub use listener::{CertificateSource, listener_config, server_config, server_config_with};
+pub use listener::{
+    CertificateSource, Identities, listener_config, server_config, server_config_with,
+};
 pub use names::{ListenerSettings, Profile, SettingsError};

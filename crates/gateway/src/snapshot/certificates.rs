@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use o28m_kong::{CaCertificate, Certificate, Service, Sni};
 use o28m_net::client::TlsPolicy;
-use o28m_net::tls::{self, Identity};
+use o28m_net::tls::{self, Identities, Identity};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use super::skipped::Broken;
@@ -32,9 +32,6 @@ impl UpstreamTls {
         }
     }
 }
-
-/// What is shown for a server name: one certificate for each kind of key.
-type Identities = Arc<[Arc<Identity>]>;
 
 /// A certificate that can be used.
 struct Entry {

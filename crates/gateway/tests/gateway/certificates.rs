@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use o28m_gateway::{BadConfig, Gateway, Plugin, PluginKind, Variables};
 use o28m_net::client::Pool;
 use o28m_net::server::{HeadLimits, Listener, serve};
-use o28m_net::tls::{CertificateSource, Identity, ListenerSettings, listener_config};
+use o28m_net::tls::{CertificateSource, Identities, Identity, ListenerSettings, listener_config};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -78,7 +78,9 @@ fn listen(gateway: &Arc<Gateway>, default: &Pair) -> (SocketAddr, tokio_util::sy
     let source = gateway.clone() as Arc<dyn CertificateSource>;
     let settings = ListenerSettings::default();
     let mut listener = Listener::bind("proxy-ssl", ([127, 0, 0, 1], 0).into()).unwrap();
-    listener.tls = Some(listener_config(source, vec![default.identity()], &settings).unwrap());
+    let default: Identities = [default.identity()].into();
+    let sources = vec![source, Arc::new(default)];
+    listener.tls = Some(listener_config(sources, &settings).unwrap());
     let address = listener.address();
     let stop = CancellationToken::new();
     tokio::spawn(serve(

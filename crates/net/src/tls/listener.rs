@@ -8,34 +8,35 @@ use rustls::version::{TLS12, TLS13};
 
 use super::{ConfigError, Identity, ListenerSettings, certified_key};
 
+/// The certificates to choose from by what a client can verify, such as one with an RSA key and one
+/// with an ECDSA key.
+pub type Identities = Arc<[Arc<Identity>]>;
+
 /// Where a listener finds the certificates of the name a client asks for. Asked in every handshake:
 /// answers from memory.
 pub trait CertificateSource: Send + Sync {
-    /// The certificates to choose from by what the client can verify, such as one with an RSA key and
-    /// one with an ECDSA key; `None` when nothing is known of the name. `server_name` is in lower case
-    /// and without a final dot.
-    fn find(&self, server_name: &str) -> Option<Arc<[Arc<Identity>]>>;
+    /// What to show; `None` when this source has nothing for the name. `server_name` is in lower case
+    /// and without a final dot, and absent when the client names none.
+    fn find(&self, server_name: Option<&str>) -> Option<Identities>;
 }
 
-/// A configuration that shows what `source` has for the name a client asks for, and `default` to
-/// clients that name nothing it knows: ALPN `http/1.1`, everything else as in `settings`.
+/// Certificates for whatever is asked for.
+impl CertificateSource for Identities {
+    fn find(&self, _: Option<&str>) -> Option<Identities> {
+        Some(self.clone())
+    }
+}
+
+/// A configuration that shows what the first of `sources` has that knows the name a client asks for:
+/// ALPN `http/1.1`, everything else as in `settings`. Handshakes that no source has something for fail.
 ///
 /// # Errors
-/// [`ConfigError::NoCertificate`] without a default, [`ConfigError::Pair`] when the settings do not
-/// make a configuration.
+/// [`ConfigError::Pair`] when the settings do not make a configuration.
 pub fn listener_config(
-    source: Arc<dyn CertificateSource>,
-    default: Vec<Arc<Identity>>,
+    sources: Vec<Arc<dyn CertificateSource>>,
     settings: &ListenerSettings,
 ) -> Result<Arc<ServerConfig>, ConfigError> {
-    if default.is_empty() {
-        return Err(ConfigError::NoCertificate);
-    }
-    let resolver = Resolver {
-        source,
-        default: default.into(),
-    };
-    make(Arc::new(resolver), settings)
+    make(Arc::new(Resolver(sources)), settings)
 }
 
 /// A configuration that always shows one certificate: TLS 1.2 and 1.3, ALPN `http/1.1`.
@@ -90,9 +91,13 @@ fn make(
 }
 
 /// Chooses by server name, then by the client's signature algorithms.
-struct Resolver {
-    source: Arc<dyn CertificateSource>,
-    default: Arc<[Arc<Identity>]>,
+struct Resolver(Vec<Arc<dyn CertificateSource>>);
+
+impl Resolver {
+    fn find(&self, server_name: Option<&str>) -> Option<Identities> {
+        let found = self.0.iter().filter_map(|it| it.find(server_name));
+        found.into_iter().find(|it| !it.is_empty())
+    }
 }
 
 impl std::fmt::Debug for Resolver {
@@ -103,17 +108,15 @@ impl std::fmt::Debug for Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let found = hello.server_name().and_then(|name| {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            if name.bytes().any(|it| it.is_ascii_uppercase()) {
-                self.source.find(&name.to_ascii_lowercase())
-            } else {
-                self.source.find(name)
+        let name = hello.server_name();
+        let name = name.map(|it| it.strip_suffix('.').unwrap_or(it));
+        let identities = match name {
+            Some(name) if name.bytes().any(|it| it.is_ascii_uppercase()) => {
+                self.find(Some(&name.to_ascii_lowercase()))
             }
-        });
-        let found = found.filter(|it| !it.is_empty());
-        let identities = found.as_ref().unwrap_or(&self.default);
-        choose(identities, &hello)
+            name => self.find(name),
+        };
+        choose(&identities?, &hello)
     }
 }
 

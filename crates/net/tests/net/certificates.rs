@@ -8,7 +8,8 @@ use http::Response;
 use o28m_net::client::{Pool, SendError, Target, TlsPolicy};
 use o28m_net::server::Limits;
 use o28m_net::tls::{
-    CertificateSource, Identity, ListenerSettings, Profile, listener_config, server_config,
+    CertificateSource, Identities, Identity, ListenerSettings, Profile, listener_config,
+    server_config,
 };
 use o28m_net::{Body, Scheme};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -62,12 +63,18 @@ fn self_signed(name: &str, algorithm: &'static rcgen::SignatureAlgorithm) -> Arc
 }
 
 #[derive(Default)]
-struct Known(Mutex<HashMap<&'static str, Arc<[Arc<Identity>]>>>);
+struct Known(Mutex<HashMap<&'static str, Identities>>);
 
 impl CertificateSource for Known {
-    fn find(&self, server_name: &str) -> Option<Arc<[Arc<Identity>]>> {
-        self.0.lock().unwrap().get(server_name).cloned()
+    fn find(&self, server_name: Option<&str>) -> Option<Identities> {
+        self.0.lock().unwrap().get(server_name?).cloned()
     }
+}
+
+/// A source that always has the same.
+fn always(identity: &Arc<Identity>) -> Arc<dyn CertificateSource> {
+    let identities: Identities = [identity.clone()].into();
+    Arc::new(identities)
 }
 
 /// What a server shows to a client that asks for `name` and can verify `schemes`.
@@ -142,11 +149,8 @@ async fn certificates_are_chosen_by_name_and_by_what_the_client_can_verify() {
     let source = Arc::new(Known::default());
     let both: Arc<[_]> = [rsa.clone(), ecdsa.clone()].into();
     source.0.lock().unwrap().insert("both.example", both);
-    let config = listener_config(
-        source.clone(),
-        vec![other.clone()],
-        &ListenerSettings::default(),
-    );
+    let sources = vec![source.clone() as Arc<dyn CertificateSource>, always(&other)];
+    let config = listener_config(sources, &ListenerSettings::default());
     let server = Server::start_with(Limits::default(), Some(config.unwrap()), echo);
     let address = server.address;
     let only_rsa: &[_] = &[
@@ -191,8 +195,7 @@ async fn listeners_speak_what_they_are_set_to() {
     ] {
         let settings = ListenerSettings::new(profile, protocols, ciphers).unwrap();
         let settings = settings.with_session_tickets(false);
-        let source = Arc::new(Known::default());
-        let config = listener_config(source, vec![identity.clone()], &settings).unwrap();
+        let config = listener_config(vec![always(&identity)], &settings).unwrap();
         let server = Server::start_with(Limits::default(), Some(config), echo);
         for (version, wanted) in [&rustls::version::TLS12, &rustls::version::TLS13]
             .into_iter()
@@ -217,8 +220,9 @@ async fn listeners_speak_what_they_are_set_to() {
             }
         }
     }
-    let source = Arc::new(Known::default());
-    assert!(listener_config(source, Vec::new(), &ListenerSettings::default()).is_err());
+    let config = listener_config(Vec::new(), &ListenerSettings::default()).unwrap();
+    let server = Server::start_with(Limits::default(), Some(config), echo);
+    assert_eq!(shown(server.address, Some("a"), None).await, None);
 }
 
 fn https(server: &Server, tls: TlsPolicy) -> Target {

@@ -81,7 +81,13 @@ impl Platform {
             let applied = config.has_role("proxy").then_some(applied);
             open::admin(&config, &entities, applied, &ambient)
         });
-        let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
+        let jumper_port = bound.address("jumper").map(|it| it.port());
+        let engines = engines(
+            jumper.as_ref(),
+            jumper_port,
+            issuer.as_ref(),
+            admin.as_ref(),
+        );
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
         let plugins = open::plugins(&config, issuers, &ambient);
         if let Some(admin) = &admin {
@@ -94,6 +100,9 @@ impl Platform {
         let gateway = config.has_role("proxy");
         let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
         let gateway = gateway.transpose()?;
+        if let Some(gateway) = &gateway {
+            bound.show_certificates_of(gateway);
+        }
         if let Some((admin, gateway)) = admin.as_ref().zip(gateway.as_ref()) {
             admin.show_health_of(gateway);
         }
@@ -157,21 +166,25 @@ impl Platform {
 /// constants of the replaced stack, whatever port the component really listens on.
 fn engines(
     jumper: Option<&Arc<Jumper>>,
+    jumper_port: Option<u16>,
     issuer: Option<&Arc<Issuer>>,
     admin: Option<&Arc<AdminService>>,
 ) -> Vec<LocalEngine> {
     let jumper = jumper.map(|it| LocalEngine {
         port: 8080,
+        listens_on: jumper_port,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &o28m_jumper::CONTROL_HEADERS,
     });
     let issuer = issuer.map(|it| LocalEngine {
         port: 8081,
+        listens_on: None,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &[],
     });
     let admin = admin.map(|it| LocalEngine {
         port: 8001,
+        listens_on: None,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &[],
     });
