@@ -8,12 +8,16 @@
 )]
 
 mod auth;
+mod certificates;
 mod concurrency;
 mod consumers;
+mod credentials;
 mod db_less;
 mod declarative;
+mod every_entity;
 mod harness;
 mod http;
+mod keys;
 mod lists;
 mod platform;
 mod plugins;
@@ -21,3 +25,7 @@ mod routes;
 mod services;
 mod status;
 mod upstreams;
+
+#[path = "../../../kong/tests/entities/material.rs"]
+#[expect(dead_code, reason = "the tests of the declarations use all of it")]
+mod material;
