@@ -26,6 +26,7 @@ pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use observed::{Attempt, Observed, Try};
 pub use plugin::{Access, BadConfig, Needs, Plugin, PluginKind, Verdict};
+pub use request_id::random_bytes;
 pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH};
 
 use std::path::PathBuf;
