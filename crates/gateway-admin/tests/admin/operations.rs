@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
-use o28m_gateway_admin::{Headers, Settings};
+use o28m_core::{Ambient, Clock, Timestamp};
+use o28m_gateway_admin::{AdminService, Headers, Settings};
+use o28m_net::HttpService;
 use o28m_store::{Object, Write};
 use o28m_telemetry::metrics::Registry;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{self, Admin, on_every_database};
@@ -47,25 +50,55 @@ async fn the_log_level_changes_for_a_while() {
     let _ = admin.get("/debug/node/log-level").await.expect(200);
 }
 
+/// A clock that stands still: the others of these tests pass minutes within a moment.
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(1_700_000_000)
+    }
+}
+
 on_every_database! {
     async fn nodes_tell_what_they_have_applied_and_leave(admin: Admin) {
+        let ambient = Ambient {
+            clock: Arc::new(Stopped),
+            ..harness::ambient()
+        };
+        let applied = watch::Sender::new(7);
+        let node = |applied| {
+            AdminService::new(admin.store.clone(), harness::settings(), applied, ambient.clone())
+        };
+        let (first, second) = (node(None), node(Some(applied.subscribe())));
+        let (address, _stop) = harness::serve(Arc::clone(&first) as Arc<dyn HttpService>);
         let stop = CancellationToken::new();
-        let following = tokio::spawn(Arc::clone(&admin.service).follow(stop.clone()));
-        let replicas = async || {
-            let body = admin.get("/config-version").await.expect(200).value();
-            body["replicas"].as_array().unwrap().clone()
+        let following = [first, second].map(|node| tokio::spawn(node.follow(stop.clone())));
+        let seen = async || -> Vec<Value> {
+            let reply = harness::send(address, "GET", "/config-version", &[], b"").await;
+            let body = reply.expect(200).value();
+            let replicas = body["replicas"].as_array().unwrap();
+            replicas.iter().map(|node| node["applied"].clone()).collect()
         };
-        let wait = async |count: usize| {
-            let there = async { while replicas().await.len() != count {} };
-            tokio::time::timeout(std::time::Duration::from_secs(20), there).await.unwrap();
+        let wait = async |wanted: &[Value]| {
+            let there = async {
+                loop {
+                    let seen = seen().await;
+                    if seen.len() == wanted.len() && wanted.iter().all(|it| seen.contains(it)) {
+                        return;
+                    }
+                }
+            };
+            let patience = std::time::Duration::from_secs(20);
+            tokio::time::timeout(patience, there).await.unwrap();
         };
-        wait(1).await;
-        let own = admin.get("/").await.value()["node_id"].clone();
-        assert_eq!(replicas().await[0]["node_id"], own);
-        // The clock of these tests runs fast; a node tells again before the others forget it.
+        wait(&[Value::Null, json!(7)]).await;
+        applied.send_replace(8);
+        wait(&[Value::Null, json!(8)]).await;
         stop.cancel();
-        following.await.unwrap();
-        wait(0).await;
+        for node in following {
+            node.await.unwrap();
+        }
+        wait(&[]).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::state;
 const HOST: &str = "gateway.example.com";
 
 /// Runs a script of the test data; gives the lines it prints.
-async fn run(platform: &Platform, script: &str, arguments: &[&str]) -> Vec<String> {
+async fn printed(platform: &Platform, script: &str, arguments: &[&str]) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let output = Command::new("sh")
         .arg(folder.join(script))
@@ -54,9 +54,9 @@ on_every_database! {
         let _ = client.get(&url).await.expect(404);
 
         let script = "chart-configuration.sh";
-        assert_eq!(run(&platform, script, &[]).await, ["200", "200", "200", "200", "200", "201", "200"]);
+        assert_eq!(printed(&platform, script, &[]).await, ["200", "200", "200", "200", "200", "201", "200"]);
         let first = state::of(&platform).await;
-        assert_eq!(run(&platform, script, &[]).await, ["200", "200", "200", "200", "200", "409", "200"]);
+        assert_eq!(printed(&platform, script, &[]).await, ["200", "200", "200", "200", "200", "409", "200"]);
         assert_eq!(state::of(&platform).await, first);
 
         // The admin route works as in the installation guide, with a token and only with one.
@@ -79,9 +79,9 @@ on_every_database! {
             "prometheus 200 200", "zipkin 200 200 204", "opentelemetry 200 200 204",
             "request-size-limiting 200 200",
         ];
-        assert_eq!(run(&platform, "chart-jobs.sh", &jobs).await, expected);
+        assert_eq!(printed(&platform, "chart-jobs.sh", &jobs).await, expected);
         let first = state::of(&platform).await;
-        assert_eq!(run(&platform, "chart-jobs.sh", &jobs).await, expected);
+        assert_eq!(printed(&platform, "chart-jobs.sh", &jobs).await, expected);
         assert_eq!(state::of(&platform).await, first);
         let names: Vec<&str> = first
             .iter()
@@ -93,7 +93,7 @@ on_every_database! {
             assert!(names.contains(&name), "{names:?}");
         }
         let migrations = ["migration-prometheus", "migration-zipkin", "migration-opentelemetry"];
-        let gone = run(&platform, "chart-jobs.sh", &migrations).await;
+        let gone = printed(&platform, "chart-jobs.sh", &migrations).await;
         assert_eq!(gone, migrations.map(|job| format!("{job} 200 204")));
     }
 }
