@@ -2,6 +2,7 @@
 
 use o28m_kong::{Entity, Foreign, entities, entity};
 
+use crate::operations::Operation;
 use crate::targets::{self, TargetEndpoint};
 
 /// What a path leads to.
@@ -23,6 +24,8 @@ pub(crate) enum Endpoint {
     Validate,
     /// `/config`, without a database.
     Config,
+    /// What looks into or acts on the node.
+    Operation(Operation),
     /// Not available in this mode: status 400 with this message, whatever the method.
     Unavailable(&'static str),
 }
@@ -56,6 +59,7 @@ impl Endpoint {
             Self::Collection(_) => &["GET", "POST"],
             Self::Single(_) | Self::Target(..) | Self::Tags => &["DELETE", "GET", "PATCH", "PUT"],
             Self::Targets(endpoint) => endpoint.methods(),
+            Self::Operation(operation) => operation.methods(),
             Self::Validate => &["POST"],
             Self::Config | Self::Unavailable(_) => &["GET", "POST"],
         }
@@ -143,6 +147,22 @@ impl Table {
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
             ("/schemas/plugins/validate", Endpoint::Validate),
+            ("/timers", Endpoint::Operation(Operation::Timers)),
+            ("/cache", Endpoint::Operation(Operation::Cache)),
+            ("/cache/{key}", Endpoint::Operation(Operation::CacheKey)),
+            ("/metrics", Endpoint::Operation(Operation::Metrics)),
+            (
+                "/debug/node/log-level",
+                Endpoint::Operation(Operation::LogLevel),
+            ),
+            (
+                "/debug/node/log-level/{log_level}",
+                Endpoint::Operation(Operation::SetLogLevel { all_nodes: false }),
+            ),
+            (
+                "/debug/cluster/log-level/{log_level}",
+                Endpoint::Operation(Operation::SetLogLevel { all_nodes: true }),
+            ),
             ("/tags", Endpoint::Tags),
             ("/tags/{tags}", Endpoint::Tags),
             ("/config", config),
@@ -177,11 +197,11 @@ impl Table {
         Self { patterns }
     }
 
-    /// The endpoint of a path and its parameters.
-    pub(crate) fn find(&self, segments: &[String]) -> Option<(Endpoint, Vec<String>)> {
+    /// The pattern of a path and its parameters.
+    pub(crate) fn find(&self, segments: &[String]) -> Option<(&Pattern, Vec<String>)> {
         self.patterns
             .iter()
-            .find_map(|pattern| Some((pattern.endpoint, pattern.find(segments)?)))
+            .find_map(|pattern| Some((pattern, pattern.find(segments)?)))
     }
 
     /// Every path, sorted segment by segment.
@@ -232,7 +252,9 @@ mod tests {
             .filter(|segment| !segment.is_empty())
             .map(str::to_owned)
             .collect();
-        Table::new(true).find(&segments)
+        let table = Table::new(true);
+        let (pattern, parameters) = table.find(&segments)?;
+        Some((pattern.endpoint, parameters))
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::api::Api;
 use crate::endpoints::Page;
 use crate::list::Arguments;
+use crate::operations::tasks;
 use crate::problem::Problem;
 use crate::{KONG_VERSION, reply};
 
@@ -25,10 +26,7 @@ impl Api {
             Page::Status => self.status(arguments)?,
             Page::Endpoints => json!({"data": self.table().paths()}),
             Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins().as_ref()}),
-            Page::ConfigVersion => json!({
-                "version": self.store().version().await?,
-                "applied": self.applied_version(),
-            }),
+            Page::ConfigVersion => self.config_version().await?,
             Page::EntitySchema => match o28m_kong::entity(parameter) {
                 Some(entity) => entity.describe(),
                 None => return Err(Problem::Unknown(format!("No entity named '{parameter}'"))),
@@ -77,6 +75,7 @@ impl Api {
             "o28m_version": env!("CARGO_PKG_VERSION"),
             "hostname": self.hostname(),
             "node_id": self.node_id(),
+            "timers": {"running": tasks(), "pending": 0},
             "plugins": {
                 "available_on_server": available,
                 "enabled_in_cluster": self.configured_plugins().await?,

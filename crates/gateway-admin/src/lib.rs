@@ -5,6 +5,7 @@
 
 mod api;
 mod apr1;
+mod audit;
 mod auth;
 mod body;
 mod config;
@@ -12,14 +13,22 @@ mod endpoints;
 mod form;
 mod info;
 mod list;
+mod log_level;
+mod mask;
+mod metrics;
 mod multipart;
 mod object;
+mod operations;
+mod precondition;
 mod problem;
+mod replicas;
 mod reply;
+mod request;
 mod resolve;
 mod service;
 mod status;
 mod targets;
+mod throttle;
 mod write;
 
 pub mod declarative;
@@ -28,8 +37,9 @@ pub mod htpasswd;
 use std::path::PathBuf;
 
 pub use object::{kinds, object};
+pub use reply::Headers;
 pub use service::AdminService;
-pub use status::{Readiness, status};
+pub use status::{Readiness, status, status_with_metrics};
 pub use targets::TargetPost;
 
 /// The version of Kong whose Admin API this is.
@@ -40,6 +50,14 @@ pub const KONG_VERSION: &str = "3.9.3";
 pub struct Settings {
     /// Users; without a file everyone who reaches the listener is let in.
     pub htpasswd_file: Option<PathBuf>,
+    /// Users who may only read and see no private keys, passwords and other secrets.
+    pub read_only_users: Vec<String>,
+    /// URLs of pages whose scripts may use the API; without any, every page may.
+    pub gui_urls: Vec<String>,
+    /// Headers of our own that responses have.
+    pub headers: Headers,
+    /// Bytes of a request body; unset is [`o28m_core::limits::ADMIN_BODY_BYTES_MAX`].
+    pub body_bytes_max: Option<usize>,
     /// Names of the plugins that may be configured.
     pub enabled_plugins: Vec<String>,
     /// Answer a write only after the data plane of this process has applied it.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::{Method, Request, Response, StatusCode, header};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::Store;
+use o28m_telemetry::metrics::Registry;
 use serde_json::{Value, json};
 
 use crate::info::status_body;
@@ -26,9 +27,20 @@ pub trait Readiness: Send + Sync {
 /// The status listener: `/status`, `/status/ready`.
 #[must_use]
 pub fn status(readiness: Arc<dyn Readiness>, store: Option<Store>) -> Arc<dyn HttpService> {
+    status_with_metrics(readiness, store, None)
+}
+
+/// The same with `/metrics`, when there are metrics to show.
+#[must_use]
+pub fn status_with_metrics(
+    readiness: Arc<dyn Readiness>,
+    store: Option<Store>,
+    metrics: Option<Registry>,
+) -> Arc<dyn HttpService> {
     Arc::new(Status {
         readiness,
         store,
+        metrics,
         draining: AtomicBool::new(false),
         requests: AtomicU64::new(0),
     })
@@ -37,6 +49,7 @@ pub fn status(readiness: Arc<dyn Readiness>, store: Option<Store>) -> Arc<dyn Ht
 struct Status {
     readiness: Arc<dyn Readiness>,
     store: Option<Store>,
+    metrics: Option<Registry>,
     /// Someone asked for it; until the process ends.
     draining: AtomicBool,
     requests: AtomicU64,
@@ -68,6 +81,14 @@ impl Status {
                 &json!({"message": "not implemented with the legacy DNS client"}),
             )),
             "/status" | "/status/ready" | "/status/dns" => Err(Problem::MethodNotAllowed),
+            "/metrics" => match &self.metrics {
+                Some(metrics) if is_read => {
+                    let kind = "text/plain; version=0.0.4; charset=utf-8";
+                    Ok(reply::plain(kind, metrics.render()))
+                }
+                Some(_) => Err(Problem::MethodNotAllowed),
+                None => Err(Problem::NotFound),
+            },
             _ => Err(Problem::NotFound),
         }
     }
@@ -126,7 +147,7 @@ impl HttpService for Status {
                 Ok(response) => response,
                 Err(problem) => problem.response(),
             };
-            reply::finish(response, asked)
+            reply::finish(response, asked, &reply::Style::default())
         })
     }
 }

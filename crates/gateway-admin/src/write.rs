@@ -9,10 +9,12 @@ use o28m_store::{Error, Query, Record, Tags, Write};
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::audit::Audit;
 use crate::body::Members;
 use crate::object::object;
 use crate::problem::Problem;
 use crate::resolve::{self, Selector};
+use crate::{precondition, request};
 
 /// How often a change is tried again that others got in the way of.
 const ATTEMPTS_MAX: u32 = 200;
@@ -86,7 +88,13 @@ impl Api {
             }
             Write::Delete { kind, id } => (*kind, id.clone()),
         });
-        let version = self.store().write(writes).await?;
+        if let Some(request) = request::current().filter(|_| writes.len() > 1) {
+            request.mark_several_writes();
+        }
+        let version = match self.audit() {
+            Some(audit) => self.write_audited(audit, writes).await?,
+            None => self.store().write(writes).await?,
+        };
         if let Some((kind, id)) = first {
             tracing::info!(
                 entity.kind = kind,
@@ -94,6 +102,31 @@ impl Api {
                 config.version = version,
                 "configuration changed"
             );
+        }
+        Ok(version)
+    }
+
+    /// Writes, and notes what changed: whatever came in between makes the write fail with a conflict, so
+    /// that the note is right.
+    async fn write_audited(&self, audit: &Audit, mut writes: Vec<Write>) -> Result<i64, Error> {
+        let mut before = Vec::with_capacity(writes.len());
+        for write in &mut writes {
+            let stored = match write {
+                Write::Insert(_) => None,
+                Write::Upsert(object) | Write::Update { object, .. } => {
+                    self.store().get(object.kind, &object.id).await?
+                }
+                Write::Delete { kind, id } => self.store().get(kind, id).await?,
+            };
+            if let (Write::Update { if_version, .. }, Some(stored)) = (&mut *write, &stored) {
+                if_version.get_or_insert(stored.version);
+            }
+            before.push(stored);
+        }
+        let version = self.store().write(writes.clone()).await?;
+        let now = self.ambient().now();
+        for (write, before) in writes.iter().zip(&before) {
+            audit.wrote(write, before.as_ref(), version, now);
         }
         Ok(version)
     }
@@ -143,6 +176,7 @@ impl Api {
         let input = self.input(entity, members, None, fixed).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let stored = selector.find(self.store(), entity).await?;
+            let if_version = precondition::check(stored.as_ref())?;
             let whole = replacement(selector, input.clone(), stored.as_ref());
             let document = self.checked(entity, members, None, whole).await?;
             self.check_protocols(entity, members, &document).await?;
@@ -155,10 +189,7 @@ impl Api {
             }
             let object = object(entity, &document);
             let write = match &stored {
-                Some(_) => Write::Update {
-                    object,
-                    if_version: None,
-                },
+                Some(_) => Write::Update { object, if_version },
                 None => Write::Insert(object),
             };
             match self.commit(vec![write]).await {
@@ -207,6 +238,7 @@ impl Api {
             if !belongs(&stored, parent) {
                 return Err(Problem::NotFound);
             }
+            let _version = precondition::check(Some(&stored))?;
             let Value::Object(old) = &stored.body else {
                 return Err(Problem::Internal);
             };
@@ -233,20 +265,34 @@ impl Api {
         selector: &Selector,
         parent: Fixed<'_>,
     ) -> Result<Option<i64>, Problem> {
-        let Some(stored) = selector.find(self.store(), entity).await? else {
-            return match parent {
-                Some(_) => Err(Problem::NotFound),
-                None => Ok(None),
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some(stored) = selector.find(self.store(), entity).await? else {
+                return match parent {
+                    Some(_) => Err(Problem::NotFound),
+                    None => precondition::check(None).map(|_| None),
+                };
             };
-        };
-        if !belongs(&stored, parent) {
-            return Err(Problem::NotFound);
+            if !belongs(&stored, parent) {
+                return Err(Problem::NotFound);
+            }
+            let if_version = precondition::check(Some(&stored))?;
+            let mut writes = Vec::new();
+            // A deletion has no condition of its own.
+            if let (Some(_), Value::Object(document)) = (if_version, &stored.body) {
+                let object = object(entity, document);
+                writes.push(Write::Update { object, if_version });
+            }
+            writes.push(Write::Delete {
+                kind: entity.name,
+                id: stored.id,
+            });
+            match self.commit(writes).await {
+                Ok(version) => return Ok(Some(version)),
+                Err(Error::Conflict { .. }) => self.pause(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
         }
-        let write = Write::Delete {
-            kind: entity.name,
-            id: stored.id,
-        };
-        Ok(Some(self.commit(vec![write]).await?))
+        Err(Problem::Busy)
     }
 
     /// `PUT` of what a foreign key points to: replaces the target, or makes one and attaches it.

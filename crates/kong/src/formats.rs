@@ -63,6 +63,12 @@ pub(crate) fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
+/// The part of a URL before the colon.
+pub(crate) fn is_scheme(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(fine)
+}
+
 /// Why an address is not one.
 enum Address {
     Hostname,

@@ -32,6 +32,12 @@ pub(crate) struct Field {
     pub(crate) seal: Option<Seal>,
     /// Turns a value of Kong before 3.0 into what it means today.
     pub(crate) upgrade: Option<fn(&mut Value)>,
+    /// The text may be a reference to a vault instead of a value.
+    pub(crate) referenceable: bool,
+    /// Part of requests and answers, not of what is stored.
+    pub(crate) transient: bool,
+    /// Checks over several members of this record.
+    pub(crate) record_checks: &'static [EntityCheck],
 }
 
 /// A deprecated name of a member of a record inside the record that has it, or of a member beside it;
@@ -60,6 +66,8 @@ pub(crate) type Make = fn(&Value, &Document, &Ambient) -> Value;
 pub(crate) enum Seal {
     /// The given value is a secret, unless a configuration says that it was sealed before.
     Secret(Make),
+    /// As a secret, when the field `when` is true; then also when only that field was given.
+    Hashed { when: &'static str, make: Make },
     /// The given value is meant from the time of a change on; at creation it is the stored one.
     FromNow(Make),
 }
@@ -167,6 +175,9 @@ impl Field {
             aliases: &[],
             seal: None,
             upgrade: None,
+            referenceable: false,
+            transient: false,
+            record_checks: &[],
         }
     }
 
@@ -215,6 +226,21 @@ impl Field {
         self
     }
 
+    pub(crate) const fn referenceable(mut self) -> Self {
+        self.referenceable = true;
+        self
+    }
+
+    pub(crate) const fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+
+    pub(crate) const fn record_checks(mut self, checks: &'static [EntityCheck]) -> Self {
+        self.record_checks = checks;
+        self
+    }
+
     pub(crate) const fn empty_is_null(mut self) -> Self {
         self.empty_is_null = true;
         self
@@ -237,6 +263,7 @@ pub(crate) enum Check {
     /// Only null is allowed; a message other than Kong's usual one may be given.
     Null(Option<&'static str>),
     OneOf(&'static [&'static str]),
+    NotOneOf(&'static [&'static str]),
     OneOfIntegers(&'static [i64]),
     /// Inclusive.
     Between(i64, i64),
@@ -269,6 +296,11 @@ impl Check {
             Self::OneOf(allowed) => value.as_str().and_then(|text| {
                 (!allowed.contains(&text))
                     .then(|| format!("expected one of: {}", allowed.join(", ")).into())
+            }),
+            Self::NotOneOf(taken) => value.as_str().and_then(|text| {
+                taken
+                    .contains(&text)
+                    .then(|| format!("must not be one of: {}", taken.join(", ")).into())
             }),
             Self::OneOfIntegers(allowed) => value.as_i64().and_then(|number| {
                 let names: Vec<_> = allowed.iter().map(ToString::to_string).collect();
@@ -349,6 +381,10 @@ fn exclusive(value: &Value, subsets: &[&[&str]]) -> Complaint {
 pub(crate) enum EntityCheck {
     AtLeastOneOf(&'static [&'static str]),
     ExactlyOneOf(&'static [&'static str]),
+    /// At most one.
+    OnlyOneOf(&'static [&'static str]),
+    /// All or none.
+    Together(&'static [&'static str]),
     /// When `field` fulfils the condition, `then_field` must pass `then`.
     Conditional {
         field: &'static str,
@@ -363,6 +399,11 @@ pub(crate) enum EntityCheck {
         field: &'static str,
         arms: &'static [Arm],
     },
+    /// Depends on the time, in seconds.
+    Timed(
+        &'static [&'static str],
+        fn(&Document, i64, &mut Vec<String>),
+    ),
     /// Anything else, over these fields.
     Custom(
         &'static [&'static str],

@@ -33,7 +33,9 @@ pub struct Service {
     pub write_timeout: u64,
     /// Milliseconds.
     pub read_timeout: u64,
+    pub client_certificate: Option<ForeignKey>,
     pub tls_verify: Option<bool>,
+    pub tls_verify_depth: Option<u32>,
     pub ca_certificates: Option<Vec<String>>,
     /// What traces call the environment: the end of a tag that names one. The other tags are of no use
     /// to the data plane.
@@ -112,4 +114,61 @@ pub struct PluginEntity {
     pub service: Option<ForeignKey>,
     pub route: Option<ForeignKey>,
     pub consumer: Option<ForeignKey>,
+}
+
+/// A Kong Certificate, its texts in PEM.
+#[derive(Clone, PartialEq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct Certificate {
+    pub id: String,
+    pub cert: String,
+    pub key: String,
+    pub cert_alt: Option<String>,
+    pub key_alt: Option<String>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Keys stay out of logs.
+        write!(formatter, "Certificate({})", self.id)
+    }
+}
+
+/// A Kong SNI: a server name, or one with a wildcard, and the certificate to show for it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct Sni {
+    pub id: String,
+    pub name: String,
+    pub certificate: ForeignKey,
+}
+
+/// A Kong CA Certificate in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct CaCertificate {
+    pub id: String,
+    pub cert: String,
+}
+
+/// A Kong Vault.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct Vault {
+    pub id: String,
+    pub prefix: String,
+    pub name: String,
+    pub config: Option<Value>,
 }

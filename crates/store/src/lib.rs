@@ -280,6 +280,18 @@ impl Store {
         self.shared.observe(result.await)
     }
 
+    /// Sessions of an owner that have not expired at `now_s`, by id; at most 1000.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn sessions(&self, owner: &str, now_s: i64) -> Result<Vec<Session>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::of_owner(&mut connection, owner, now_s).await
+        };
+        self.shared.observe(result.await)
+    }
+
     /// Deletes a session; true when there was one.
     ///
     /// # Errors

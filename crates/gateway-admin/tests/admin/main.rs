@@ -7,6 +7,7 @@
     reason = "the helpers of tests fail them"
 )]
 
+mod audit;
 mod auth;
 mod concurrency;
 mod consumers;
@@ -15,8 +16,10 @@ mod declarative;
 mod harness;
 mod http;
 mod lists;
+mod operations;
 mod platform;
 mod plugins;
+mod preconditions;
 mod routes;
 mod services;
 mod status;

@@ -23,20 +23,7 @@ pub(super) struct Item {
 }
 
 /// Collections of Kong 3.9 whose entities are not declared here.
-const ABSENT: &[&str] = &[
-    "ca_certificates",
-    "certificates",
-    "filter_chains",
-    "hmacauth_credentials",
-    "jwt_secrets",
-    "key_sets",
-    "keys",
-    "oauth2_authorization_codes",
-    "oauth2_credentials",
-    "oauth2_tokens",
-    "snis",
-    "vaults",
-];
+const ABSENT: &[&str] = &["filter_chains", "oauth2_authorization_codes"];
 
 /// The singular of an entity's name, such as `service`.
 pub(super) fn singular(entity: &Entity) -> &'static str {

@@ -252,6 +252,38 @@ pub const SETTINGS: &[Setting] = &[
         "idempotent",
         "POST of an upstream's target: 201 and 200 when it is there already; always 200, which the control plane needs; or 409 when it is there already, as Kong 3.9.",
     ),
+    setting(
+        "admin.read_only_users",
+        Kind::List,
+        "",
+        "Users of admin.htpasswd_file who may only read; they see no private keys, passwords and other secrets.",
+    ),
+    setting(
+        "admin.audit_log",
+        Kind::Path,
+        "",
+        "Where a JSON line for each change by the Admin API goes, with who made it and what changed, without secrets: a file, /dev/stdout, or unset for none.",
+    ),
+    setting(
+        "admin.gui_url",
+        Kind::List,
+        "",
+        "URLs of pages whose scripts may use the Admin API; without any, every page may, as in Kong.",
+    )
+    .compat(&["KONG_ADMIN_GUI_URL"]),
+    setting(
+        "admin.headers",
+        Kind::List,
+        "server_tokens,latency_tokens",
+        "Headers of our own on responses of the Admin API: server_tokens for Server, latency_tokens for X-Kong-Admin-Latency, off for none.",
+    )
+    .compat(&["KONG_HEADERS"]),
+    setting(
+        "admin.body_bytes_max",
+        Kind::Integer(1024, 1_073_741_824),
+        "10485760",
+        "Bytes of a request body on the Admin API.",
+    ),
     setting("status.listen", Kind::Listen, "0.0.0.0:8100", "Listener of /status and /status/ready."),
     setting("metrics.listen", Kind::Listen, "0.0.0.0:9542", "Listener of the Prometheus metrics."),
     setting("metrics.path", Kind::Text, "/metrics", "The only path of the metrics listener."),

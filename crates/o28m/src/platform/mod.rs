@@ -85,6 +85,7 @@ impl Platform {
         let plugins = open::plugins(&config, issuers, &ambient);
         if let Some(admin) = &admin {
             admin.check_plugins_with(plugins.clone());
+            open::admin_logs(&config, admin, &metrics)?;
         }
         if open::is_db_less(&config) {
             open::load_declarative_file(&config, &entities, admin.as_deref(), &ambient).await?;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
 use o28m_gateway::{Calculation, Gateway, LocalEngine, PluginKind};
 use o28m_gateway_admin::declarative::{Declarative, Mode};
-use o28m_gateway_admin::{AdminService, TargetPost};
+use o28m_gateway_admin::{AdminService, Headers, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
@@ -293,6 +293,10 @@ pub(super) fn admin(
         enabled_plugins: enabled_plugins(config),
         strict: config.boolean("sync.strict"),
         db_less: is_db_less(config),
+        read_only_users: config.list("admin.read_only_users"),
+        gui_urls: config.list("admin.gui_url"),
+        headers: Headers::named(config.list("admin.headers").iter().map(String::as_str)),
+        body_bytes_max: usize::try_from(config.integer("admin.body_bytes_max")).ok(),
     };
     let admin = AdminService::new(store.clone(), settings, applied, ambient.clone());
     admin.answer_target_posts(match config.text("admin.target_post") {
@@ -301,6 +305,16 @@ pub(super) fn admin(
         _ => TargetPost::Idempotent,
     });
     admin
+}
+
+/// What the Admin API counts, and who changed what.
+pub(super) fn admin_logs(config: &Config, admin: &AdminService, metrics: &Registry) -> Result<()> {
+    admin.count_in(metrics);
+    if let Some(path) = config.path("admin.audit_log") {
+        let opened = admin.audit_to(&path);
+        opened.with_context(|| format!("cannot open the audit log {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The plugins of this build.

@@ -64,7 +64,18 @@ impl Platform {
         }
         self.serve_proxy()?;
         let state = self.serving.state.clone();
-        let status = o28m_gateway_admin::status(state, Some(self.store.clone()));
+        if let Some(admin) = &self.admin {
+            let follow = admin.clone().follow(self.serving.drain_rest.clone());
+            self.serving.rest.spawn(follow);
+        }
+        let has_prometheus = open::enabled_plugins(&self.config)
+            .iter()
+            .any(|name| name == "prometheus");
+        let status = o28m_gateway_admin::status_with_metrics(
+            state,
+            Some(self.store.clone()),
+            has_prometheus.then(|| self.metrics.clone()),
+        );
         self.serve("status", Some(status));
         let path = self.config.text("metrics.path").to_owned();
         let metrics = Metrics {
