@@ -32,6 +32,8 @@ mod throttle;
 mod write;
 
 pub mod declarative;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 pub mod htpasswd;
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ mod concurrency;
 mod consumers;
 mod db_less;
 mod declarative;
+mod fuzz;
 mod harness;
 mod http;
 mod lists;
