@@ -47,6 +47,11 @@ impl Members {
         }
     }
 
+    /// What was sent, to change it.
+    pub(crate) const fn document_mut(&mut self) -> &mut Document {
+        &mut self.document
+    }
+
     /// A member as it was sent.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.document.get(name)

@@ -40,6 +40,8 @@ pub(crate) enum Page {
     ConfigVersion,
     EntitySchema,
     PluginSchema,
+    VaultSchema,
+    FilterSchema,
     Robots,
 }
 
@@ -143,6 +145,11 @@ impl Table {
                 "/schemas/plugins/{name}",
                 Endpoint::Page(Page::PluginSchema),
             ),
+            ("/schemas/vaults/{name}", Endpoint::Page(Page::VaultSchema)),
+            (
+                "/schemas/filters/{name}",
+                Endpoint::Page(Page::FilterSchema),
+            ),
             ("/plugins/schema/{name}", Endpoint::Page(Page::PluginSchema)),
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
@@ -235,7 +242,8 @@ fn of_entity(own: &'static Entity) -> Vec<Pattern> {
             place(prefix, own.nested_path, Some((parent, foreign)));
         }
     }
-    for foreign in own.foreign {
+    // Kong does not lead from a server name to its certificate.
+    for foreign in own.foreign.iter().filter(|_| own.name != "snis") {
         let path = format!("/{}/{}/{}", own.path, parameter(own), foreign.field);
         patterns.push(Pattern::new(&path, Endpoint::Target(own, foreign)));
     }

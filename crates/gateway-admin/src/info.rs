@@ -32,6 +32,11 @@ impl Api {
                 None => return Err(Problem::Unknown(format!("No entity named '{parameter}'"))),
             },
             Page::PluginSchema => self.plugin_schema(parameter)?.describe(),
+            Page::VaultSchema => o28m_kong::vault_schema(parameter)
+                .ok_or_else(|| Problem::Unknown(format!("No vault named '{parameter}'")))?,
+            Page::FilterSchema => {
+                return Err(Problem::Unknown(format!("Filter '{parameter}' not found")));
+            }
             Page::Robots => {
                 let text = "User-agent: *\nDisallow: /";
                 return Ok(reply::text(StatusCode::OK, "text/plain", text));

@@ -70,7 +70,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// The answer: `data` of at most `size` things; `key` tells where the next page starts. Pages of
+    /// The answer: `data` of at most `size` things, without those shown as null; `key` tells where the next page starts. Pages of
     /// collections below a parent do not repeat `size`, as in Kong.
     pub(crate) fn answer<T>(
         &self,
@@ -84,7 +84,8 @@ impl<'a> Page<'a> {
         let has_more = found.len() > size;
         found.truncate(size);
         let last = found.last().filter(|_| has_more).map(key);
-        let data: Vec<Value> = found.into_iter().map(show).collect();
+        let data = found.into_iter().map(show);
+        let data: Vec<Value> = data.filter(|it| !it.is_null()).collect();
         let mut body = Map::new();
         body.insert("data".to_owned(), Value::Array(data));
         body.insert("next".to_owned(), Value::Null);
@@ -144,7 +145,10 @@ fn offset(text: &str) -> Result<Vec<String>, Problem> {
 }
 
 fn tags(text: &str) -> Result<Tags<'_>, Problem> {
-    let problem = |text: &str| Problem::InvalidTags(text.to_owned());
+    let problem = |text: &str| Problem::InvalidOption {
+        name: "tags",
+        message: text.to_owned(),
+    };
     if text.is_empty() {
         return Err(problem("cannot be null"));
     }

@@ -104,6 +104,15 @@ impl AdminService {
         Arc::clone(&self.api).follow(stop).await;
     }
 
+    /// Removes every entity whose life time is over; [`AdminService::follow`] does so from time to time.
+    /// Gives how many.
+    ///
+    /// # Errors
+    /// [`o28m_store::Error`].
+    pub async fn remove_ended(&self) -> Result<usize, o28m_store::Error> {
+        self.api.remove_ended().await
+    }
+
     /// Without a database: replaces all entities by those of this declarative configuration, in YAML or
     /// JSON.
     ///

@@ -163,7 +163,7 @@ fn life_time(seconds: &Value, credential: &Document, ambient: &Ambient) -> Value
     let now = ambient.now().seconds();
     match seconds.as_i64() {
         // No end at all.
-        None | Some(0) => seconds.clone(),
+        None | Some(0) => Value::Null,
         Some(seconds) => {
             let age = now.saturating_sub(created_at.unwrap_or(now));
             json!(seconds.saturating_add(age))
