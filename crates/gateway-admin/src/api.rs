@@ -108,6 +108,7 @@ impl Api {
         let style = reply::Style {
             headers: settings.headers,
             origins: origins.filter_map(|url| reply::origin(url)).collect(),
+            version: settings.kong_version,
         };
         let body_bytes_max = settings.body_bytes_max;
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -195,6 +196,11 @@ impl Api {
 
     pub(crate) const fn checks(&self) -> &Semaphore {
         &self.checks
+    }
+
+    /// The version of Kong that this claims to be.
+    pub(crate) fn version(&self) -> &str {
+        self.style.version()
     }
 
     pub(crate) const fn log_level(&self) -> &LogLevel {

@@ -63,7 +63,8 @@ impl Endpoint {
             Self::Targets(endpoint) => endpoint.methods(),
             Self::Operation(operation) => operation.methods(),
             Self::Validate => &["POST"],
-            Self::Config | Self::Unavailable(_) => &["GET", "POST"],
+            Self::Unavailable(_) => &["DELETE", "GET", "PATCH", "POST", "PUT"],
+            Self::Config => &["GET", "POST"],
         }
     }
 
@@ -184,6 +185,14 @@ impl Table {
             ("/filter-chains", Endpoint::Unavailable(NO_WASM)),
             (
                 "/filter-chains/{filter_chains}",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/routes/{routes}/filter-chains",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/services/{services}/filter-chains",
                 Endpoint::Unavailable(NO_WASM),
             ),
         ]

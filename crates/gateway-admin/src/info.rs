@@ -11,7 +11,7 @@ use crate::endpoints::Page;
 use crate::list::Arguments;
 use crate::operations::tasks;
 use crate::problem::Problem;
-use crate::{KONG_VERSION, reply};
+use crate::reply;
 
 impl Api {
     /// Answers a page; `parameter` is the name in its path.
@@ -48,6 +48,7 @@ impl Api {
     fn status(&self, arguments: &Arguments) -> Result<Value, Problem> {
         let mut body = status_body(arguments, Some(self.store()), self.requests())?;
         if let (Some(loaded), Value::Object(members)) = (self.loaded(), &mut body) {
+            members.remove("database");
             members.insert("configuration_hash".to_owned(), json!(loaded.hash()));
         }
         Ok(body)
@@ -75,7 +76,7 @@ impl Api {
             .collect();
         Ok(json!({
             "tagline": "Welcome to kong",
-            "version": KONG_VERSION,
+            "version": self.version(),
             "edition": "community",
             "o28m_version": env!("CARGO_PKG_VERSION"),
             "hostname": self.hostname(),
@@ -93,7 +94,7 @@ impl Api {
                 "plugins": enabled.as_ref(),
                 "loaded_plugins": loaded,
             },
-            "pids": {"master": std::process::id()},
+            "pids": {"master": std::process::id(), "workers": [std::process::id()]},
         }))
     }
 

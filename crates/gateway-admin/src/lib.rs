@@ -61,6 +61,9 @@ pub struct Settings {
     pub gui_urls: Vec<String>,
     /// Headers of our own that responses have.
     pub headers: Headers,
+    /// The version of Kong to claim, for clients that choose what they use by it; unset is
+    /// [`KONG_VERSION`].
+    pub kong_version: Option<String>,
     /// Bytes of a request body; unset is [`o28m_core::limits::ADMIN_BODY_BYTES_MAX`].
     pub body_bytes_max: Option<usize>,
     /// Names of the plugins that may be configured.
