@@ -166,7 +166,8 @@ fn scaled(bytes: u64, unit: f64, scale: usize, name: &str) -> String {
 }
 
 /// Memory of this process in bytes; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
+#[must_use]
+pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line

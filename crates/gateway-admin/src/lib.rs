@@ -41,6 +41,7 @@ pub mod htpasswd;
 
 use std::path::PathBuf;
 
+pub use info::resident_bytes;
 pub use object::{kinds, object};
 pub use reply::Headers;
 pub use service::AdminService;

@@ -66,6 +66,12 @@ impl AdminService {
         }
     }
 
+    /// Id of this process, as `/` shows it.
+    #[must_use]
+    pub fn node_id(&self) -> &str {
+        self.api.node_id()
+    }
+
     /// From now on shows the health of targets as this data plane sees it; without one it is
     /// `HEALTHCHECKS_OFF`. Only the first call counts.
     pub fn show_health_of(&self, gateway: &Arc<Gateway>) {

@@ -83,7 +83,7 @@ impl Status {
             "/status" | "/status/ready" | "/status/dns" => Err(Problem::MethodNotAllowed),
             "/metrics" => match &self.metrics {
                 Some(metrics) if is_read => {
-                    let kind = "text/plain; version=0.0.4; charset=utf-8";
+                    let kind = o28m_telemetry::metrics::CONTENT_TYPE;
                     Ok(reply::plain(kind, metrics.render()))
                 }
                 Some(_) => Err(Problem::MethodNotAllowed),

@@ -186,22 +186,30 @@ impl Flight {
         if let Some(content_type) = names::with_charset(headers) {
             headers.insert(CONTENT_TYPE, content_type);
         }
+        let wanted = self.shared.headers;
         match self.proxied {
             Some(attempt) => {
-                headers.insert(
-                    names::UPSTREAM_LATENCY,
-                    millis(attempt.begun, attempt.ended),
-                );
-                let begun = self.exchange.observed.begun;
-                headers.insert(names::PROXY_LATENCY, millis(begun, attempt.begun));
+                if wanted.upstream_latency {
+                    let millis = millis(attempt.begun, attempt.ended);
+                    headers.insert(names::UPSTREAM_LATENCY, millis);
+                }
+                if wanted.proxy_latency {
+                    let begun = self.exchange.observed.begun;
+                    headers.insert(names::PROXY_LATENCY, millis(begun, attempt.begun));
+                }
             }
-            None => {
+            None if wanted.response_latency => {
                 let begun = self.exchange.observed.begun;
                 headers.insert(names::RESPONSE_LATENCY, millis(begun, Instant::now()));
             }
+            None => {}
         }
-        headers.entry(SERVER).or_insert(SERVER_TOKEN);
-        headers.insert(names::REQUEST_ID, self.request_id.clone());
+        if wanted.server {
+            headers.entry(SERVER).or_insert(SERVER_TOKEN);
+        }
+        if wanted.request_id {
+            headers.insert(names::REQUEST_ID, self.request_id.clone());
+        }
     }
 
     fn log(&mut self) {

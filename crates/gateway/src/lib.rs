@@ -79,6 +79,61 @@ pub struct Settings {
     pub upstream_tls_verify: bool,
     /// Where the JSON access log goes.
     pub access_log: Option<PathBuf>,
+    /// Bytes of a buffered request body kept in memory; unset is 1 MiB.
+    pub body_memory_bytes_max: Option<usize>,
+    /// What is added to responses.
+    pub headers: Headers,
+}
+
+/// What the gateway adds to responses (Kong `headers`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// `Server` on answers of its own.
+    pub server: bool,
+    /// `X-Kong-Proxy-Latency`.
+    pub proxy_latency: bool,
+    /// `X-Kong-Upstream-Latency`.
+    pub upstream_latency: bool,
+    /// `X-Kong-Response-Latency`.
+    pub response_latency: bool,
+    /// `X-Kong-Request-Id`.
+    pub request_id: bool,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self::named(["server_tokens", "latency_tokens", "X-Kong-Request-Id"])
+    }
+}
+
+impl Headers {
+    /// Those of Kong's names that are there; names of others mean nothing.
+    #[must_use]
+    pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut headers = Self {
+            server: false,
+            proxy_latency: false,
+            upstream_latency: false,
+            response_latency: false,
+            request_id: false,
+        };
+        for name in names {
+            match name.to_ascii_lowercase().as_str() {
+                "server_tokens" | "server" => headers.server = true,
+                "latency_tokens" => {
+                    headers.proxy_latency = true;
+                    headers.upstream_latency = true;
+                    headers.response_latency = true;
+                }
+                "x-kong-proxy-latency" => headers.proxy_latency = true,
+                "x-kong-upstream-latency" => headers.upstream_latency = true,
+                "x-kong-response-latency" => headers.response_latency = true,
+                "x-kong-request-id" => headers.request_id = true,
+                _ => {}
+            }
+        }
+        headers
+    }
 }
 
 /// The settings or the stored configuration cannot be used.
@@ -117,6 +172,8 @@ struct Shared {
     engines: Vec<LocalEngine>,
     metrics: Metrics,
     access_log: Option<AccessLog>,
+    body_memory_bytes_max: usize,
+    headers: Headers,
     ambient: Ambient,
 }
 
@@ -165,6 +222,10 @@ impl Gateway {
             engines,
             metrics,
             access_log,
+            body_memory_bytes_max: settings
+                .body_memory_bytes_max
+                .unwrap_or(spool::MEMORY_BYTES_MAX),
+            headers: settings.headers,
             ambient,
         };
         Ok(Arc::new(Self {

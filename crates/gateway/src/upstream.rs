@@ -51,7 +51,7 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         .as_ref()
         .is_none_or(|it| it.request_buffering);
     let body = if buffers {
-        match Outgoing::buffer(body).await {
+        match Outgoing::buffer(body, flight.shared.body_memory_bytes_max).await {
             Ok(body) => body,
             Err(SpoolError::Read(error)) => return unreadable(flight, &error),
             Err(error) => return unkept(flight, &error),

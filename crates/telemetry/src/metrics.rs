@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// Content type of [`Registry::render`], as Kong writes it.
+pub const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
+
 /// Series of one metric. Labels come from closed sets, so reaching this is a bug: further series are
 /// counted together under `overflow="true"`.
 const SERIES_MAX: usize = 10_000;

@@ -27,6 +27,8 @@ const STALE_MAX: usize = 3;
 /// One pool belongs to one runtime: its connections are polled by tasks of the runtime that made them.
 pub struct Pool {
     idle: Mutex<Idle>,
+    /// Idle connections kept for one target.
+    idle_max: usize,
     resolver: Resolver,
 }
 
@@ -48,8 +50,16 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::with_idle_max(limits::UPSTREAM_IDLE_MAX)
+    }
+
+    /// An empty pool that keeps at most so many idle connections for each target; 0 uses a connection
+    /// for one request only.
+    #[must_use]
+    pub fn with_idle_max(idle_max: usize) -> Arc<Self> {
         Arc::new(Self {
             idle: Mutex::default(),
+            idle_max,
             resolver: Resolver::new(),
         })
     }
@@ -124,7 +134,7 @@ impl Pool {
     pub(super) fn put(self: &Arc<Self>, mut upstream: Box<Upstream>) {
         let mut idle = self.lock();
         upstream.idle_since_sweep = idle.sweeps;
-        if idle.count >= IDLE_MAX {
+        if idle.count >= IDLE_MAX || self.idle_max == 0 {
             return;
         }
         let idle = &mut *idle;
@@ -132,7 +142,7 @@ impl Pool {
             Some(same) => same,
             None => idle.by_target.entry(upstream.target.clone()).or_default(),
         };
-        if same.len() >= limits::UPSTREAM_IDLE_MAX {
+        if same.len() >= self.idle_max {
             return;
         }
         same.push(upstream);

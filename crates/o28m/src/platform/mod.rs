@@ -4,9 +4,11 @@ mod bound;
 mod keys;
 mod local_issuers;
 mod metrics;
+mod observe;
 mod open;
 mod readiness;
 mod serving;
+mod tls;
 
 pub use bound::Bound;
 pub use open::{declarative, init_logging, is_db_less, store_settings};
@@ -21,12 +23,14 @@ use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::Jumper;
 use o28m_net::HttpService;
+use o28m_plugins::Deliveries;
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
 use tokio::sync::watch;
 
 use crate::config::Config;
 use keys::Keys;
+use observe::NodeMetrics;
 use local_issuers::PlatformIssuers;
 use serving::Serving;
 
@@ -45,6 +49,8 @@ pub struct Platform {
     jumper: Option<Arc<Jumper>>,
     admin: Option<Arc<AdminService>>,
     gateway: Option<Arc<Gateway>>,
+    /// What plugins send on.
+    deliveries: Deliveries,
     /// Tells the Admin API which version the data plane applied.
     announce: watch::Sender<i64>,
     serving: Serving,
@@ -82,7 +88,10 @@ impl Platform {
         });
         let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
-        let plugins = open::plugins(&config, issuers, &ambient);
+        let node_id = admin.as_ref().map(|it| it.node_id().to_owned());
+        let node_id = node_id.unwrap_or_else(|| ambient.uuid());
+        let deliveries = Deliveries::new(&metrics);
+        let plugins = open::plugins(&config, issuers, &deliveries, &node_id, &ambient);
         if let Some(admin) = &admin {
             admin.check_plugins_with(plugins.clone());
             open::admin_logs(&config, admin, &metrics)?;
@@ -96,6 +105,8 @@ impl Platform {
         if let Some((admin, gateway)) = admin.as_ref().zip(gateway.as_ref()) {
             admin.show_health_of(gateway);
         }
+        let node = NodeMetrics::new(node_id, entities.clone(), gateway.as_ref());
+        metrics.collect(node);
         let serving = Serving::default();
         Ok(Self {
             config,
@@ -110,6 +121,7 @@ impl Platform {
             jumper,
             admin,
             gateway,
+            deliveries,
             announce,
             serving,
         })
@@ -131,6 +143,11 @@ impl Platform {
     #[must_use]
     pub fn admin(&self) -> Option<&AdminService> {
         self.admin.as_deref()
+    }
+
+    /// Reads what may change while the process runs: the certificates of listeners.
+    pub fn reload(&self) {
+        self.bound.reload_certificates(&self.config);
     }
 
     /// Waits until the data plane has applied every change that is in the database now.

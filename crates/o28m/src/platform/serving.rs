@@ -19,6 +19,10 @@ use crate::config::Config;
 /// Time for tasks to end once they were cut.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for what plugins send on, whatever is left of the drain timeout.
+const FLUSH_MIN: Duration = Duration::from_secs(1);
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
 /// What runs and how it is told to end.
 #[derive(Default)]
 pub(super) struct Serving {
@@ -99,19 +103,21 @@ impl Platform {
 
     /// Serves a listener on the ordinary runtime.
     fn serve(&mut self, name: &str, service: Option<Arc<dyn HttpService>>) {
-        let Some((listener, service)) = self.bound.take(name).zip(service) else {
+        let Some(service) = service else {
             return;
         };
-        let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
-        let serving = server::serve(
-            listener,
-            service,
-            Pool::new(),
-            HeadLimits::default(),
-            drain,
-            stop,
-        );
-        self.serving.rest.spawn(serving);
+        for listener in self.bound.take(name) {
+            let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
+            let serving = server::serve(
+                listener,
+                service.clone(),
+                Pool::new(),
+                HeadLimits::default(),
+                drain,
+                stop,
+            );
+            self.serving.rest.spawn(serving);
+        }
     }
 
     /// Serves the proxy's listeners on one thread per core, each with its own sockets and pool.
@@ -119,11 +125,7 @@ impl Platform {
         let Some(gateway) = self.gateway.clone() else {
             return Ok(());
         };
-        let mut bound: Vec<Listener> = self.bound.take("proxy").into_iter().collect();
-        if let Some(mut listener) = self.bound.take("proxy-ssl") {
-            listener.tls = Some(open::tls(&self.config)?);
-            bound.push(listener);
-        }
+        let bound = self.bound.take("proxy");
         let mut shares = Vec::new();
         for _ in 1..worker_threads(&self.config) {
             let share: Result<Vec<_>, _> = bound.iter().map(Listener::sibling).collect();
@@ -137,11 +139,12 @@ impl Platform {
 
     fn spawn_worker(&self, listeners: Vec<Listener>, service: Arc<dyn HttpService>) -> Result<()> {
         let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
+        let limits = head_limits(&self.config);
+        let idle_max = usize::try_from(self.config.integer("upstream.keepalive_max")).unwrap_or(0);
         let work = self.serving.proxies.track_future(async move {
-            let pool = Pool::new();
+            let pool = Pool::with_idle_max(idle_max);
             let serving = listeners.into_iter().map(|listener| {
                 let (service, pool) = (service.clone(), pool.clone());
-                let limits = HeadLimits::default();
                 server::serve(listener, service, pool, limits, drain.clone(), stop.clone())
             });
             futures_util::future::join_all(serving).await;
@@ -177,6 +180,8 @@ impl Platform {
         if let Some(jumper) = &self.jumper {
             let _late = tokio::time::timeout_at(deadline, jumper.flushed()).await;
         }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.deliveries.flush(left.clamp(FLUSH_MIN, FLUSH_MAX)).await;
         serving.stop.cancel();
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;
@@ -210,6 +215,17 @@ async fn announce(
             () = stop.cancelled() => return,
             changed = applied.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// What the proxy takes of request heads; one line is never more than all of them.
+fn head_limits(config: &Config) -> HeadLimits {
+    let bytes = |key: &str| usize::try_from(config.integer(key)).unwrap_or_default();
+    let line_bytes_max = bytes("proxy.head_line_bytes_max");
+    HeadLimits {
+        line_bytes_max,
+        head_bytes_max: bytes("proxy.head_bytes_max").max(line_bytes_max),
+        ..HeadLimits::default()
     }
 }
 
