@@ -139,10 +139,7 @@ fn same(one: &Document, other: &Document) -> bool {
         document.remove("updated_at");
         document
     };
-    equal(
-        &Value::Object(counted(one)),
-        &Value::Object(counted(other)),
-    )
+    equal(&Value::Object(counted(one)), &Value::Object(counted(other)))
 }
 
 fn equal(one: &Value, other: &Value) -> bool {
@@ -155,9 +152,9 @@ fn equal(one: &Value, other: &Value) -> bool {
         }
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one.iter().all(|(name, value)| {
-                    other.get(name).is_some_and(|other| equal(value, other))
-                })
+                && one
+                    .iter()
+                    .all(|(name, value)| other.get(name).is_some_and(|other| equal(value, other)))
         }
         _ => one == other,
     }

@@ -47,11 +47,16 @@ impl Api {
 
     fn status(&self, arguments: &Arguments) -> Result<Value, Problem> {
         let mut body = status_body(arguments, Some(self.store()), self.requests())?;
-        if let (Some(loaded), Value::Object(members)) = (self.loaded(), &mut body) {
+        self.tell_configuration_hash(&mut body);
+        Ok(body)
+    }
+
+    /// Without a database, puts the hash of the configuration in its place.
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        if let (Some(loaded), Value::Object(members)) = (self.loaded(), body) {
             members.remove("database");
             members.insert("configuration_hash".to_owned(), json!(loaded.hash()));
         }
-        Ok(body)
     }
 
     fn plugin_schema(&self, name: &str) -> Result<&'static PluginSchema, Problem> {

@@ -45,7 +45,7 @@ pub use info::resident_bytes;
 pub use object::{kinds, object};
 pub use reply::Headers;
 pub use service::AdminService;
-pub use status::{Readiness, status, status_with_metrics};
+pub use status::{Readiness, StatusSources, status, status_of};
 pub use targets::TargetPost;
 
 /// The version of Kong whose Admin API this is.

@@ -146,6 +146,11 @@ impl AdminService {
         }
     }
 
+    /// See [`Api::tell_configuration_hash`].
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        self.api.tell_configuration_hash(body);
+    }
+
     /// A `PUT` by the process itself, without authentication; for set-up.
     ///
     /// # Errors

@@ -443,12 +443,11 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_ADMIN_GUI_URL"]),
     setting(
-        "admin.headers",
-        Kind::List,
-        "server_tokens,latency_tokens",
-        "Headers of our own on responses of the Admin API: server_tokens for Server, latency_tokens for X-Kong-Admin-Latency, off for none.",
-    )
-    .compat(&["KONG_HEADERS"]),
+        "admin.kong_version",
+        Kind::Text,
+        "3.9.3",
+        "Version of Kong that the Admin API claims; clients such as decK choose by it what they use.",
+    ),
     setting(
         "admin.body_bytes_max",
         Kind::Integer(1024, 1_073_741_824),
@@ -457,6 +456,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_NGINX_ADMIN_CLIENT_MAX_BODY_SIZE"])
     .translated(translate::size),
+    setting(
+        "status.ready_needs_database",
+        Kind::Boolean,
+        "false",
+        "Not ready while the database cannot be reached, as Kong; otherwise the configuration in use goes on being served.",
+    ),
     setting(
         "status.listen",
         Kind::Listen,
