@@ -11,7 +11,7 @@ use crate::endpoints::Page;
 use crate::list::Arguments;
 use crate::operations::tasks;
 use crate::problem::Problem;
-use crate::{KONG_VERSION, reply};
+use crate::reply;
 
 impl Api {
     /// Answers a page; `parameter` is the name in its path.
@@ -32,6 +32,11 @@ impl Api {
                 None => return Err(Problem::Unknown(format!("No entity named '{parameter}'"))),
             },
             Page::PluginSchema => self.plugin_schema(parameter)?.describe(),
+            Page::VaultSchema => o28m_kong::vault_schema(parameter)
+                .ok_or_else(|| Problem::Unknown(format!("No vault named '{parameter}'")))?,
+            Page::FilterSchema => {
+                return Err(Problem::Unknown(format!("Filter '{parameter}' not found")));
+            }
             Page::Robots => {
                 let text = "User-agent: *\nDisallow: /";
                 return Ok(reply::text(StatusCode::OK, "text/plain", text));
@@ -42,10 +47,16 @@ impl Api {
 
     fn status(&self, arguments: &Arguments) -> Result<Value, Problem> {
         let mut body = status_body(arguments, Some(self.store()), self.requests())?;
-        if let (Some(loaded), Value::Object(members)) = (self.loaded(), &mut body) {
+        self.tell_configuration_hash(&mut body);
+        Ok(body)
+    }
+
+    /// Without a database, puts the hash of the configuration in its place.
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        if let (Some(loaded), Value::Object(members)) = (self.loaded(), body) {
+            members.remove("database");
             members.insert("configuration_hash".to_owned(), json!(loaded.hash()));
         }
-        Ok(body)
     }
 
     fn plugin_schema(&self, name: &str) -> Result<&'static PluginSchema, Problem> {
@@ -70,7 +81,7 @@ impl Api {
             .collect();
         Ok(json!({
             "tagline": "Welcome to kong",
-            "version": KONG_VERSION,
+            "version": self.version(),
             "edition": "community",
             "o28m_version": env!("CARGO_PKG_VERSION"),
             "hostname": self.hostname(),
@@ -88,7 +99,7 @@ impl Api {
                 "plugins": enabled.as_ref(),
                 "loaded_plugins": loaded,
             },
-            "pids": {"master": std::process::id()},
+            "pids": {"master": std::process::id(), "workers": [std::process::id()]},
         }))
     }
 
@@ -160,7 +171,8 @@ fn scaled(bytes: u64, unit: f64, scale: usize, name: &str) -> String {
 }
 
 /// Memory of this process in bytes; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
+#[must_use]
+pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line

@@ -127,6 +127,12 @@ pub(crate) struct Plugins {
     by_id: HashTrieMapSync<Arc<str>, Arc<Instance>>,
     by_scope: HashTrieMapSync<Scope, Slots>,
     global: Slots,
+    /// Instances by name.
+    named: Vec<(&'static str, usize)>,
+    /// Instances that need to know the bytes of each request.
+    traffic: usize,
+    /// Instances that show the health of targets.
+    upstream_health: usize,
 }
 
 impl Plugins {
@@ -134,7 +140,33 @@ impl Plugins {
         self.by_id.get(id)
     }
 
+    /// An instance of that name is configured.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.named.iter().any(|(it, count)| *it == name && *count > 0)
+    }
+
+    pub(crate) fn needs_traffic(&self) -> bool {
+        self.traffic > 0
+    }
+
+    pub(crate) fn needs_upstream_health(&self) -> bool {
+        self.upstream_health > 0
+    }
+
+    /// Counts an instance that came or went.
+    fn count(&mut self, instance: &Instance, change: fn(usize, usize) -> usize) {
+        let needs = instance.plugin.needs();
+        self.traffic = change(self.traffic, needs.traffic.into());
+        self.upstream_health = change(self.upstream_health, needs.upstream_health.into());
+        match self.named.iter_mut().find(|(it, _)| *it == instance.name) {
+            Some((_, count)) => *count = change(*count, 1),
+            None => self.named.push((instance.name, change(0, 1))),
+        }
+    }
+
     pub(super) fn put(&mut self, instance: Arc<Instance>) {
+        self.remove(&instance.id);
+        self.count(&instance, usize::saturating_add);
         self.by_id.insert_mut(instance.id.clone(), instance.clone());
         if instance.scope == Scope::default() {
             self.global.put(instance);
@@ -152,6 +184,7 @@ impl Plugins {
             return;
         };
         self.by_id.remove_mut(id);
+        self.count(&instance, usize::saturating_sub);
         if instance.scope == Scope::default() {
             self.global.remove(&instance);
             return;

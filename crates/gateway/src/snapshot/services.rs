@@ -1,7 +1,6 @@
 //! Routes and services with everything that can be worked out before a request comes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -10,7 +9,6 @@ use o28m_net::Scheme;
 use o28m_net::client::{Target, Timeouts, TlsPolicy};
 
 use super::{Id, number};
-use crate::metrics::RouteCounters;
 
 /// A route as the request path needs it.
 pub(crate) struct RouteEntry {
@@ -21,7 +19,6 @@ pub(crate) struct RouteEntry {
     pub(crate) tls_only: bool,
     /// The route is for gRPC.
     pub(crate) grpc: bool,
-    pub(crate) counters: RouteCounters,
 }
 
 impl RouteEntry {
@@ -32,7 +29,6 @@ impl RouteEntry {
             service: route.service.as_ref().map(|it| number(&it.id)),
             tls_only: has("https") && !has("http"),
             grpc: has("grpc") || has("grpcs"),
-            counters: RouteCounters::default(),
             route,
         }
     }
@@ -42,8 +38,6 @@ impl RouteEntry {
 pub(crate) struct ServiceEntry {
     pub(crate) service: Arc<Service>,
     pub(crate) key: Id,
-    /// Differs for each compilation; part of what counters are cached by.
-    pub(crate) serial: u64,
     pub(crate) destination: Destination,
     /// `Host` of requests that do not keep the client's.
     pub(crate) host: HeaderValue,
@@ -91,7 +85,6 @@ impl ServiceEntry {
         tls_verify: bool,
         upstream: Option<Id>,
     ) -> Result<Self, http::header::InvalidHeaderValue> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let bare = service.host.trim_start_matches('[').trim_end_matches(']');
         let port = service.port;
         let scheme = match service.protocol.as_str() {
@@ -123,7 +116,6 @@ impl ServiceEntry {
         let millis = Duration::from_millis;
         Ok(Self {
             key: number(&service.id),
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             destination,
             host: host_header(bare, port, scheme)?,
             timeouts: Timeouts {

@@ -4,6 +4,7 @@ mod bound;
 mod keys;
 mod local_issuers;
 mod metrics;
+mod observe;
 mod open;
 mod readiness;
 mod serving;
@@ -22,6 +23,7 @@ use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::Jumper;
 use o28m_net::HttpService;
+use o28m_plugins::Deliveries;
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
 use tokio::sync::watch;
@@ -29,6 +31,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use keys::Keys;
 use local_issuers::PlatformIssuers;
+use observe::NodeMetrics;
 use serving::Serving;
 
 /// The components of this process, made but perhaps not serving yet.
@@ -46,6 +49,8 @@ pub struct Platform {
     jumper: Option<Arc<Jumper>>,
     admin: Option<Arc<AdminService>>,
     gateway: Option<Arc<Gateway>>,
+    /// What plugins send on.
+    deliveries: Deliveries,
     /// Tells the Admin API which version the data plane applied.
     announce: watch::Sender<i64>,
     serving: Serving,
@@ -83,7 +88,10 @@ impl Platform {
         });
         let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
-        let plugins = open::plugins(&config, issuers, &ambient);
+        let node_id = admin.as_ref().map(|it| it.node_id().to_owned());
+        let node_id = node_id.unwrap_or_else(|| ambient.uuid());
+        let deliveries = Deliveries::new(&metrics);
+        let plugins = open::plugins(&config, issuers, &deliveries, &node_id, &ambient);
         if let Some(admin) = &admin {
             admin.check_plugins_with(plugins.clone());
             open::admin_logs(&config, admin, &metrics)?;
@@ -97,6 +105,8 @@ impl Platform {
         if let Some((admin, gateway)) = admin.as_ref().zip(gateway.as_ref()) {
             admin.show_health_of(gateway);
         }
+        let node = NodeMetrics::new(node_id, entities.clone(), gateway.as_ref());
+        metrics.collect(node);
         let serving = Serving::default();
         Ok(Self {
             config,
@@ -111,6 +121,7 @@ impl Platform {
             jumper,
             admin,
             gateway,
+            deliveries,
             announce,
             serving,
         })
