@@ -6,6 +6,7 @@
     reason = "the helpers of these tests fail the test"
 )]
 
+mod environment;
 mod kong;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
