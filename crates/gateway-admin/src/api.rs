@@ -58,6 +58,8 @@ pub(crate) struct Api {
     target_post: OnceLock<TargetPost>,
     /// Whose health is shown, once it is known.
     data_plane: OnceLock<Weak<Gateway>>,
+    /// The node's settings under Kong's names.
+    configuration: serde_json::Map<String, Value>,
     strict: bool,
     /// Without a database.
     loaded: Option<Loaded>,
@@ -130,6 +132,7 @@ impl Api {
             plugin_kinds: Arc::default(),
             target_post: OnceLock::new(),
             data_plane: OnceLock::new(),
+            configuration: settings.configuration,
             strict: settings.strict,
             loaded: settings.db_less.then(Loaded::default),
             applied,
@@ -209,6 +212,10 @@ impl Api {
 
     pub(crate) const fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) const fn configuration(&self) -> &serde_json::Map<String, Value> {
+        &self.configuration
     }
 
     pub(crate) const fn is_strict(&self) -> bool {

@@ -91,16 +91,33 @@ impl Api {
                 "available_on_server": available,
                 "enabled_in_cluster": self.configured_plugins().await?,
             },
-            "configuration": {
-                "database": if self.loaded().is_some() { "off" } else { "postgres" },
-                "pg_password": "******",
-                "router_flavor": "traditional_compatible",
-                "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
-                "plugins": enabled.as_ref(),
-                "loaded_plugins": loaded,
-            },
+            "configuration": self.settings(&enabled, loaded),
             "pids": {"master": std::process::id(), "workers": [std::process::id()]},
         }))
+    }
+
+    /// The node's settings; what the Admin API itself knows better is its own.
+    fn settings(&self, enabled: &[String], loaded: Map<String, Value>) -> Map<String, Value> {
+        let mut settings = self.configuration().clone();
+        // Kong's word between info and warn, which are next to each other here.
+        let is_notice = settings.get("log_level").is_some_and(|it| it == "notice");
+        let level = match self.log_level().word() {
+            "info" if is_notice => "notice",
+            word => word,
+        };
+        let own = json!({
+            "database": if self.loaded().is_some() { "off" } else { "postgres" },
+            "pg_password": "******",
+            "router_flavor": "traditional_compatible",
+            "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
+            "log_level": level,
+            "plugins": enabled,
+            "loaded_plugins": loaded,
+        });
+        if let Value::Object(own) = own {
+            settings.extend(own);
+        }
+        settings
     }
 
     /// Names of plugins that have at least one instance: one look at the index of scopes for each.

@@ -69,6 +69,8 @@ pub struct Settings {
     pub body_bytes_max: Option<usize>,
     /// Names of the plugins that may be configured.
     pub enabled_plugins: Vec<String>,
+    /// The node's settings under Kong's names, without secrets, for `GET /`.
+    pub configuration: serde_json::Map<String, serde_json::Value>,
     /// Answer a write only after the data plane of this process has applied it.
     pub strict: bool,
     /// The store is not a database but this process's copy of a declarative configuration: entities are

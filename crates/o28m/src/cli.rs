@@ -32,6 +32,13 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print the version
     Version(Version),
+    /// Kong's own commands: migrations, start, quit, health and others; see `o28m kong help`
+    #[command(disable_help_flag = true)]
+    Kong {
+        /// Its command line.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 /// How data is printed.

@@ -22,6 +22,7 @@ pub mod testing;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -104,9 +105,32 @@ impl Store {
     /// # Errors
     /// [`Error::Schema`] when the tables are of an incompatible newer version.
     pub async fn migrate(&self, step: MigrationStep) -> Result<MigrationState, Error> {
+        self.migrate_within(step, migration::LOCK_TIMEOUT).await
+    }
+
+    /// As [`Store::migrate`], waiting no longer than this for other processes.
+    ///
+    /// # Errors
+    /// As [`Store::migrate`]; [`Error::is_lock_timeout`] tells that another process holds the lock.
+    pub async fn migrate_within(
+        &self,
+        step: MigrationStep,
+        lock_timeout: Duration,
+    ) -> Result<MigrationState, Error> {
         let database = &self.shared.database;
-        let state = migration::apply(database, migration::MIGRATIONS, step).await;
+        let migrations = migration::MIGRATIONS;
+        let state = migration::apply(database, migrations, step, lock_timeout).await;
         self.shared.observe(state)
+    }
+
+    /// Drops our tables with everything in them; gives whether there were any.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`]; [`Error::is_lock_timeout`] tells that another process
+    /// holds the lock.
+    pub async fn reset(&self, lock_timeout: Duration) -> Result<bool, Error> {
+        let dropped = migration::reset(&self.shared.database, lock_timeout).await;
+        self.shared.observe(dropped)
     }
 
     /// Applies all steps in one transaction, or none; gives the version after it.

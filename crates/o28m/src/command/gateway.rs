@@ -87,8 +87,8 @@ async fn export(declarative: &Declarative, out: &Path, tags: &[String], output: 
     Ok(())
 }
 
-/// Configurations hold secrets of plugins and consumers: a new file is for its owner only.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a whole file. Configurations hold secrets of plugins and consumers: a new file is for its owner only.
+pub(crate) fn write(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = File::options();
     let mut file = options
@@ -138,7 +138,8 @@ async fn diff(declarative: &Declarative, file: &Path, mode: Mode, output: Output
     }
 }
 
-fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
+/// The document of a file; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     let text = contents(path).with_context(|| format!("cannot read {}", path.display()))?;
     declarative::parse(&text).map_err(|invalid| refused(path, invalid.into()))
 }
@@ -161,7 +162,8 @@ fn contents(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn refused(path: &Path, error: DeclarativeError) -> Failure {
+/// What is printed of a configuration that is not taken.
+pub(crate) fn refused(path: &Path, error: DeclarativeError) -> Failure {
     match error {
         DeclarativeError::Invalid(invalid) => {
             let mut text = format!("{} is no valid configuration", path.display());

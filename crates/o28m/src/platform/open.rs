@@ -306,6 +306,7 @@ pub(super) fn admin(
     let settings = o28m_gateway_admin::Settings {
         htpasswd_file: config.path("admin.htpasswd_file"),
         enabled_plugins: enabled_plugins(config),
+        configuration: super::shown::configuration(config),
         strict: config.boolean("sync.strict"),
         db_less: is_db_less(config),
         read_only_users: config.list("admin.read_only_users"),

@@ -91,7 +91,7 @@ impl Platform {
         };
         self.serve("metrics", Some(Arc::new(metrics)));
         let as_service = |service: Arc<dyn HttpService>| service;
-        self.serve("admin", self.admin.clone().map(|it| as_service(it)));
+        self.serve("admin", self.admin_door.clone());
         self.serve("jumper", self.jumper.clone().map(|it| as_service(it)));
         self.serve("issuer", self.issuer.clone().map(|it| as_service(it)));
         if let Some(doors) = &self.identity {
