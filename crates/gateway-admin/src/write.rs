@@ -163,7 +163,9 @@ impl Api {
         let input = self.input(entity, members, None, fixed).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let mut document = self.checked(entity, members, None, input.clone()).await?;
-            self.check_protocols(entity, members, &document).await?;
+            if members.get("protocols").is_some() {
+                self.check_protocols(entity, &document).await?;
+            }
             let names = self.name_writes(entity, &mut document, Names::Replaced);
             let mut writes = names.await?;
             writes.insert(0, Write::Insert(object(entity, &document)));
@@ -220,7 +222,9 @@ impl Api {
             let if_version = precondition::check(stored.as_ref())?;
             let whole = replacement(selector, input.clone(), stored.as_ref());
             let mut document = self.checked(entity, members, None, whole).await?;
-            self.check_protocols(entity, members, &document).await?;
+            if members.get("protocols").is_some() {
+                self.check_protocols(entity, &document).await?;
+            }
             let names = self.name_writes(entity, &mut document, Names::Replaced);
             let mut writes = names.await?;
             let object = object(entity, &document);
@@ -292,7 +296,12 @@ impl Api {
                 false => Names::Kept,
             };
             let mut document = self.checked(entity, members, Some(old), patch).await?;
-            self.check_protocols(entity, members, &document).await?;
+            if ["protocols", "service", "route"]
+                .iter()
+                .any(|it| members.get(it).is_some())
+            {
+                self.check_protocols(entity, &document).await?;
+            }
             let mut writes = self.name_writes(entity, &mut document, names).await?;
             let update = Write::Update {
                 object: object(entity, &document),
@@ -387,15 +396,10 @@ impl Api {
         }
     }
 
-    /// A plugin's protocols, when given, must have one in common with its route, or with a route of its
+    /// A plugin's protocols must have one in common with its route, or with a route of its
     /// service.
-    async fn check_protocols(
-        &self,
-        entity: &Entity,
-        members: &Members,
-        document: &Document,
-    ) -> Result<(), Problem> {
-        if entity.name != "plugins" || members.get("protocols").is_none() {
+    async fn check_protocols(&self, entity: &Entity, document: &Document) -> Result<(), Problem> {
+        if entity.name != "plugins" {
             return Ok(());
         }
         let id = |field: &str| document.get(field)?.get("id")?.as_str();
