@@ -58,6 +58,8 @@ pub(crate) struct Api {
     target_post: OnceLock<TargetPost>,
     /// Whose health is shown, once it is known.
     data_plane: OnceLock<Weak<Gateway>>,
+    /// The node's settings under Kong's names.
+    configuration: serde_json::Map<String, Value>,
     strict: bool,
     /// Without a database.
     loaded: Option<Loaded>,
@@ -108,6 +110,7 @@ impl Api {
         let style = reply::Style {
             headers: settings.headers,
             origins: origins.filter_map(|url| reply::origin(url)).collect(),
+            version: settings.kong_version,
         };
         let body_bytes_max = settings.body_bytes_max;
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -129,6 +132,7 @@ impl Api {
             plugin_kinds: Arc::default(),
             target_post: OnceLock::new(),
             data_plane: OnceLock::new(),
+            configuration: settings.configuration,
             strict: settings.strict,
             loaded: settings.db_less.then(Loaded::default),
             applied,
@@ -197,12 +201,21 @@ impl Api {
         &self.checks
     }
 
+    /// The version of Kong that this claims to be.
+    pub(crate) fn version(&self) -> &str {
+        self.style.version()
+    }
+
     pub(crate) const fn log_level(&self) -> &LogLevel {
         &self.log_level
     }
 
     pub(crate) const fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) const fn configuration(&self) -> &serde_json::Map<String, Value> {
+        &self.configuration
     }
 
     pub(crate) const fn is_strict(&self) -> bool {
@@ -379,7 +392,7 @@ impl Api {
         let first = parameters.first().map_or("", String::as_str);
         match endpoint {
             Endpoint::Page(page) => self.page(page, first, &arguments).await,
-            Endpoint::Validate => self.validation(parameters.first(), &members).await,
+            Endpoint::Validate => self.validation(segments.get(1), &members).await,
             Endpoint::Tags => self.tags(&parameters, path, &arguments).await,
             Endpoint::Collection(place) => {
                 let parent = self.parent(place, first).await?;
@@ -652,13 +665,13 @@ impl Api {
         ))
     }
 
-    /// `name` is the entity in the path; the path of plugins is written out.
+    /// `name` is the entity in the path.
     async fn validation(
         &self,
         name: Option<&String>,
         members: &Members,
     ) -> Result<Response<Body>, Problem> {
-        let name = name.map_or("plugins", String::as_str);
+        let name = name.map_or("", String::as_str);
         let entity =
             entity(name).ok_or_else(|| Problem::Unknown(format!("No entity named '{name}'")))?;
         self.validate(entity, members).await?;

@@ -80,6 +80,12 @@ pub(crate) async fn read(
     members_of(kind, bytes).await
 }
 
+/// Decodes a body that has been read, on the spot.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Members, Problem> {
+    parse(content_type(headers)?, bytes)
+}
+
 /// Reads a declarative configuration: a YAML body, the member `config`, or a JSON body that is one.
 /// `None` when there is nothing of that.
 pub(crate) async fn read_configuration(

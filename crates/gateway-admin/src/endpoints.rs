@@ -20,7 +20,7 @@ pub(crate) enum Endpoint {
     Targets(TargetEndpoint),
     /// `/tags` and `/tags/{tags}`.
     Tags,
-    /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
+    /// `/schemas/{entity}/validate`
     Validate,
     /// `/config`, without a database.
     Config,
@@ -63,7 +63,8 @@ impl Endpoint {
             Self::Targets(endpoint) => endpoint.methods(),
             Self::Operation(operation) => operation.methods(),
             Self::Validate => &["POST"],
-            Self::Config | Self::Unavailable(_) => &["GET", "POST"],
+            Self::Unavailable(_) => &["DELETE", "GET", "PATCH", "POST", "PUT"],
+            Self::Config => &["GET", "POST"],
         }
     }
 
@@ -154,6 +155,7 @@ impl Table {
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
             ("/schemas/plugins/validate", Endpoint::Validate),
+            ("/schemas/vaults/validate", Endpoint::Validate),
             ("/timers", Endpoint::Operation(Operation::Timers)),
             ("/cache", Endpoint::Operation(Operation::Cache)),
             ("/cache/{key}", Endpoint::Operation(Operation::CacheKey)),
@@ -184,6 +186,14 @@ impl Table {
             ("/filter-chains", Endpoint::Unavailable(NO_WASM)),
             (
                 "/filter-chains/{filter_chains}",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/routes/{routes}/filter-chains",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/services/{services}/filter-chains",
                 Endpoint::Unavailable(NO_WASM),
             ),
         ]

@@ -116,7 +116,7 @@ impl Api {
         let is_loaded = self.enabled_plugins().iter().any(|it| it == "prometheus");
         match self.metrics().filter(|_| is_loaded) {
             Some(metrics) => {
-                let kind = "text/plain; version=0.0.4; charset=utf-8";
+                let kind = o28m_telemetry::metrics::CONTENT_TYPE;
                 Ok(reply::plain(kind, metrics.registry.render()))
             }
             None => Err(Problem::NotFound),

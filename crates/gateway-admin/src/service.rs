@@ -66,6 +66,12 @@ impl AdminService {
         }
     }
 
+    /// Id of this process, as `/` shows it.
+    #[must_use]
+    pub fn node_id(&self) -> &str {
+        self.api.node_id()
+    }
+
     /// From now on shows the health of targets as this data plane sees it; without one it is
     /// `HEALTHCHECKS_OFF`. Only the first call counts.
     pub fn show_health_of(&self, gateway: &Arc<Gateway>) {
@@ -138,6 +144,11 @@ impl AdminService {
             }
             Err(NotLoaded::Refused(error)) => Err(refused(500, &error.to_string())),
         }
+    }
+
+    /// See [`Api::tell_configuration_hash`].
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        self.api.tell_configuration_hash(body);
     }
 
     /// A `PUT` by the process itself, without authentication; for set-up.

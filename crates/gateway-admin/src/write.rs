@@ -230,9 +230,9 @@ impl Api {
             let object = object(entity, &document);
             if let Some(stored) = stored.as_ref()
                 && writes.is_empty()
-                && same(&object.body, stored)
+                && same(entity, &object.body, stored)
             {
-                keep_time(&mut document, stored);
+                keep(&mut document, stored);
                 return Ok(self.made(entity, document, stored.version));
             }
             let write = match &stored {
@@ -438,10 +438,10 @@ impl Api {
     }
 }
 
-/// What did not change has the time of its last change.
-fn keep_time(document: &mut Document, stored: &Record) {
-    if let Some(updated_at) = stored.body.get("updated_at") {
-        document.insert("updated_at".to_owned(), updated_at.clone());
+/// What did not change is shown as it is stored.
+fn keep(document: &mut Document, stored: &Record) {
+    if let Value::Object(body) = &stored.body {
+        document.extend(body.clone());
     }
 }
 
@@ -490,18 +490,12 @@ fn share_protocol(plugin: &Document, route: &Value) -> bool {
         .any(|protocol| own.contains(protocol))
 }
 
-/// Whether the stored entity has this content; the time of the last write does not count.
-fn same(body: &Value, stored: &Record) -> bool {
-    let (Value::Object(document), Value::Object(old)) = (body, &stored.body) else {
-        return false;
-    };
-    let is_counted = |name: &String| name != "updated_at";
-    let count = |document: &Document| document.keys().filter(|name| is_counted(name)).count();
-    count(document) == count(old)
-        && document
-            .iter()
-            .filter(|(name, _)| is_counted(name))
-            .all(|(name, value)| old.get(name) == Some(value))
+/// Whether the stored entity means the same; the time of the last write does not count.
+fn same(entity: &Entity, body: &Value, stored: &Record) -> bool {
+    match (body, &stored.body) {
+        (Value::Object(new), Value::Object(old)) => entity.means_same(new, old),
+        _ => false,
+    }
 }
 
 /// Whether the entity hangs below the parent in the path.

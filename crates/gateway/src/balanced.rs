@@ -8,7 +8,7 @@ use o28m_net::client::{Target, TlsPolicy};
 use o28m_net::{Body, Scheme};
 
 use crate::balance::{Balancer, Chosen, Peer, PeerIdentity, Ring, Wish};
-use crate::flight::{Attempt, Flight};
+use crate::flight::Flight;
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
 use crate::snapshot::{Balanced, ServiceEntry};
@@ -139,10 +139,7 @@ pub(crate) async fn send(
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
         let outcome = pool.send(&target, request, &service.timeouts).await;
-        flight.proxied = Some(Attempt {
-            begun,
-            ended: Instant::now(),
-        });
+        flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
             Ok(response) => {
                 let response = answered(flight, response);

@@ -11,6 +11,7 @@ mod feed;
 mod flight;
 mod headers;
 mod metrics;
+mod observed;
 mod plugin;
 mod proxy;
 mod request;
@@ -23,7 +24,9 @@ pub use o28m_router::Calculation;
 
 pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
-pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
+pub use observed::{Attempt, Observed, Try};
+pub use plugin::{Access, BadConfig, Needs, Plugin, PluginKind, Verdict};
+pub use request_id::random_bytes;
 pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH, Variables};
 
 use std::path::PathBuf;
@@ -41,7 +44,7 @@ use access_log::AccessLog;
 use address::ClientAddress;
 use balance::Balancing;
 use feed::Feed;
-use metrics::Metrics;
+use metrics::{Configured, Metrics};
 use snapshot::{Compiler, ENTITY_KINDS, EnginePorts, Kinds, UpstreamTls};
 
 /// nginx's `proxy_ssl_verify_depth`.
@@ -222,6 +225,7 @@ impl Gateway {
         ambient.rng.fill(&mut seed);
         let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed)));
         let upstream_tls = upstream_tls(&settings)?;
+        let all_kinds = kinds.clone();
         let compiler = Compiler {
             kinds: Kinds::new(kinds),
             engine_ports: engine_ports(&engines),
@@ -233,6 +237,7 @@ impl Gateway {
         let client_address = ClientAddress::new(&settings)?;
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));
         publish_state(metrics, &feed);
+        metrics.collect(Configured::new(&feed, &all_kinds));
         let metrics = Metrics::new(metrics);
         let access_log = settings.access_log.as_deref();
         let access_log = access_log
@@ -295,6 +300,15 @@ impl Gateway {
     #[must_use]
     pub fn applied(&self) -> tokio::sync::watch::Receiver<i64> {
         self.shared.feed.applied()
+    }
+
+    /// Requests that came in so far, and those that are not over yet.
+    #[must_use]
+    pub fn requests(&self) -> (u64, u64) {
+        // In this order: what ends meanwhile must not make it less than nothing.
+        let ended = self.shared.metrics.ended.get();
+        let begun = self.shared.metrics.begun.get();
+        (begun, begun.saturating_sub(ended))
     }
 
     /// The snapshot in use.

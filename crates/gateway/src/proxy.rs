@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, UPGRADE};
@@ -111,7 +112,6 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
     exchange.uri_captures = found.captures.into_iter().collect();
     flight.prefix_length = found.prefix_length;
     flight.service = service.cloned();
-    flight.route = Some(route.clone());
     Some(route)
 }
 
@@ -280,6 +280,10 @@ async fn access(flight: &mut Flight, mut scopes: Scopes<'_>) -> Step<()> {
                 scopes.set_consumer(&consumer.id);
             }
         }
+    }
+    let observed = &mut flight.exchange.observed;
+    if observed.closely {
+        observed.access_ended = Some(Instant::now());
     }
     step
 }

@@ -16,7 +16,7 @@ use o28m_net::{Body, BodyError, Connection, Scheme};
 
 use crate::Source;
 use crate::balanced::{self, Course};
-use crate::flight::{Attempt, Flight};
+use crate::flight::Flight;
 use crate::headers::{UPGRADE_ONLY, WEBSOCKET, strip_response};
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
@@ -147,10 +147,7 @@ pub(crate) async fn call_engine(
     let begun = Instant::now();
     let call = AssertUnwindSafe(engine.call(request, &connection)).catch_unwind();
     let outcome = tokio::time::timeout(service.timeouts.read, call).await;
-    flight.proxied = Some(Attempt {
-        begun,
-        ended: Instant::now(),
-    });
+    flight.attempted(begun, || (Arc::from("127.0.0.1"), port));
     match outcome {
         Ok(Ok(response)) => answered(flight, response),
         Ok(Err(_)) => {
@@ -188,10 +185,7 @@ async fn over_network(
         } else {
             pool.send(target, request, &service.timeouts).await
         };
-        flight.proxied = Some(Attempt {
-            begun,
-            ended: Instant::now(),
-        });
+        flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
             Ok(response) => return answered(flight, response),
             Err(error) => error,

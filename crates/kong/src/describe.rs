@@ -80,13 +80,16 @@ fn alias(fields: &[Field], alias: Alias) -> Value {
     };
     let kind = match named(fields, alias.record) {
         Some(Kind::Record(members)) => named(members, alias.member),
+        _ if alias.record.is_empty() => named(fields, alias.member),
         _ => None,
     };
-    let path = json!([alias.record, alias.member]);
+    let path = alias.path();
     let advice = format!(
-        "config.{} is deprecated, please use config.{}.{} instead",
-        alias.name, alias.record, alias.member
+        "config.{} is deprecated, please use config.{} instead",
+        alias.name,
+        path.join(".")
     );
+    let path = json!(path);
     json!({alias.name: {
         "type": kind.map_or("string", Kind::name),
         "translate_backwards": path,

@@ -201,6 +201,36 @@ pub fn target(text: &str) -> Option<String> {
     }
 }
 
+/// A URL that can be called: `http` or `https`, a host, and neither user information nor a fragment.
+pub(crate) fn url(text: &str) -> Complaint {
+    let (scheme, rest) = match text.split_once("//") {
+        Some((scheme, rest)) => (scheme.strip_suffix(':').unwrap_or_default(), rest),
+        None => return Some("missing host in url".into()),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    if authority.is_empty() {
+        return Some("missing host in url".into());
+    }
+    if scheme.is_empty() {
+        return Some("missing scheme in url".into());
+    }
+    let is_http = ["http", "https"]
+        .iter()
+        .any(|it| it.eq_ignore_ascii_case(scheme));
+    if !is_http {
+        return Some("only http and https URLs can be called".into());
+    }
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    // An address of IPv6 stands in brackets, as in every URL.
+    let is_bare_ipv6 = authority.matches(':').count() > 1 && !authority.starts_with('[');
+    if is_bare_ipv6 || port == Some("0") || host_and_port(authority).is_some() {
+        return Some("invalid host in url".into());
+    }
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/%!$&'()*+,;=:@?".contains(&byte);
+    (!path.bytes().all(fine)).then(|| "invalid path in url".into())
+}
+
 /// A token of HTTP (RFC 2616 section 2.2).
 pub(crate) fn cookie_name(text: &str) -> Complaint {
     const SEPARATORS: &[u8] = b" \t()<>@,;:\\\"/?={}[]";
@@ -456,6 +486,27 @@ mod tests {
         }
         for bad in ["a b", "a..b", "a-.b", "1.2.3.400", "x y", "é"] {
             assert_eq!(text(host(bad)), format!("invalid value: {bad}"));
+        }
+    }
+
+    #[test]
+    fn urls() {
+        for good in ["http://a", "HTTPS://a.b:8443/x?y=%20", "http://[::1]:9411/api/v2/spans"] {
+            assert_eq!(text(url(good)), "", "{good}");
+        }
+        for (bad, message) in [
+            ("a", "missing host in url"),
+            ("http:///x", "missing host in url"),
+            ("//a/x", "missing scheme in url"),
+            ("ftp://a", "only http and https URLs can be called"),
+            ("http://u:p@a/", "invalid host in url"),
+            ("http://::1/", "invalid host in url"),
+            ("http://a:0/", "invalid host in url"),
+            ("http://a:70000/", "invalid host in url"),
+            ("http://a/#f", "invalid path in url"),
+            ("http://a/ b", "invalid path in url"),
+        ] {
+            assert_eq!(text(url(bad)), message, "{bad}");
         }
     }
 

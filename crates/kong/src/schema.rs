@@ -40,13 +40,22 @@ pub(crate) struct Field {
     pub(crate) record_checks: &'static [EntityCheck],
 }
 
-/// A deprecated name of a member of a record inside the record that has it; still taken, and shown
-/// besides the new one.
+/// A deprecated name of a member of a record inside the record that has it, or of a member beside it;
+/// still taken, and shown besides the new one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alias {
     pub(crate) name: &'static str,
+    /// Empty for a member beside it.
     pub(crate) record: &'static str,
     pub(crate) member: &'static str,
+}
+
+impl Alias {
+    /// Names that lead to the new member.
+    pub(crate) fn path(self) -> Vec<&'static str> {
+        let path = [self.record, self.member];
+        path.into_iter().filter(|name| !name.is_empty()).collect()
+    }
 }
 
 /// Makes the stored value of a field from the given one and the whole document.
@@ -132,6 +141,7 @@ pub(crate) enum Literal {
     None,
     Boolean(bool),
     Integer(i64),
+    Number(f64),
     Integers(&'static [i64]),
     String(&'static str),
     Strings(&'static [&'static str]),
@@ -143,6 +153,7 @@ impl Literal {
             Self::None => None,
             Self::Boolean(value) => Some(json!(value)),
             Self::Integer(value) => Some(json!(value)),
+            Self::Number(value) => Some(json!(value)),
             Self::Integers(values) => Some(json!(values)),
             Self::String(value) => Some(json!(value)),
             Self::Strings(values) => Some(json!(values)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A pointer to another entity.
@@ -37,6 +37,19 @@ pub struct Service {
     pub tls_verify: Option<bool>,
     pub tls_verify_depth: Option<u32>,
     pub ca_certificates: Option<Vec<String>>,
+    /// What traces call the environment: the end of a tag that names one. The other tags are of no use
+    /// to the data plane.
+    #[serde(default, rename = "tags", deserialize_with = "environment")]
+    pub environment: Option<Box<str>>,
+}
+
+/// The first tag that speaks of an environment, without the platform's prefix.
+fn environment<'de, D: Deserializer<'de>>(tags: D) -> Result<Option<Box<str>>, D::Error> {
+    const PREFIX: &str = "ei__telekom__de--environment---";
+    let tags = Option::<Vec<String>>::deserialize(tags)?;
+    let mut tags = tags.iter().flatten();
+    let tag = tags.find(|tag| tag.contains("environment"));
+    Ok(tag.map(|tag| Box::from(tag.replace(PREFIX, ""))))
 }
 
 /// A Kong Route.

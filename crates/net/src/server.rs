@@ -2,6 +2,7 @@
 
 mod chunked;
 mod connection;
+mod counts;
 mod drain;
 mod exchange;
 mod guard;
@@ -21,6 +22,7 @@ use crate::HttpService;
 use crate::client::Pool;
 use connection::Common;
 use drain::Drain;
+pub use counts::connections;
 pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 
 /// Pause after an accept error that a retry cannot cure, such as too many open files.
@@ -182,7 +184,8 @@ async fn accept(
                     tracing::debug!(listener = name, %peer, %error, "client left before it was served");
                     continue;
                 }
-                connections.spawn(connection::run(common.clone(), stream, peer));
+                let serving = connection::run(common.clone(), stream, peer);
+                connections.spawn(counts::counted(serving));
             }
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {

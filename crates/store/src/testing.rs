@@ -72,6 +72,23 @@ pub async fn open_with_short_log(settings: &Settings, changes_max: i64) -> Resul
     Store::open_with(settings, changes_max).await
 }
 
+/// Takes the lock of a SQLite file as whoever writes or migrates does, until it is dropped.
+///
+/// # Panics
+/// When somebody else has it.
+pub async fn hold_write_lock(path: &str) -> impl Drop + use<> {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::Executor as _;
+    struct Held(#[expect(dead_code, reason = "the connection holds the lock")] sqlx::SqliteConnection);
+    impl Drop for Held {
+        fn drop(&mut self) {}
+    }
+    let options = SqliteConnectOptions::new().filename(path);
+    let mut connection = options.connect().await.expect("connection");
+    connection.execute("BEGIN IMMEDIATE").await.expect("lock");
+    Held(connection)
+}
+
 /// A PostgreSQL server of one's own, to stop and start at will.
 pub struct Server {
     keeper: Child,

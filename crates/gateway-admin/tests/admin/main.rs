@@ -7,6 +7,7 @@
     reason = "the helpers of tests fail them"
 )]
 
+mod audit;
 mod auth;
 mod certificates;
 mod concurrency;
@@ -15,12 +16,15 @@ mod credentials;
 mod db_less;
 mod declarative;
 mod every_entity;
+mod fuzz;
 mod harness;
 mod http;
 mod keys;
 mod lists;
+mod operations;
 mod platform;
 mod plugins;
+mod preconditions;
 mod routes;
 mod services;
 mod status;

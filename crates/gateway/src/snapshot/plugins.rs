@@ -193,6 +193,12 @@ pub(crate) struct Plugins {
     global: Slots,
     /// The instances of a scope that stand in for plugins without a kind: these share a rank.
     closed: HashTrieMapSync<Scope, RedBlackTreeSetSync<Arc<str>>>,
+    /// Instances by name.
+    named: Vec<(&'static str, usize)>,
+    /// Instances that need to know the bytes of each request.
+    traffic: usize,
+    /// Instances that show the health of targets.
+    upstream_health: usize,
 }
 
 impl Plugins {
@@ -200,7 +206,33 @@ impl Plugins {
         self.by_id.get(id)
     }
 
+    /// An instance of that name is configured.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.named.iter().any(|(it, count)| *it == name && *count > 0)
+    }
+
+    pub(crate) fn needs_traffic(&self) -> bool {
+        self.traffic > 0
+    }
+
+    pub(crate) fn needs_upstream_health(&self) -> bool {
+        self.upstream_health > 0
+    }
+
+    /// Counts an instance that came or went.
+    fn count(&mut self, instance: &Instance, change: fn(usize, usize) -> usize) {
+        let needs = instance.plugin.needs();
+        self.traffic = change(self.traffic, needs.traffic.into());
+        self.upstream_health = change(self.upstream_health, needs.upstream_health.into());
+        match self.named.iter_mut().find(|(it, _)| *it == instance.name) {
+            Some((_, count)) => *count = change(*count, 1),
+            None => self.named.push((instance.name, change(0, 1))),
+        }
+    }
+
     pub(super) fn put(&mut self, instance: Arc<Instance>) {
+        self.remove(&instance.id);
+        self.count(&instance, usize::saturating_add);
         self.by_id.insert_mut(instance.id.clone(), instance.clone());
         self.put_in_slot(instance);
     }
@@ -208,6 +240,8 @@ impl Plugins {
     /// Takes in an instance of which a scope may have several.
     pub(super) fn put_closed(&mut self, instance: Arc<Instance>) {
         let (id, scope) = (instance.id.clone(), instance.scope);
+        self.remove(&id);
+        self.count(&instance, usize::saturating_add);
         self.by_id.insert_mut(id.clone(), instance);
         match self.closed.get_mut(&scope) {
             Some(ids) => ids.insert_mut(id),
@@ -243,6 +277,7 @@ impl Plugins {
             return;
         };
         self.by_id.remove_mut(id);
+        self.count(&instance, usize::saturating_sub);
         self.take_from_slot(&instance);
         if !self.closed.is_empty() {
             self.take_from_closed(&instance);

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -11,7 +10,6 @@ use o28m_net::Scheme;
 use o28m_net::client::{Target, Timeouts, TlsPolicy, is_loopback};
 
 use super::{Compiler, Id, number};
-use crate::metrics::RouteCounters;
 
 /// A route as the request path needs it.
 pub(crate) struct RouteEntry {
@@ -22,7 +20,6 @@ pub(crate) struct RouteEntry {
     pub(crate) tls_only: bool,
     /// The route is for gRPC.
     pub(crate) grpc: bool,
-    pub(crate) counters: RouteCounters,
 }
 
 impl RouteEntry {
@@ -33,7 +30,6 @@ impl RouteEntry {
             service: route.service.as_ref().map(|it| number(&it.id)),
             tls_only: has("https") && !has("http"),
             grpc: has("grpc") || has("grpcs"),
-            counters: RouteCounters::default(),
             route,
         }
     }
@@ -43,8 +39,6 @@ impl RouteEntry {
 pub(crate) struct ServiceEntry {
     pub(crate) service: Arc<Service>,
     pub(crate) key: Id,
-    /// Differs for each compilation; part of what counters are cached by.
-    pub(crate) serial: u64,
     pub(crate) destination: Destination,
     /// `Host` of requests that do not keep the client's.
     pub(crate) host: HeaderValue,
@@ -125,7 +119,6 @@ impl ServiceEntry {
         upstream: Option<Id>,
         secured: Option<TlsPolicy>,
     ) -> Result<Self, http::header::InvalidHeaderValue> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let bare = service.host.trim_start_matches('[').trim_end_matches(']');
         let port = service.port;
         let ports = &compiler.engine_ports;
@@ -168,7 +161,6 @@ impl ServiceEntry {
         let millis = Duration::from_millis;
         Ok(Self {
             key: number(&service.id),
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             destination,
             host: host_header(bare, port, scheme)?,
             timeouts: Timeouts {

@@ -13,6 +13,8 @@ pub enum Kind {
     Boolean,
     /// A whole number in a range, both ends included.
     Integer(i64, i64),
+    /// A decimal number from 0 to 1.
+    Ratio,
     /// A duration such as `500ms`, `5s` or `2m`; a bare number is seconds.
     Duration,
     /// `address:port`, `:port` or `off`, with flags, several separated by commas.
@@ -83,7 +85,22 @@ impl Setting {
 pub const ROLES: &[&str] = &["proxy", "admin", "jumper", "issuer", "identity"];
 
 /// The plugins this build executes; `plugins.enabled` may list any of them.
-pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer";
+pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,opentelemetry,prometheus,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer,zipkin";
+
+/// What Kong can make spans of; here those of requests and of attempts to reach the upstream are made.
+const INSTRUMENTATIONS: &[&str] = &[
+    "off",
+    "all",
+    "request",
+    "balancer",
+    "db_query",
+    "dns_query",
+    "router",
+    "http_client",
+    "plugin_rewrite",
+    "plugin_access",
+    "plugin_header_filter",
+];
 
 /// What the gateway adds to responses, as Kong names it.
 pub const HEADERS: &[&str] = &[
@@ -377,6 +394,20 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KONG_PLUGINS"])
     .translated(translate::list_or_off),
     setting(
+        "tracing.instrumentations",
+        Kind::SomeOf(INSTRUMENTATIONS),
+        "off",
+        "What plugin opentelemetry makes spans of: request and balancer, or all; others are known but have no spans. With off it only passes trace headers on.",
+    )
+    .compat(&["KONG_TRACING_INSTRUMENTATIONS", "KONG_OPENTELEMETRY_TRACING"]),
+    setting(
+        "tracing.sampling_rate",
+        Kind::Ratio,
+        "0.01",
+        "Part of all traces that plugin opentelemetry exports, unless an instance has a sampling_rate.",
+    )
+    .compat(&["KONG_TRACING_SAMPLING_RATE", "KONG_OPENTELEMETRY_TRACING_SAMPLING_RATE"]),
+    setting(
         "jwt.blocked_issuers",
         Kind::List,
         "",
@@ -454,12 +485,11 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_ADMIN_GUI_URL"]),
     setting(
-        "admin.headers",
-        Kind::List,
-        "server_tokens,latency_tokens",
-        "Headers of our own on responses of the Admin API: server_tokens for Server, latency_tokens for X-Kong-Admin-Latency, off for none.",
-    )
-    .compat(&["KONG_HEADERS"]),
+        "admin.kong_version",
+        Kind::Text,
+        "3.9.3",
+        "Version of Kong that the Admin API claims; clients such as decK choose by it what they use.",
+    ),
     setting(
         "admin.body_bytes_max",
         Kind::Integer(1024, 1_073_741_824),
@@ -468,6 +498,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_NGINX_ADMIN_CLIENT_MAX_BODY_SIZE"])
     .translated(translate::size),
+    setting(
+        "status.ready_needs_database",
+        Kind::Boolean,
+        "false",
+        "Not ready while the database cannot be reached, as Kong; otherwise the configuration in use goes on being served.",
+    ),
     setting(
         "status.listen",
         Kind::Listen,

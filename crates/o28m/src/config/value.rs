@@ -46,6 +46,10 @@ pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
             Ok(number) if (low..=high).contains(&number) => None,
             _ => Some(format!("expected a whole number from {low} to {high}")),
         },
+        Kind::Ratio => match text.parse::<f64>() {
+            Ok(number) if (0.0..=1.0).contains(&number) => None,
+            _ => Some("expected a number from 0 to 1".to_owned()),
+        },
         Kind::Duration => duration(text)
             .is_none()
             .then(|| "expected a duration such as 500ms, 5s or 2m".to_owned()),

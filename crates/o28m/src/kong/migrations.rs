@@ -32,6 +32,11 @@ pub(super) async fn run(step: Migrations, options: &Options, config: &Config) ->
 
 /// The store of a command, waiting as long as its options say.
 pub(super) async fn open(options: &Options, config: &Config) -> Result<Store, Failure> {
+    let prefix = super::prefix_of(config);
+    let in_prefix = format!("sqlite://{}/", prefix.path().display());
+    if config.text("database.url").starts_with(&in_prefix) {
+        prefix.prepare()?;
+    }
     let settings = Settings {
         connect_timeout: Duration::from_secs(options.db_timeout.max(1)),
         ..platform::store_settings(config)

@@ -141,8 +141,16 @@ fn check(door: &Door, key: &str, listen: &Listen, config: &Config) -> Result<()>
             "http2 is not there: clients get HTTP/1.1"
         );
     }
-    let open = config.optional("admin.htpasswd_file").is_none();
-    if door.name != "admin" || !open || address.ip().is_loopback() {
+    if door.name != "admin" || address.ip().is_loopback() {
+        return Ok(());
+    }
+    if config.list("admin.gui_url").is_empty() {
+        tracing::warn!(
+            listener.address = %address,
+            "the Admin API answers to pages of every origin: set admin.gui_url to those that may use it"
+        );
+    }
+    if config.optional("admin.htpasswd_file").is_some() {
         return Ok(());
     }
     if config.boolean("admin.allow_unauthenticated") {

@@ -12,6 +12,7 @@ use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
+use o28m_plugins::Deliveries;
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use super::Doors;
 use super::keys::Keys;
 use super::local_issuers::PlatformIssuers;
-use super::tls;
+use super::{observe, tls};
 use crate::config::table::PLUGINS;
 use crate::config::{Config, Note, Severity};
 use crate::terminal;
@@ -149,7 +150,9 @@ pub(super) async fn stores(config: &Config) -> Result<(Store, Store)> {
 #[must_use]
 pub fn declarative(config: &Config, store: &Store, ambient: &Ambient) -> Declarative {
     let issuers = PlatformIssuers::new(config, None, None);
-    let kinds = plugins(config, issuers, ambient);
+    // Nothing of them runs: they only look at configurations.
+    let deliveries = Deliveries::new(&Registry::default());
+    let kinds = plugins(config, issuers, &deliveries, "", ambient);
     Declarative::new(
         store.clone(),
         ambient.clone(),
@@ -303,13 +306,15 @@ pub(super) fn admin(
     let settings = o28m_gateway_admin::Settings {
         htpasswd_file: config.path("admin.htpasswd_file"),
         enabled_plugins: enabled_plugins(config),
+        configuration: super::shown::configuration(config),
         strict: config.boolean("sync.strict"),
         db_less: is_db_less(config),
         read_only_users: config.list("admin.read_only_users"),
         gui_urls: config.list("admin.gui_url"),
         headers: o28m_gateway_admin::Headers::named(
-            config.list("admin.headers").iter().map(String::as_str),
+            config.list("proxy.headers").iter().map(String::as_str),
         ),
+        kong_version: config.optional("admin.kong_version").map(str::to_owned),
         body_bytes_max: usize::try_from(config.integer("admin.body_bytes_max")).ok(),
     };
     let admin = AdminService::new(store.clone(), settings, applied, ambient.clone());
@@ -335,6 +340,8 @@ pub(super) fn admin_logs(config: &Config, admin: &AdminService, metrics: &Regist
 pub(super) fn plugins(
     config: &Config,
     issuers: PlatformIssuers,
+    deliveries: &Deliveries,
+    node_id: &str,
     ambient: &Ambient,
 ) -> Vec<Arc<dyn PluginKind>> {
     o28m_plugins::kinds(o28m_plugins::Dependencies {
@@ -342,6 +349,10 @@ pub(super) fn plugins(
         local_issuers: Arc::new(issuers),
         blocked_issuers: config.list("jwt.blocked_issuers"),
         jwt_keycloak_priority: config.text("jwt.priority").parse().ok(),
+        deliveries: deliveries.clone(),
+        instrumentations: observe::instrumentations(config),
+        node_id: node_id.to_owned(),
+        hostname: observe::hostname(),
     })
 }
 

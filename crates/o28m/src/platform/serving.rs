@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use o28m_gateway_admin::StatusSources;
 use o28m_net::HttpService;
 use o28m_net::client::Pool;
 use o28m_net::server::{self, HeadLimits, Listener};
@@ -18,6 +19,10 @@ use crate::config::Config;
 
 /// Time for tasks to end once they were cut.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for what plugins send on, whatever is left of the drain timeout.
+const FLUSH_MIN: Duration = Duration::from_secs(1);
+const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// What runs and how it is told to end.
 #[derive(Default)]
@@ -71,11 +76,13 @@ impl Platform {
         let has_prometheus = open::enabled_plugins(&self.config)
             .iter()
             .any(|name| name == "prometheus");
-        let status = o28m_gateway_admin::status_with_metrics(
-            state,
-            Some(self.store.clone()),
-            has_prometheus.then(|| self.metrics.clone()),
-        );
+        let sources = StatusSources {
+            store: Some(self.store.clone()),
+            metrics: has_prometheus.then(|| self.metrics.clone()),
+            admin: self.admin.clone(),
+            ready_needs_database: self.config.boolean("status.ready_needs_database"),
+        };
+        let status = o28m_gateway_admin::status_of(state, sources);
         self.serve("status", Some(status));
         let path = self.config.text("metrics.path").to_owned();
         let metrics = Metrics {
@@ -84,7 +91,7 @@ impl Platform {
         };
         self.serve("metrics", Some(Arc::new(metrics)));
         let as_service = |service: Arc<dyn HttpService>| service;
-        self.serve("admin", self.admin.clone().map(|it| as_service(it)));
+        self.serve("admin", self.admin_door.clone());
         self.serve("jumper", self.jumper.clone().map(|it| as_service(it)));
         self.serve("issuer", self.issuer.clone().map(|it| as_service(it)));
         if let Some(doors) = &self.identity {
@@ -176,6 +183,10 @@ impl Platform {
         if let Some(jumper) = &self.jumper {
             let _late = tokio::time::timeout_at(deadline, jumper.flushed()).await;
         }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.deliveries
+            .flush(left.clamp(FLUSH_MIN, FLUSH_MAX))
+            .await;
         serving.stop.cancel();
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;
