@@ -23,6 +23,7 @@ mod write;
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc::Sender;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -30,13 +31,21 @@ pub use error::Error;
 pub use migration::{MigrationState, MigrationStep};
 pub use model::{
     Change, Changes, Everything, Key, Object, OnDelete, Query, Record, Reference, Session,
-    Settings, Tagged, Tags, Write,
+    Settings, Stored, Tagged, Tags, Write,
 };
 
 use shared::Shared;
+use write::Retention;
 
-/// Changes the log keeps. Whoever lags further behind loads everything again.
-const CHANGES_MAX: i64 = 100_000;
+/// Changes the log keeps, and for how long: whoever lags behind further than both loads everything again
+/// (spec gateway-admin 19.2).
+const RETENTION: Retention = Retention {
+    changes: 100_000,
+    age_s: 3600,
+};
+
+/// Changes listed at once for who wants all of them.
+const CHANGES_MAX: u32 = 100_000;
 
 /// A database connection pool with the change feed. Cheap to clone.
 #[derive(Clone)]
@@ -59,11 +68,11 @@ impl Store {
     /// # Errors
     /// [`Error::Url`], [`Error::Unavailable`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        Self::open_with(settings, CHANGES_MAX).await
+        Self::open_with(settings, RETENTION).await
     }
 
-    async fn open_with(settings: &Settings, log_length: i64) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::open(settings, log_length).await?);
+    async fn open_with(settings: &Settings, retention: Retention) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::open(settings, retention).await?);
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         tasks.spawn(feed::run(
@@ -214,6 +223,49 @@ impl Store {
         self.shared.observe(result.await)
     }
 
+    /// Sends every object of these kinds in batches, in no order and no faster than they are received;
+    /// gives the version they are consistent with. Ends early when the receiver is gone.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn scan(&self, kinds: &[&str], into: &Sender<Vec<Stored>>) -> Result<i64, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::scan(&mut connection, kinds, into).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Those of the objects, given by kind and id, that exist, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn documents(&self, objects: &[(&str, &str)]) -> Result<Vec<Stored>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::documents(&mut connection, objects).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Which of the prefixes values of a key have, of any owner, in the order given: one look at an
+    /// index for each, however many values there are.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn occurring(
+        &self,
+        kind: &str,
+        key: &str,
+        prefixes: &[&str],
+    ) -> Result<Vec<bool>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::occurring(&mut connection, kind, key, prefixes).await
+        };
+        self.shared.observe(result.await)
+    }
+
     /// The newest version in the database.
     ///
     /// # Errors
@@ -226,14 +278,27 @@ impl Store {
         self.shared.observe(result.await)
     }
 
-    /// What changed after `version`.
+    /// Everything that changed after `version`.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Failed`].
     pub async fn changes_since(&self, version: i64) -> Result<Changes, Error> {
+        match self.changes_after(version, CHANGES_MAX + 1).await? {
+            Changes::Since(changes) if changes.len() > CHANGES_MAX as usize => {
+                Ok(Changes::Truncated)
+            }
+            changes => Ok(changes),
+        }
+    }
+
+    /// The first `limit` changes after `version`; when there are none, everything has been seen.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn changes_after(&self, version: i64, limit: u32) -> Result<Changes, Error> {
         let result = async {
             let mut connection = self.shared.reader().await?;
-            query::changes_since(&mut connection, version).await
+            query::changes_after(&mut connection, version, limit).await
         };
         self.shared.observe(result.await)
     }

@@ -4,12 +4,17 @@
 //! references are such indexes: of several the one with the fewest entries leads, and the others are
 //! looked up for each of its entries.
 
-use crate::connection::{Connection, Row};
-use crate::sql::Sql;
-use crate::{Change, Changes, Error, Everything, Query, Record, Tagged, Tags};
+use tokio::sync::mpsc::Sender;
 
-/// Entries counted at most to find the rarest of several conditions.
-const RARITY_SAMPLE: i64 = 2000;
+use crate::connection::{Connection, Row};
+use crate::sql::{Column, Sql};
+use crate::{Change, Changes, Error, Everything, Query, Record, Stored, Tagged, Tags};
+
+/// Entries counted at most to find the rarest of several conditions: one of them is rare mostly.
+const RARITY_SAMPLES: [i64; 2] = [50, 2000];
+
+/// Objects handed on together.
+const BATCH: usize = 256;
 
 const COLUMNS: &str = "o.kind, o.id, o.owner, o.version, o.body";
 
@@ -121,8 +126,28 @@ impl<'a> Conditions<'a> {
         if self.any.is_some() || self.all.len() < 2 {
             return Ok(self);
         }
-        let mut sql = Sql::new("SELECT ");
-        sql = sql.list(&self.all, |sql, condition| {
+        for sample in RARITY_SAMPLES {
+            let counts = self.counts(connection, kind, sample).await?;
+            let rarest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+            let Some((at, count)) = rarest else {
+                break;
+            };
+            if *count < sample || Some(&sample) == RARITY_SAMPLES.last() {
+                self.all.swap(0, at);
+                break;
+            }
+        }
+        Ok(self)
+    }
+
+    /// How many entries each has, counted up to `most`.
+    async fn counts(
+        &self,
+        connection: &mut Connection,
+        kind: &'a str,
+        most: i64,
+    ) -> Result<Vec<i64>, Error> {
+        let sql = Sql::new("SELECT ").list(&self.all, |sql, condition| {
             let table = condition.table();
             let sql = sql
                 .raw(&format!(
@@ -133,19 +158,12 @@ impl<'a> Conditions<'a> {
             condition
                 .holds(sql, "c")
                 .raw(" LIMIT ")
-                .int(RARITY_SAMPLE)
+                .int(most)
                 .raw(") s)")
         });
         let columns = self.all.len();
         let counts = connection.one(sql, |row| (0..columns).map(|at| row.int(at)).collect());
-        let counts: Vec<i64> = counts.await?.unwrap_or_default();
-        let rarest = counts
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, count)| **count)
-            .map_or(0, |(at, _)| at);
-        self.all.swap(0, rarest);
-        Ok(self)
+        Ok(counts.await?.unwrap_or_default())
     }
 }
 
@@ -309,6 +327,35 @@ fn by_key<'a>(
     sql
 }
 
+/// Which of the prefixes some value of the key has, in the order given.
+pub(crate) async fn occurring(
+    connection: &mut Connection,
+    kind: &str,
+    key: &str,
+    prefixes: &[&str],
+) -> Result<Vec<bool>, Error> {
+    if prefixes.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The first value from a prefix on begins with it, or none does.
+    let sql = Sql::new("SELECT ").list(prefixes, |sql, prefix| {
+        sql.raw("COALESCE((SELECT k.value FROM @object_key k WHERE k.kind = ")
+            .text(kind)
+            .raw(" AND k.name = ")
+            .text(key)
+            .raw(" AND k.value >= ")
+            .text(*prefix)
+            .raw(" ORDER BY k.value LIMIT 1), '')")
+    });
+    let found = connection.one(sql, |row| {
+        let columns = prefixes.iter().enumerate();
+        columns
+            .map(|(at, prefix)| Ok(row.str(at)?.starts_with(prefix)))
+            .collect::<Result<Vec<_>, Error>>()
+    });
+    Ok(found.await?.unwrap_or_else(|| vec![false; prefixes.len()]))
+}
+
 /// A LIKE pattern for folded text that contains `search`.
 fn contains_pattern(search: &str) -> String {
     let mut pattern = String::from("%");
@@ -392,20 +439,83 @@ pub(crate) async fn everything(
     Ok(Everything { version, records })
 }
 
+/// Sends every object of these kinds, in no order; gives the version they are consistent with. Ends
+/// early when nobody receives any more.
+pub(crate) async fn scan(
+    connection: &mut Connection,
+    kinds: &[&str],
+    into: &Sender<Vec<Stored>>,
+) -> Result<i64, Error> {
+    let alone = connection.is_exclusive();
+    let is_postgres = connection.is_postgres();
+    if is_postgres {
+        // Nearly everything is wanted, so the table is read from front to back.
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+                     SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off";
+        connection.begin(begin).await?;
+    } else if !alone {
+        connection.begin("BEGIN").await?;
+    }
+    let version = version(connection).await?;
+    // A plus keeps SQLite from using an index.
+    let plus = if is_postgres { "" } else { "+" };
+    let sql = Sql::new(&format!(
+        "SELECT o.kind, o.id, o.version, o.body FROM @object o WHERE {plus}o.kind IN ("
+    ))
+    .list(kinds, |sql, kind| sql.text(*kind))
+    .raw(")");
+    let whole = connection.send(sql, BATCH, document, into).await?;
+    // A transaction that ends early is given up with its connection: reading the rest would take longer.
+    if whole && (is_postgres || !alone) {
+        connection.commit().await?;
+    }
+    Ok(version)
+}
+
+/// Those of the objects that exist, in no order.
+pub(crate) async fn documents(
+    connection: &mut Connection,
+    objects: &[(&str, &str)],
+) -> Result<Vec<Stored>, Error> {
+    let mut found = Vec::with_capacity(objects.len());
+    for objects in objects.chunks(BATCH) {
+        let sql = Sql::new("SELECT o.kind, o.id, o.version, o.body FROM (")
+            .rows([
+                Column::text(objects.iter().map(|(kind, _)| *kind)),
+                Column::text(objects.iter().map(|(_, id)| *id)),
+            ])
+            .raw(") v CROSS JOIN @object o WHERE o.kind = v.column1 AND o.id = v.column2");
+        found.extend(connection.all(sql, document).await?);
+    }
+    Ok(found)
+}
+
+fn document(row: &Row) -> Result<Stored, Error> {
+    Ok(Stored {
+        kind: row.text(0)?,
+        id: row.text(1)?,
+        version: row.int(2)?,
+        body: row.text(3)?,
+    })
+}
+
 pub(crate) async fn version(connection: &mut Connection) -> Result<i64, Error> {
     let sql = Sql::new("SELECT version FROM @position");
     let version = connection.one(sql, |row| row.int(0)).await?;
     version.ok_or_else(|| Error::invalid("the log has no position"))
 }
 
-pub(crate) async fn changes_since(
+/// The first `limit` changes after `version`.
+pub(crate) async fn changes_after(
     connection: &mut Connection,
     version: i64,
+    limit: u32,
 ) -> Result<Changes, Error> {
     // The changes first: what is pruned in between moves the horizon, which is read after them.
     let sql = Sql::new("SELECT version, kind, id, owner, deleted FROM @change WHERE version > ")
         .int(version)
-        .raw(" ORDER BY version");
+        .raw(" ORDER BY version LIMIT ")
+        .int(i64::from(limit));
     let changes = connection
         .all(sql, |row| {
             Ok(Change {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::write::Retention;
 use crate::{Error, Settings, Store};
 
 /// How long a server may take to answer after its start.
@@ -65,12 +66,16 @@ pub async fn postgres_url() -> Option<String> {
     Some(server.as_ref()?.create_database().await)
 }
 
-/// A store whose change log keeps only `changes_max` changes.
+/// A store whose change log keeps only `changes_max` changes, however young they are.
 ///
 /// # Errors
 /// As [`Store::open`].
 pub async fn open_with_short_log(settings: &Settings, changes_max: i64) -> Result<Store, Error> {
-    Store::open_with(settings, changes_max).await
+    let retention = Retention {
+        changes: changes_max,
+        age_s: 0,
+    };
+    Store::open_with(settings, retention).await
 }
 
 /// A PostgreSQL server of one's own, to stop and start at will.

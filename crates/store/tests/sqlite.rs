@@ -124,6 +124,28 @@ async fn the_log_is_bounded_and_says_when_it_no_longer_reaches_back() {
 }
 
 #[tokio::test]
+async fn young_changes_stay_in_the_log_however_many_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir.path().join("o28m.db"));
+    let store = Store::open(&settings).await.unwrap();
+    store.migrate(MigrationStep::Up).await.unwrap();
+    let steps = (0..100_500).map(|at| Write::Insert(object(&at.to_string())));
+    store.write(steps.collect()).await.unwrap();
+    store.write(vec![Write::Upsert(object("1"))]).await.unwrap();
+    let Changes::Since(first) = store.changes_after(0, 3).await.unwrap() else {
+        panic!("truncated");
+    };
+    let versions: Vec<i64> = first.iter().map(|change| change.version).collect();
+    assert_eq!(versions, [1, 2, 3]);
+    // All at once they are too many.
+    assert_eq!(store.changes_since(0).await.unwrap(), Changes::Truncated);
+    assert!(matches!(
+        store.changes_since(100_499).await.unwrap(),
+        Changes::Since(changes) if changes.len() == 2
+    ));
+}
+
+#[tokio::test]
 async fn a_directory_that_does_not_exist_is_unavailable() {
     let error = Store::open(&settings(Path::new("/nonexistent/o28m.db"))).await;
     assert!(matches!(error.err().unwrap(), Error::Unavailable(_)));
