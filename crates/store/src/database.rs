@@ -25,10 +25,11 @@ const DOUBTFUL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(500);
 
 /// Every statement of ours is written for an index and nested loops. Without statistics, as after a bulk
-/// load, the planner would guess otherwise and read whole tables.
+/// load, the planner would guess otherwise and read whole tables. So the values do not matter either, and
+/// a plan is made once for each statement of a connection.
 const PLANNER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET enable_bitmapscan = off; SET join_collapse_limit = 1; \
-     SET enable_material = off; SET jit = off";
+     SET enable_material = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
 
 /// Where the log of changes begins and ends, and what time it is, by the database's clock.
 #[derive(Clone, Copy, Debug)]

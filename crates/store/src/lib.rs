@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use error::Error;
 pub use migration::{MigrationState, MigrationStep};
 pub use model::{
-    Change, Changes, Everything, Key, Object, OnDelete, Query, Record, Reference, Session,
+    Change, Changes, Everything, Key, News, Object, OnDelete, Query, Record, Reference, Session,
     Settings, Stored, Tagged, Tags, Write,
 };
 
@@ -43,9 +43,6 @@ const RETENTION: Retention = Retention {
     changes: 100_000,
     age_s: 3600,
 };
-
-/// Changes listed at once for who wants all of them.
-const CHANGES_MAX: u32 = 100_000;
 
 /// A database connection pool with the change feed. Cheap to clone.
 #[derive(Clone)]
@@ -223,27 +220,21 @@ impl Store {
         self.shared.observe(result.await)
     }
 
-    /// Sends every object of these kinds in batches, in no order and no faster than they are received;
-    /// gives the version they are consistent with. Ends early when the receiver is gone.
+    /// Sends every object in batches, no faster than they are received: first those of the kinds
+    /// `first`, then those of `rest`, each in no order. Gives the version they are consistent with.
+    /// Ends early when the receiver is gone.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Failed`].
-    pub async fn scan(&self, kinds: &[&str], into: &Sender<Vec<Stored>>) -> Result<i64, Error> {
+    pub async fn scan(
+        &self,
+        first: &[&str],
+        rest: &[&str],
+        into: &Sender<Vec<Stored>>,
+    ) -> Result<i64, Error> {
         let result = async {
             let mut connection = self.shared.reader().await?;
-            query::scan(&mut connection, kinds, into).await
-        };
-        self.shared.observe(result.await)
-    }
-
-    /// Those of the objects, given by kind and id, that exist, in no order.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Failed`].
-    pub async fn documents(&self, objects: &[(&str, &str)]) -> Result<Vec<Stored>, Error> {
-        let result = async {
-            let mut connection = self.shared.reader().await?;
-            query::documents(&mut connection, objects).await
+            query::scan(&mut connection, first, rest, into).await
         };
         self.shared.observe(result.await)
     }
@@ -283,22 +274,22 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Failed`].
     pub async fn changes_since(&self, version: i64) -> Result<Changes, Error> {
-        match self.changes_after(version, CHANGES_MAX + 1).await? {
-            Changes::Since(changes) if changes.len() > CHANGES_MAX as usize => {
-                Ok(Changes::Truncated)
-            }
-            changes => Ok(changes),
-        }
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::changes_since(&mut connection, version).await
+        };
+        self.shared.observe(result.await)
     }
 
-    /// The first `limit` changes after `version`; when there are none, everything has been seen.
+    /// What the objects of these kinds that changed after `version` are like now, all seen at one
+    /// moment; nothing but that it is too much when there are more than `most` of them.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Failed`].
-    pub async fn changes_after(&self, version: i64, limit: u32) -> Result<Changes, Error> {
+    pub async fn news(&self, version: i64, kinds: &[&str], most: usize) -> Result<News, Error> {
         let result = async {
             let mut connection = self.shared.reader().await?;
-            query::changes_after(&mut connection, version, limit).await
+            query::news(&mut connection, version, kinds, most).await
         };
         self.shared.observe(result.await)
     }

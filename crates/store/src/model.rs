@@ -165,6 +165,22 @@ pub enum Changes {
     Truncated,
 }
 
+/// What objects became after a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// All that changed.
+    Since {
+        /// The version of what was seen.
+        version: i64,
+        /// Objects that are there.
+        present: Vec<Stored>,
+        /// Kind and id of those that are not, or not any more.
+        gone: Vec<(String, String)>,
+    },
+    /// The log no longer reaches back that far, or it is too much: load everything.
+    Truncated,
+}
+
 /// One tagged object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tagged {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use o28m_store::testing::postgres_url;
 use o28m_store::{
-    Change, Changes, Error, Key, MigrationState, MigrationStep, Object, OnDelete, Query, Record,
-    Reference, Session, Settings, Store, Tagged, Tags, Write,
+    Change, Changes, Error, Key, MigrationState, MigrationStep, News, Object, OnDelete, Query,
+    Record, Reference, Session, Settings, Store, Tagged, Tags, Write,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -342,12 +342,13 @@ async fn objects_are_read_as_they_are_stored(it) {
         all
     };
     let send = async {
-        let version = it.store.scan(&["thing", "other"], &into).await;
+        let version = it.store.scan(&["other"], &["thing", "another"], &into).await;
         drop(into);
         version
     };
     let (sent, mut all) = tokio::join!(send, receive);
     assert_eq!(sent.unwrap(), newest);
+    assert_eq!(all.first().map(|it| it.kind.as_str()), Some("other"));
     all.sort_by(|a, b| (&a.kind, &a.id).cmp(&(&b.kind, &b.id)));
     assert_eq!(all.len(), 701);
     let last = all.pop().unwrap();
@@ -356,13 +357,28 @@ async fn objects_are_read_as_they_are_stored(it) {
     // Nobody receives: the connection is free again.
     let (into, from) = tokio::sync::mpsc::channel(1);
     drop(from);
-    assert_eq!(it.store.scan(&["thing"], &into).await.unwrap(), newest);
-    let wanted = [("thing", "000"), ("thing", "none"), ("other", "1"), ("thing", "a\0")];
-    let found = it.store.documents(&wanted[..3]).await.unwrap();
-    assert_eq!(found.len(), 2);
-    assert!(it.store.documents(&wanted).await.unwrap().is_empty());
-    assert!(it.store.documents(&[]).await.unwrap().is_empty());
+    assert_eq!(it.store.scan(&[], &["thing"], &into).await.unwrap(), newest);
     assert!(it.store.is_reachable());
+}
+
+async fn news_are_what_objects_became(it) {
+    let before = insert(&it.store, [object("thing", "1"), object("thing", "2"), object("other", "1")]).await;
+    let update = |id: &str, name: &str| Write::Update { object: named("thing", id, name), if_version: None };
+    it.store.write(vec![update("1", "a"), update("1", "b"), delete("thing", "2")]).await.unwrap();
+    let steps = vec![Write::Upsert(object("other", "1")), Write::Insert(object("thing", "3")), delete("thing", "3")];
+    let newest = it.store.write(steps).await.unwrap();
+    let News::Since { version, present, gone } = it.store.news(before, &["thing"], 3).await.unwrap() else {
+        panic!("truncated");
+    };
+    assert_eq!(version, newest);
+    assert_eq!(present.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["1"]);
+    assert_eq!(present[0].body, r#"{"id":"1","name":"b"}"#);
+    let name = |id: &str| ("thing".to_owned(), id.to_owned());
+    assert_eq!(gone, [name("2"), name("3")]);
+    assert_eq!(it.store.news(before, &["thing"], 2).await.unwrap(), News::Truncated);
+    assert_eq!(it.store.news(newest + 1, &["thing"], 3).await.unwrap(), News::Truncated);
+    let nothing = News::Since { version: newest, present: Vec::new(), gone: Vec::new() };
+    assert_eq!(it.store.news(newest, &["thing"], 0).await.unwrap(), nothing);
 }
 
 async fn prefixes_of_keys_are_found(it) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use o28m_store::testing::open_with_short_log;
 use o28m_store::{
-    Changes, Error, MigrationState, MigrationStep, Object, Query, Settings, Store, Write,
+    Changes, Error, MigrationState, MigrationStep, News, Object, Query, Settings, Store, Write,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -132,11 +132,10 @@ async fn young_changes_stay_in_the_log_however_many_they_are() {
     let steps = (0..100_500).map(|at| Write::Insert(object(&at.to_string())));
     store.write(steps.collect()).await.unwrap();
     store.write(vec![Write::Upsert(object("1"))]).await.unwrap();
-    let Changes::Since(first) = store.changes_after(0, 3).await.unwrap() else {
-        panic!("truncated");
-    };
-    let versions: Vec<i64> = first.iter().map(|change| change.version).collect();
-    assert_eq!(versions, [1, 2, 3]);
+    assert!(matches!(
+        store.news(0, &["thing"], 200_000).await.unwrap(),
+        News::Since { version: 100_501, present, gone } if present.len() == 100_500 && gone.is_empty()
+    ));
     // All at once they are too many.
     assert_eq!(store.changes_since(0).await.unwrap(), Changes::Truncated);
     assert!(matches!(

@@ -3,6 +3,7 @@
 
 mod consumers;
 mod credentials;
+mod interned;
 mod plugins;
 mod services;
 #[cfg(test)]
@@ -13,7 +14,7 @@ mod upstreams;
 pub(crate) use plugins::{Instance, Kinds, Scopes};
 pub(crate) use services::{Balanced, Destination, RouteEntry, ServiceEntry};
 pub use update::TARGET_HEALTH;
-pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
+pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update};
 
 use std::sync::Arc;
 
@@ -109,6 +110,10 @@ impl Snapshot {
             balancing: Arc::new(Balancing::default()),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
+    }
+
+    pub(crate) fn set_version(&mut self, version: i64) {
+        self.version = version;
     }
 
     /// The version of the store's change log that this is the state of.

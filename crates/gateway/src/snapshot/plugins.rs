@@ -5,12 +5,16 @@ use std::sync::Arc;
 use o28m_kong::PluginEntity;
 use rpds::HashTrieMapSync;
 
+use super::interned::Interned;
 use super::{Id, number};
-use crate::{Plugin, PluginKind};
+use crate::{BadConfig, Plugin, PluginKind};
 
 /// The kinds of plugins of this process in execution order. The place in that order is the kind's
 /// rank, and a set of ranks is a bit mask.
-pub(crate) struct Kinds(Vec<Arc<dyn PluginKind>>);
+pub(crate) struct Kinds {
+    kinds: Vec<Arc<dyn PluginKind>>,
+    interned: Interned,
+}
 
 /// A set of ranks.
 pub(crate) type Ranks = u128;
@@ -25,12 +29,28 @@ impl Kinds {
             tracing::error!("more plugin kinds than can be ranked; the last ones are left out");
             kinds.truncate(Ranks::BITS as usize);
         }
-        Self(kinds)
+        Self {
+            kinds,
+            interned: Interned::default(),
+        }
+    }
+
+    /// An instance for this entity, which may be one that others have already.
+    pub(super) fn instantiate(
+        &self,
+        kind: &dyn PluginKind,
+        entity: &PluginEntity,
+    ) -> Result<Arc<dyn Plugin>, BadConfig> {
+        if !kind.is_shareable() {
+            return kind.instantiate(entity);
+        }
+        self.interned
+            .get(kind.name(), &entity.config, || kind.instantiate(entity))
     }
 
     pub(super) fn find(&self, name: &str) -> Option<(u8, &Arc<dyn PluginKind>)> {
-        let at = self.0.iter().position(|kind| kind.name() == name)?;
-        Some((u8::try_from(at).ok()?, self.0.get(at)?))
+        let at = self.kinds.iter().position(|kind| kind.name() == name)?;
+        Some((u8::try_from(at).ok()?, self.kinds.get(at)?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use o28m_kong::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};
 use o28m_router::Calculation;
-use o28m_store::Record;
+use o28m_store::{Record, Stored};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -27,6 +27,9 @@ pub(crate) const ENTITY_KINDS: &[&str] = &[
     "targets",
     TARGET_HEALTH,
 ];
+
+/// Those of them that others refer to while they are compiled.
+pub(crate) const FIRST_KINDS: &[&str] = &[];
 
 /// The store's kind of orders that set the health of a target on every node. Writing one, with
 /// `target`, `upstream` (both `{"id": ...}`), `address` (or null) and `healthy`, carries it out.
@@ -70,6 +73,23 @@ impl From<Record> for Update {
     }
 }
 
+impl From<Stored> for Update {
+    /// A text that is no JSON becomes a document that is no entity: it is reported as such.
+    fn from(stored: Stored) -> Self {
+        Self {
+            kind: stored.kind.clone(),
+            id: stored.id.clone(),
+            record: Some(Record {
+                body: serde_json::from_str(&stored.body).unwrap_or_default(),
+                kind: stored.kind,
+                id: stored.id,
+                owner: String::new(),
+                version: stored.version,
+            }),
+        }
+    }
+}
+
 /// An entity that cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -102,17 +122,44 @@ impl Snapshot {
         for update in &updates {
             next.take_out(&update.kind, &update.id, &mut touched);
         }
+        next.put_in(compiler, updates, previous, touched);
+        next
+    }
+
+    /// The state that `updates` alone make, which may arrive little by little: first those of
+    /// [`FIRST_KINDS`]. `previous` is as in [`Snapshot::apply`]; the version is to be set afterwards.
+    pub(crate) fn of(
+        compiler: &Compiler,
+        updates: impl IntoIterator<Item = Update>,
+        previous: Option<&Self>,
+    ) -> Self {
+        let mut next = Self::empty(compiler.calculation);
+        next.put_in(compiler, updates, previous, Touched::default());
+        next
+    }
+
+    /// Takes in objects whose old states were taken out.
+    fn put_in(
+        &mut self,
+        compiler: &Compiler,
+        updates: impl IntoIterator<Item = Update>,
+        previous: Option<&Self>,
+        mut touched: Touched,
+    ) {
+        let next = self;
         // Routes come last: whether one is routed to depends on its service.
         let mut routes = Vec::new();
         let mut orders = Vec::new();
         for update in updates {
             let Update { kind, id, record } = update;
             let outcome = match (kind.as_str(), record) {
-                ("routes", record) => {
-                    routes.push((id, record));
+                (_, None) => Ok(()),
+                ("routes", Some(record)) => {
+                    // What waits is small: there may be very many.
+                    let route = serde_json::from_value(record.body).map(Arc::new);
+                    routes.push((id, route));
                     continue;
                 }
-                (_, None) => Ok(()),
                 ("upstreams", Some(record)) => next.put_upstream(record.body, &mut touched),
                 ("targets", Some(record)) => next.put_target(compiler, record.body, &mut touched),
                 (TARGET_HEALTH, Some(record)) => {
@@ -138,12 +185,11 @@ impl Snapshot {
         for (_, order) in orders {
             next.carry_out(compiler, order);
         }
-        for (id, record) in routes {
-            let body = record.map(|record| record.body);
-            let outcome = body.map_or(Ok(()), |body| next.put_route(body));
+        for (id, route) in routes {
+            let route = route.map_err(Broken::from);
+            let outcome = route.and_then(|route| next.put_route(route));
             report("routes", &id, outcome);
         }
-        next
     }
 
     fn take_out(&mut self, kind: &str, id: &str, touched: &mut Touched) {
@@ -231,8 +277,7 @@ impl Snapshot {
         }
     }
 
-    fn put_route(&mut self, body: Value) -> Result<(), Broken> {
-        let route: Arc<Route> = Arc::new(serde_json::from_value(body)?);
+    fn put_route(&mut self, route: Arc<Route>) -> Result<(), Broken> {
         let entry = RouteEntry::new(route.clone());
         if self.is_routed(&entry) {
             self.router.add(route)?;
@@ -348,7 +393,7 @@ impl Snapshot {
         let Some((rank, kind)) = compiler.kinds.find(&entity.name) else {
             return Err(Broken::Plugin(entity.name));
         };
-        let plugin = configure(kind.as_ref(), &entity);
+        let plugin = configure(&compiler.kinds, kind.as_ref(), &entity);
         let instance = Instance::new(&entity, rank, kind.name(), plugin, version);
         self.plugins.put(Arc::new(instance));
         Ok(())
@@ -357,8 +402,8 @@ impl Snapshot {
 
 /// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what
 /// it would have seen is answered with an error instead of being let through.
-fn configure(kind: &dyn PluginKind, entity: &PluginEntity) -> Arc<dyn Plugin> {
-    match kind.instantiate(entity) {
+fn configure(kinds: &Kinds, kind: &dyn PluginKind, entity: &PluginEntity) -> Arc<dyn Plugin> {
+    match kinds.instantiate(kind, entity) {
         Ok(plugin) => plugin,
         Err(BadConfig(reason)) => {
             tracing::error!(
