@@ -392,7 +392,7 @@ impl Api {
         let first = parameters.first().map_or("", String::as_str);
         match endpoint {
             Endpoint::Page(page) => self.page(page, first, &arguments).await,
-            Endpoint::Validate => self.validation(parameters.first(), &members).await,
+            Endpoint::Validate => self.validation(segments.get(1), &members).await,
             Endpoint::Tags => self.tags(&parameters, path, &arguments).await,
             Endpoint::Collection(place) => {
                 let parent = self.parent(place, first).await?;
@@ -665,13 +665,13 @@ impl Api {
         ))
     }
 
-    /// `name` is the entity in the path; the path of plugins is written out.
+    /// `name` is the entity in the path.
     async fn validation(
         &self,
         name: Option<&String>,
         members: &Members,
     ) -> Result<Response<Body>, Problem> {
-        let name = name.map_or("plugins", String::as_str);
+        let name = name.map_or("", String::as_str);
         let entity =
             entity(name).ok_or_else(|| Problem::Unknown(format!("No entity named '{name}'")))?;
         self.validate(entity, members).await?;

@@ -20,7 +20,7 @@ pub(crate) enum Endpoint {
     Targets(TargetEndpoint),
     /// `/tags` and `/tags/{tags}`.
     Tags,
-    /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
+    /// `/schemas/{entity}/validate`
     Validate,
     /// `/config`, without a database.
     Config,
@@ -155,6 +155,7 @@ impl Table {
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
             ("/schemas/plugins/validate", Endpoint::Validate),
+            ("/schemas/vaults/validate", Endpoint::Validate),
             ("/timers", Endpoint::Operation(Operation::Timers)),
             ("/cache", Endpoint::Operation(Operation::Cache)),
             ("/cache/{key}", Endpoint::Operation(Operation::CacheKey)),

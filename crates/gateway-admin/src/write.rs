@@ -163,7 +163,9 @@ impl Api {
         let input = self.input(entity, members, None, fixed).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let mut document = self.checked(entity, members, None, input.clone()).await?;
-            self.check_protocols(entity, members, &document).await?;
+            if members.get("protocols").is_some() {
+                self.check_protocols(entity, &document).await?;
+            }
             let names = self.name_writes(entity, &mut document, Names::Replaced);
             let mut writes = names.await?;
             writes.insert(0, Write::Insert(object(entity, &document)));
@@ -220,15 +222,17 @@ impl Api {
             let if_version = precondition::check(stored.as_ref())?;
             let whole = replacement(selector, input.clone(), stored.as_ref());
             let mut document = self.checked(entity, members, None, whole).await?;
-            self.check_protocols(entity, members, &document).await?;
+            if members.get("protocols").is_some() {
+                self.check_protocols(entity, &document).await?;
+            }
             let names = self.name_writes(entity, &mut document, Names::Replaced);
             let mut writes = names.await?;
             let object = object(entity, &document);
             if let Some(stored) = stored.as_ref()
                 && writes.is_empty()
-                && same(&object.body, stored)
+                && same(entity, &object.body, stored)
             {
-                keep_time(&mut document, stored);
+                keep(&mut document, stored);
                 return Ok(self.made(entity, document, stored.version));
             }
             let write = match &stored {
@@ -292,7 +296,12 @@ impl Api {
                 false => Names::Kept,
             };
             let mut document = self.checked(entity, members, Some(old), patch).await?;
-            self.check_protocols(entity, members, &document).await?;
+            if ["protocols", "service", "route"]
+                .iter()
+                .any(|it| members.get(it).is_some())
+            {
+                self.check_protocols(entity, &document).await?;
+            }
             let mut writes = self.name_writes(entity, &mut document, names).await?;
             let update = Write::Update {
                 object: object(entity, &document),
@@ -387,15 +396,10 @@ impl Api {
         }
     }
 
-    /// A plugin's protocols, when given, must have one in common with its route, or with a route of its
+    /// A plugin's protocols must have one in common with its route, or with a route of its
     /// service.
-    async fn check_protocols(
-        &self,
-        entity: &Entity,
-        members: &Members,
-        document: &Document,
-    ) -> Result<(), Problem> {
-        if entity.name != "plugins" || members.get("protocols").is_none() {
+    async fn check_protocols(&self, entity: &Entity, document: &Document) -> Result<(), Problem> {
+        if entity.name != "plugins" {
             return Ok(());
         }
         let id = |field: &str| document.get(field)?.get("id")?.as_str();
@@ -434,10 +438,10 @@ impl Api {
     }
 }
 
-/// What did not change has the time of its last change.
-fn keep_time(document: &mut Document, stored: &Record) {
-    if let Some(updated_at) = stored.body.get("updated_at") {
-        document.insert("updated_at".to_owned(), updated_at.clone());
+/// What did not change is shown as it is stored.
+fn keep(document: &mut Document, stored: &Record) {
+    if let Value::Object(body) = &stored.body {
+        document.extend(body.clone());
     }
 }
 
@@ -486,18 +490,12 @@ fn share_protocol(plugin: &Document, route: &Value) -> bool {
         .any(|protocol| own.contains(protocol))
 }
 
-/// Whether the stored entity has this content; the time of the last write does not count.
-fn same(body: &Value, stored: &Record) -> bool {
-    let (Value::Object(document), Value::Object(old)) = (body, &stored.body) else {
-        return false;
-    };
-    let is_counted = |name: &String| name != "updated_at";
-    let count = |document: &Document| document.keys().filter(|name| is_counted(name)).count();
-    count(document) == count(old)
-        && document
-            .iter()
-            .filter(|(name, _)| is_counted(name))
-            .all(|(name, value)| old.get(name) == Some(value))
+/// Whether the stored entity means the same; the time of the last write does not count.
+fn same(entity: &Entity, body: &Value, stored: &Record) -> bool {
+    match (body, &stored.body) {
+        (Value::Object(new), Value::Object(old)) => entity.means_same(new, old),
+        _ => false,
+    }
 }
 
 /// Whether the entity hangs below the parent in the path.

@@ -203,7 +203,7 @@ impl Feed {
         let compiler = self.compiler.clone();
         let empty = || Arc::new(Snapshot::empty(self.compiler.calculation));
         let base = base.unwrap_or_else(empty);
-        let inline = updates.len() <= INLINE_COMPILES_MAX;
+        let inline = updates.len() <= INLINE_COMPILES_MAX && !updates.iter().any(Update::is_costly);
         let compile = move || base.apply(&compiler, updates, version, previous.as_deref());
         if inline {
             return compile();

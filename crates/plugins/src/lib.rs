@@ -36,6 +36,7 @@ pub use opentelemetry::Instrumentations;
 
 use o28m_core::Ambient;
 use o28m_gateway::{LocalIssuers, PluginKind};
+use o28m_telemetry::metrics::Registry;
 
 /// What plugins need from the process.
 pub struct Dependencies {
@@ -55,6 +56,24 @@ pub struct Dependencies {
     pub node_id: String,
     /// Name of this machine.
     pub hostname: String,
+}
+
+impl Dependencies {
+    /// What every process has. The rest is as in a process without settings, and nobody looks at its
+    /// metrics.
+    #[must_use]
+    pub fn new(ambient: Ambient, local_issuers: Arc<dyn LocalIssuers>) -> Self {
+        Self {
+            ambient,
+            local_issuers,
+            blocked_issuers: Vec::new(),
+            jwt_keycloak_priority: None,
+            deliveries: Deliveries::new(&Registry::default()),
+            instrumentations: Instrumentations::default(),
+            node_id: String::new(),
+            hostname: String::new(),
+        }
+    }
 }
 
 /// Every plugin this build executes.

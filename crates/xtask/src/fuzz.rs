@@ -50,7 +50,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<Vec<String>> {
     let folder = root.join("fuzz");
     let target = &options.target;
     let inputs = folder.join("corpus").join(target);
-    ensure!(inputs.is_dir(), "there is no target {target}: see fuzz/corpus");
+    ensure!(
+        inputs.is_dir(),
+        "there is no target {target}: see fuzz/corpus"
+    );
     let (found, crashes) = (
         folder.join("found").join(target),
         folder.join("crashes").join(target),
@@ -60,7 +63,16 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<Vec<String>> {
     let host = host()?;
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--release", "--target", &host, "--bin", target, "--"])
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "--target",
+            &host,
+            "--bin",
+            target,
+            "--",
+        ])
         .args([&found, &inputs])
         .arg(format!("-max_total_time={}", options.seconds))
         .arg(format!("-max_len={INPUT_BYTES_MAX}"))
@@ -74,7 +86,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<Vec<String>> {
     Ok(if status.success() {
         Vec::new()
     } else {
-        vec![format!("target {target} found something: see fuzz/crashes/{target}")]
+        vec![format!(
+            "target {target} found something: see fuzz/crashes/{target}"
+        )]
     })
 }
 

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use crate::harness::{self, Admin, Reply, on_every_database};
 
 /// Sends the same kind of request from many clients at once.
-async fn together(
+pub(crate) async fn together(
     admin: &Arc<Admin>,
     method: &'static str,
     path: &'static str,

@@ -6,6 +6,8 @@
 
 mod http;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;

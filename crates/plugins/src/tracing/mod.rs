@@ -7,6 +7,8 @@ mod inject;
 mod propagation;
 mod tags;
 mod tardis;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use context::Incoming;
 pub(crate) use inject::{Outgoing, trace_digits};

@@ -55,7 +55,9 @@ struct Client {
 
 impl Client {
     async fn send(&mut self, platform: &Platform, call: &Call) {
-        let reply = platform.admin(&call.method, &call.path, call.body.clone()).await;
+        let reply = platform
+            .admin(&call.method, &call.path, call.body.clone())
+            .await;
         let what = format!("{} {} {}", call.method, call.path, call.body);
         assert_eq!(reply.status, call.status, "{what}: {}", reply.text());
         let is_writing = matches!(call.method.as_str(), "PUT" | "POST");
@@ -77,7 +79,10 @@ impl Client {
     fn check_converged(&self) {
         assert!(self.sent.len() > 20);
         for (id, sent) in &self.sent {
-            let seen = self.seen.get(id).unwrap_or_else(|| panic!("{sent} is not listed"));
+            let seen = self
+                .seen
+                .get(id)
+                .unwrap_or_else(|| panic!("{sent} is not listed"));
             assert!(covers(sent, seen), "sent {sent}\nseen {seen}");
         }
     }
@@ -104,7 +109,9 @@ fn covers(sent: &Value, seen: &Value) -> bool {
 async fn reset(platform: &Platform, calls: &[Call]) {
     let mut rest = calls;
     while let Some(first) = rest.first() {
-        let same = rest.iter().take_while(|it| it.collection() == first.collection());
+        let same = rest
+            .iter()
+            .take_while(|it| it.collection() == first.collection());
         let (batch, others) = rest.split_at(same.count().clamp(1, PARALLEL));
         rest = others;
         let sending = batch.iter().map(|call| async move {
