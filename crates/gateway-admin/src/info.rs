@@ -102,7 +102,7 @@ impl Api {
         // Kong's word between info and warn, which are next to each other here.
         let is_notice = settings.get("log_level").is_some_and(|it| it == "notice");
         let level = match self.log_level().word() {
-            "info" if is_notice => "notice",
+            word if is_notice && word == "info" => "notice".to_owned(),
             word => word,
         };
         let own = json!({

@@ -309,7 +309,7 @@ async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
 }
 
 /// The options of a URL, in which `sslrootcert` may list several files.
-fn postgres_options(url: &str) -> Result<PgConnectOptions, Error> {
+pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, Error> {
     let options = PgConnectOptions::from_str(url).map_err(|error| unusable_url(&error))?;
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let list = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "sslrootcert");
@@ -408,7 +408,12 @@ fn quoted_schema(schema: &str) -> Result<String, Error> {
         let text = "the schema's name must have 1 to 63 bytes and neither NUL nor @";
         return Err(Error::Url(text.to_owned()));
     }
-    Ok(format!("\"{}\"", schema.replace('"', "\"\"")))
+    Ok(quoted(schema))
+}
+
+/// A name as an SQL identifier.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// FNV-1a, 64 bits: any stable hash would do.

@@ -11,6 +11,7 @@ mod connection;
 mod database;
 mod error;
 mod feed;
+pub mod foreign;
 mod migration;
 mod model;
 mod query;

@@ -78,6 +78,20 @@ pub async fn open_with_short_log(settings: &Settings, changes_max: i64) -> Resul
     Store::open_with(settings, retention).await
 }
 
+/// Runs statements on a PostgreSQL database, such as those that make another program's tables.
+///
+/// # Panics
+/// When they fail.
+pub async fn execute(url: &str, statements: &str) {
+    let options: PgConnectOptions = url.parse().expect("URL");
+    let mut connection = options.connect().await.expect("connection");
+    sqlx::raw_sql(statements)
+        .execute(&mut connection)
+        .await
+        .expect("statements");
+    connection.close().await.expect("close");
+}
+
 /// Takes the lock of a SQLite file as whoever writes or migrates does, until it is dropped.
 ///
 /// # Panics
