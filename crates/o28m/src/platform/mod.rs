@@ -30,8 +30,8 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use keys::Keys;
-use observe::NodeMetrics;
 use local_issuers::PlatformIssuers;
+use observe::NodeMetrics;
 use serving::Serving;
 
 /// The components of this process, made but perhaps not serving yet.

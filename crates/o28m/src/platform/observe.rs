@@ -84,11 +84,21 @@ impl Collect for NodeMetrics {
         let help = "Datastore reachable from Kong, 0 is unreachable";
         into.gauge("kong_datastore_reachable", help, &[], reachable);
         let labels = [node, ("version", KONG_VERSION)];
-        into.gauge("kong_node_info", "Kong Node metadata information", &labels, 1.0);
+        into.gauge(
+            "kong_node_info",
+            "Kong Node metadata information",
+            &labels,
+            1.0,
+        );
         let pid = std::process::id().to_string();
         let labels = [node, ("pid", &pid), ("kong_subsystem", "http")];
         let help = "Allocated bytes in worker Lua VM";
         let bytes = o28m_gateway_admin::resident_bytes();
-        into.gauge("kong_memory_workers_lua_vms_bytes", help, &labels, bytes as f64);
+        into.gauge(
+            "kong_memory_workers_lua_vms_bytes",
+            help,
+            &labels,
+            bytes as f64,
+        );
     }
 }

@@ -310,7 +310,9 @@ pub(super) fn admin(
         db_less: is_db_less(config),
         read_only_users: config.list("admin.read_only_users"),
         gui_urls: config.list("admin.gui_url"),
-        headers: o28m_gateway_admin::Headers::named(config.list("admin.headers").iter().map(String::as_str)),
+        headers: o28m_gateway_admin::Headers::named(
+            config.list("admin.headers").iter().map(String::as_str),
+        ),
         body_bytes_max: usize::try_from(config.integer("admin.body_bytes_max")).ok(),
     };
     let admin = AdminService::new(store.clone(), settings, applied, ambient.clone());

@@ -181,7 +181,9 @@ impl Platform {
             let _late = tokio::time::timeout_at(deadline, jumper.flushed()).await;
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        self.deliveries.flush(left.clamp(FLUSH_MIN, FLUSH_MAX)).await;
+        self.deliveries
+            .flush(left.clamp(FLUSH_MIN, FLUSH_MAX))
+            .await;
         serving.stop.cancel();
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;

@@ -55,7 +55,8 @@ struct Number(AtomicU64);
 
 impl Number {
     fn add(&self, amount: u64) {
-        self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+        self.0
+            .store(self.get().wrapping_add(amount), Ordering::Relaxed);
     }
 
     fn add_float(&self, amount: f64) {
