@@ -86,10 +86,13 @@ impl Histogram {
     }
 }
 
+/// Counts of outcomes; a place is taken once and for all.
+type Outcomes = [OnceLock<(Outcome, Number)>; OUTCOMES_FAST];
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    outcomes: OnceLock<Box<[OnceLock<(Outcome, Number)>; OUTCOMES_FAST]>>,
+    outcomes: OnceLock<Box<Outcomes>>,
     /// The rest.
     more_outcomes: Mutex<HashMap<Outcome, u64>>,
     ingress: Number,
