@@ -111,6 +111,7 @@ pub(crate) fn error_text(error: &SendError) -> String {
         | SendError::Connect { .. }
         | SendError::Tls { .. }
         | SendError::Timeout { .. }
+        | SendError::RequestBody { .. }
         | SendError::Invalid { .. } => error.to_string(),
     }
 }

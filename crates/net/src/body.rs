@@ -24,6 +24,9 @@ pub enum BodyError {
     /// The peer broke the connection or the framing.
     #[error("failed to read message body")]
     Read(#[from] hyper::Error),
+    /// The upstream broke its response off, or its framing.
+    #[error("failed to read message body of the upstream")]
+    Upstream(#[source] std::io::Error),
     /// The peer sent nothing for too long.
     #[error("timed out reading message body")]
     Timeout,

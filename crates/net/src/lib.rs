@@ -2,6 +2,7 @@
 //! upstream connection pool and graceful drain. It knows no route, no token and no configuration entity.
 
 mod body;
+mod chunked;
 mod service;
 mod transport;
 mod tunnel;

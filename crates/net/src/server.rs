@@ -1,11 +1,10 @@
 //! Listeners: bind, accept, TLS, framing guard, hyper, drain.
 
-mod chunked;
 mod connection;
 mod drain;
 mod exchange;
 mod guard;
-mod head;
+pub(crate) mod head;
 mod listener;
 mod shared;
 

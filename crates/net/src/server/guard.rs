@@ -13,10 +13,10 @@ use hyper::rt::ReadBufCursor;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
-use super::chunked::ChunkReader;
 use super::head::{Framing, HeadReader, Refusal, Step, quoted};
 use super::shared::{LINES_ON_STACK, Shared};
 use crate::Rejection;
+use crate::chunked::ChunkReader;
 use crate::transport::Transport;
 
 /// Stands in for a refused request.
@@ -230,7 +230,7 @@ impl Filter {
         match framing {
             Framing::Length(0) => self.body_complete(),
             Framing::Length(length) => self.place = Place::Length(length),
-            Framing::Chunked => self.place = Place::Chunked(Box::new(ChunkReader::new())),
+            Framing::Chunked => self.place = Place::Chunked(Box::new(ChunkReader::of_client())),
         }
     }
 

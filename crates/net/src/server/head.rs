@@ -19,7 +19,7 @@ pub(super) enum Framing {
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// Status to answer.
     pub(super) status: StatusCode,
     /// Text for the log.
@@ -48,7 +48,7 @@ pub(super) enum Step {
     Refused(Refusal),
 }
 
-type Checked<T> = Result<T, Refusal>;
+pub(crate) type Checked<T> = Result<T, Refusal>;
 
 const fn bad(reason: &'static str) -> Refusal {
     Refusal {
@@ -329,7 +329,7 @@ fn headers_of<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
 }
 
 /// Splits a header or trailer line into its name and its value without surrounding whitespace.
-pub(super) fn split_header(line: &[u8]) -> Checked<(&[u8], &[u8])> {
+pub(crate) fn split_header(line: &[u8]) -> Checked<(&[u8], &[u8])> {
     if matches!(line, [b' ' | b'\t', ..]) {
         return Err(bad("folded header line"));
     }
@@ -504,7 +504,7 @@ fn is_token(byte: u8) -> bool {
     has(byte, TOKEN)
 }
 
-pub(super) fn is_field(byte: u8) -> bool {
+pub(crate) fn is_field(byte: u8) -> bool {
     has(byte, FIELD)
 }
 
