@@ -80,18 +80,6 @@ impl ChunkReader {
         self.trailers.take().unwrap_or_default()
     }
 
-    /// Reads on; gives how many of `bytes` belong to the body and whether it is complete.
-    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), Violation> {
-        let mut at = 0;
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match self.next(rest)? {
-                Piece::Framing(length) | Piece::Data(length) => at += length,
-                Piece::End(length) => return Ok((at + length, true)),
-            }
-        }
-        Ok((at, false))
-    }
-
     /// What `bytes` begin with.
     pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Piece, Violation> {
         if let Place::Data { left } = &mut self.place {
@@ -210,11 +198,15 @@ mod tests {
     fn end(bytes: &[u8], step: usize) -> Option<Result<usize, Violation>> {
         let mut reader = ChunkReader::of_client();
         let mut at = 0;
-        for piece in bytes.chunks(step) {
-            match reader.advance(piece) {
-                Ok((length, true)) => return Some(Ok(at + length)),
-                Ok((length, false)) => at += length,
-                Err(violation) => return Some(Err(violation)),
+        for mut piece in bytes.chunks(step) {
+            while !piece.is_empty() {
+                let length = match reader.next(piece) {
+                    Ok(Piece::Framing(length) | Piece::Data(length)) => length,
+                    Ok(Piece::End(length)) => return Some(Ok(at + length)),
+                    Err(violation) => return Some(Err(violation)),
+                };
+                at += length;
+                piece = &piece[length..];
             }
         }
         None

@@ -6,8 +6,8 @@ mod connection;
 mod dns;
 mod download;
 mod pool;
+mod request;
 mod tls;
-mod upload;
 mod url;
 
 use std::hash::{Hash, Hasher};

@@ -3,7 +3,10 @@
 
 mod body;
 mod chunked;
+mod incoming;
+mod outgoing;
 mod service;
+mod timer;
 mod transport;
 mod tunnel;
 

@@ -1,28 +1,18 @@
-//! What comes from an upstream: the head of a response, then its body.
+//! The head of a response.
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
-use http_body::Frame;
 use o28m_core::limits;
 
 use super::InvalidResponse;
-use crate::chunked::{ChunkReader, Piece, Violation};
+use crate::incoming::{Framing, Incoming};
 
 /// Header lines of nearly all heads.
 const LINES: usize = 64;
-
-/// How the end of a body is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    Length(u64),
-    Chunked,
-    /// The body ends with the connection.
-    Close,
-}
 
 /// A response head.
 pub(super) struct Head {
@@ -154,7 +144,7 @@ fn parse<'a>(
     Ok(Head {
         parts,
         keep_alive: keep_alive && framing != Framing::Close,
-        incoming: Incoming::new(framing),
+        incoming: Incoming::of_upstream(framing),
     })
 }
 
@@ -213,106 +203,6 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
-}
-
-/// What is still to come of a response body.
-pub(super) enum Incoming {
-    /// This many bytes.
-    Length(u64),
-    /// Chunks.
-    Chunked(Box<ChunkReader>),
-    /// Everything until the connection ends.
-    Close,
-    /// The trailers.
-    Trailers(http::HeaderMap),
-    /// Nothing.
-    Ended,
-}
-
-/// What was read holds this of a body.
-pub(super) enum Next {
-    /// A part of it.
-    Frame(Frame<Bytes>),
-    /// Its end.
-    End,
-    /// Nothing: more must be read.
-    More,
-}
-
-impl Incoming {
-    fn new(framing: Framing) -> Self {
-        match framing {
-            Framing::Length(0) => Self::Ended,
-            Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::Chunked(Box::new(ChunkReader::of_upstream())),
-            Framing::Close => Self::Close,
-        }
-    }
-
-    /// Takes the next part of the body off `input`.
-    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Next, Violation> {
-        self.settle(input)?;
-        let length = match self {
-            Self::Length(left) => {
-                let taken =
-                    usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-                *left -= taken as u64;
-                if *left == 0 {
-                    *self = Self::Ended;
-                }
-                taken
-            }
-            Self::Chunked(reader) if !input.is_empty() => match reader.next(input)? {
-                Piece::Data(length) => length,
-                Piece::Framing(_) | Piece::End(_) => return Err(Violation),
-            },
-            Self::Chunked(_) => 0,
-            Self::Close => input.len(),
-            Self::Trailers(trailers) => {
-                let trailers = std::mem::take(trailers);
-                *self = Self::Ended;
-                return Ok(Next::Frame(Frame::trailers(trailers)));
-            }
-            Self::Ended => return Ok(Next::End),
-        };
-        if length == 0 {
-            return Ok(Next::More);
-        }
-        let data = input.split_to(length).freeze();
-        // The end may have come along: whoever reads on is told at once.
-        self.settle(input)?;
-        Ok(Next::Frame(Frame::data(data)))
-    }
-
-    /// Takes what delimits chunks off `input`.
-    fn settle(&mut self, input: &mut BytesMut) -> Result<(), Violation> {
-        let Self::Chunked(reader) = self else {
-            return Ok(());
-        };
-        match reader.framing(input)? {
-            Piece::End(length) => {
-                input.advance(length);
-                let trailers = reader.take_trailers();
-                *self = if trailers.is_empty() {
-                    Self::Ended
-                } else {
-                    Self::Trailers(trailers)
-                };
-            }
-            Piece::Framing(length) | Piece::Data(length) => input.advance(length),
-        }
-        Ok(())
-    }
-
-    /// The connection ended: whether that is a sound end of the body.
-    pub(super) fn may_end(&self) -> bool {
-        matches!(self, Self::Close | Self::Ended)
-    }
-
-    /// Nothing is to come.
-    pub(super) fn is_ended(&self) -> bool {
-        matches!(self, Self::Ended)
-    }
 }
 
 #[cfg(test)]
@@ -444,17 +334,5 @@ mod tests {
         assert_eq!(count(LINES).unwrap(), LINES);
         assert_eq!(count(1000).unwrap(), 1000);
         assert!(matches!(count(1001), Err(InvalidResponse::Malformed(_))));
-    }
-
-    #[test]
-    fn the_end_of_chunks_is_known_with_their_last_bytes() {
-        let mut incoming = Incoming::new(Framing::Chunked);
-        let mut input = BytesMut::from(&b"3\r\nabc\r\n0\r\n\r\nrest"[..]);
-        let Ok(Next::Frame(frame)) = incoming.next(&mut input) else {
-            panic!("no frame");
-        };
-        assert_eq!(frame.into_data().unwrap(), "abc");
-        assert!(incoming.is_ended());
-        assert_eq!(input, "rest");
     }
 }

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -14,13 +13,14 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use o28m_core::limits;
 use socket2::SockRef;
-use tokio::time::{Instant, Sleep};
 
-use super::answer::{Head, HeadReader, Incoming, Next};
+use super::answer::{Head, HeadReader};
 use super::download::{Download, Pumped};
 use super::pool::Pool;
-use super::upload::{Stopped, Upload};
-use super::{InvalidResponse, Target, Timeouts};
+use super::{InvalidResponse, Target, Timeouts, request};
+use crate::incoming::{Incoming, Next};
+use crate::outgoing::{Outgoing, Stopped};
+use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
 use crate::{Body, BodyError};
@@ -47,7 +47,7 @@ enum Wait {
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
     transport: Transport,
-    upload: Upload,
+    upload: Outgoing,
     /// Why the request was not sent whole; a response may still come.
     upload_error: Option<io::Error>,
     /// Read and not used.
@@ -65,9 +65,7 @@ pub(super) struct Upstream {
     reads: u32,
     /// What was waited for when the deadline was set, and the progress until then.
     waited: Option<(Wait, u32)>,
-    deadline: Instant,
-    /// Ends at the deadline or before: it is set again when it does.
-    sleep: Pin<Box<Sleep>>,
+    timer: Timer,
     requests: u32,
     /// The pool's count of sweeps when the connection became idle.
     pub(super) idle_since_sweep: u32,
@@ -87,11 +85,10 @@ pub(super) enum Failed {
 
 impl Upstream {
     pub(super) fn new(transport: Transport, target: &Target) -> Box<Self> {
-        let deadline = Instant::now() + UNSET;
         Box::new(Self {
             target: Arc::new(target.clone()),
             transport,
-            upload: Upload::none(),
+            upload: Outgoing::none(),
             upload_error: None,
             input: BytesMut::new(),
             head: HeadReader::default(),
@@ -102,8 +99,7 @@ impl Upstream {
             reusable: true,
             reads: 0,
             waited: None,
-            deadline,
-            sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            timer: Timer::new(UNSET),
             requests: 0,
             idle_since_sweep: 0,
         })
@@ -122,7 +118,7 @@ impl Upstream {
         self.waited = None;
         self.bodyless = parts.method == Method::HEAD;
         self.upgrading = parts.headers.contains_key(UPGRADE);
-        self.upload = Upload::new(&parts, body);
+        self.upload = request::outgoing(&parts, body);
         match std::future::poll_fn(|context| self.poll_head(context, timeouts)).await {
             Ok(head) => Ok(self.answered(head, timeouts, pool)),
             Err(Failed::Closed(source, _)) if !self.upload.has_begun() => {
@@ -191,7 +187,7 @@ impl Upstream {
                 self.upload_error = Some(error);
                 // An answer may follow what was sent.
                 if self.upload.has_begun() {
-                    self.upload = Upload::given_up();
+                    self.upload = Outgoing::given_up();
                 }
                 Ok(())
             }
@@ -235,7 +231,7 @@ impl Upstream {
                     return Poll::Ready(Some(Err(broken("connection closed within the body"))));
                 }
                 Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Some(Err(BodyError::Upstream(error))));
+                    return Poll::Ready(Some(Err(BodyError::Broken(error))));
                 }
                 Poll::Pending => break,
             }
@@ -253,33 +249,23 @@ impl Upstream {
 
     /// Whether nothing moved for too long; wakes the task when that is so.
     fn is_overdue(&mut self, context: &mut Context<'_>, timeouts: &Timeouts) -> bool {
-        let (wait, limit) = if self.upload.blocked {
+        let (wait, limit) = if self.upload.is_blocked() {
             (Wait::Write, timeouts.write)
         } else if self.upload.waits_for_body() {
             (Wait::Client, Duration::MAX)
         } else {
             (Wait::Read, timeouts.read)
         };
-        let waited = Some((wait, self.reads.wrapping_add(self.upload.progress)));
+        let waited = Some((wait, self.reads.wrapping_add(self.upload.progress())));
         if wait == Wait::Client {
             self.waited = waited;
             return false;
         }
         if self.waited != waited {
             self.waited = waited;
-            self.deadline = Instant::now() + limit;
-            if self.deadline < self.sleep.deadline() {
-                self.sleep.as_mut().reset(self.deadline);
-            }
+            self.timer.set(limit);
         }
-        // Setting a timer costs more than a request: one that ends too early is set again then.
-        while self.sleep.as_mut().poll(context).is_ready() {
-            if self.sleep.deadline() >= self.deadline {
-                return true;
-            }
-            self.sleep.as_mut().reset(self.deadline);
-        }
-        false
+        self.timer.is_due(context)
     }
 
     /// Whether an idle connection can take a request; `probe` asks the kernel, not the event loop.
@@ -364,7 +350,7 @@ impl Upstream {
             return;
         }
         // An idle connection holds no buffers.
-        self.upload = Upload::none();
+        self.upload = Outgoing::none();
         self.input = BytesMut::new();
         pool.put(self);
     }
@@ -376,5 +362,5 @@ fn is_interim(status: StatusCode) -> bool {
 }
 
 fn broken(how: &str) -> BodyError {
-    BodyError::Upstream(io::Error::new(io::ErrorKind::InvalidData, how))
+    BodyError::Broken(io::Error::new(io::ErrorKind::InvalidData, how))
 }

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::Timeouts;
-use super::answer::Incoming;
 use super::connection::Upstream;
 use super::pool::Pool;
 use crate::BodyError;
+use crate::incoming::Incoming;
 
 /// A response body and the connection it comes from.
 pub(super) struct Download {

@@ -118,7 +118,7 @@ impl Failure {
                 return errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body);
             }
             Self::Unsendable
-            | Self::Body(TooLarge::Read(BodyError::Read(_) | BodyError::Upstream(_))) => {
+            | Self::Body(TooLarge::Read(BodyError::Read(_) | BodyError::Broken(_))) => {
                 (StatusCode::BAD_REQUEST, "Bad request")
             }
             Self::TooManyHeaders => (

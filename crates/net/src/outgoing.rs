@@ -1,13 +1,11 @@
-//! What goes to an upstream: the head of a request, then its body, framed by what it is.
+//! A message on its way out, in either direction: its head, then its body as it is framed.
 
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
@@ -17,28 +15,40 @@ use crate::{Body, BodyError};
 /// Bytes of a body copied behind the head or its chunk size: below this the copy is cheaper than a
 /// write of its own.
 const COPY_BYTES_MAX: usize = 8 * 1024;
-/// Room for most heads.
-const HEAD_BYTES: usize = 1024;
-
-/// Why a request was not sent whole.
-pub(super) enum Stopped {
+/// Why a message was not sent whole.
+pub(crate) enum Stopped {
     /// Its body failed.
     Body(BodyError),
-    /// The upstream takes no more.
+    /// The peer takes no more.
     Io(io::Error),
 }
 
-/// How the end of the body is told.
+/// How the end of a body is told.
 #[derive(Clone, Copy)]
-enum Coding {
+pub(crate) enum Coding {
     /// This many bytes are still to come.
     Length(u64),
-    /// `open` while the line end behind a chunk is owed.
-    Chunked { open: bool },
+    /// Chunks.
+    Chunked {
+        /// The line end behind a chunk is owed.
+        open: bool,
+        /// The peer wants trailers.
+        trailers: bool,
+    },
+    /// By the end of the connection.
+    Close,
 }
 
-/// One request on its way.
-pub(super) struct Upload {
+impl Coding {
+    /// Chunks without trailers.
+    pub(crate) const CHUNKED: Self = Self::Chunked {
+        open: false,
+        trailers: false,
+    };
+}
+
+/// One message on its way.
+pub(crate) struct Outgoing {
     /// Written first: the head, chunk sizes and what is small.
     out: Vec<u8>,
     /// Bytes of `out` that are written.
@@ -51,17 +61,15 @@ pub(super) struct Upload {
     ended: bool,
     /// The transport may hold bytes back.
     unflushed: bool,
-    /// Bytes of the request were written.
+    /// Bytes of the message were written.
     begun: bool,
-    /// The upstream takes no bytes at the moment.
-    pub(super) blocked: bool,
-    /// Successful writes.
-    pub(super) progress: u32,
+    blocked: bool,
+    progress: u32,
 }
 
-impl Upload {
+impl Outgoing {
     /// Nothing to send.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             out: Vec::new(),
             written: 0,
@@ -76,74 +84,77 @@ impl Upload {
         }
     }
 
-    /// A request whose rest nobody takes.
-    pub(super) fn given_up() -> Self {
+    /// A message whose rest nobody takes.
+    pub(crate) fn given_up() -> Self {
         Self {
             begun: true,
             ..Self::none()
         }
     }
 
-    /// A request, from its head on.
-    pub(super) fn new(parts: &Parts, body: Body) -> Self {
-        let mut upload = Self {
-            out: Vec::with_capacity(HEAD_BYTES),
+    /// A message, from its head on. The length of a body in memory is that of its coding.
+    pub(crate) fn new(head: Vec<u8>, coding: Coding, body: Body) -> Self {
+        let mut outgoing = Self {
+            out: head,
+            coding,
             ..Self::none()
         };
-        let length = write_head(&mut upload.out, parts, &body);
-        upload.coding = length.map_or(Coding::Chunked { open: false }, Coding::Length);
         match &body {
             Body::Full(Some(bytes)) => {
                 let bytes = bytes.clone();
-                upload.append(bytes);
+                outgoing.append(bytes);
             }
             Body::Empty | Body::Full(None) => {}
-            Body::Incoming(_) | Body::Stream(_) => upload.ended = false,
+            Body::Stream(_) => outgoing.ended = false,
         }
-        upload.body = body;
-        upload
+        outgoing.body = body;
+        outgoing
     }
 
-    /// The whole request was handed to the upstream.
-    pub(super) fn is_done(&self) -> bool {
+    /// The whole message was handed to the peer.
+    pub(crate) fn is_done(&self) -> bool {
         self.ended && !self.unflushed && !self.has_bytes()
     }
 
-    /// The body's source has nothing at the moment, and the upstream has all that came.
-    pub(super) fn waits_for_body(&self) -> bool {
+    /// The body's source has nothing at the moment, and the peer has all that came.
+    pub(crate) fn waits_for_body(&self) -> bool {
         !self.ended && !self.blocked
     }
 
-    /// Bytes of the request were written.
-    pub(super) fn has_begun(&self) -> bool {
+    /// The peer takes no bytes at the moment.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Successful writes so far, around the clock of 32 bits.
+    pub(crate) fn progress(&self) -> u32 {
+        self.progress
+    }
+
+    /// Bytes of the message were written.
+    pub(crate) fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// The body again, when [`Upload::has_begun`] says that none of it was used.
-    pub(super) fn take_body(&mut self) -> Body {
+    /// The body again, when [`Outgoing::has_begun`] says that none of it was used.
+    pub(crate) fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
     }
 
-    /// Moves on until somebody blocks; `Ready` when the request is through.
-    pub(super) fn poll(
+    /// Moves on until somebody blocks; `Ready` when the message is through.
+    pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
         transport: &mut Transport,
     ) -> Poll<Result<(), Stopped>> {
         loop {
             ready!(self.poll_write(context, transport)).map_err(Stopped::Io)?;
-            if self.ended {
-                return self.poll_flush(context, transport).map_err(Stopped::Io);
-            }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers of requests end here, as at nginx.
-                    if let Ok(bytes) = frame.into_data() {
-                        self.take(bytes).map_err(Stopped::Io)?;
+            match self.poll_body(context) {
+                Poll::Ready(more) => {
+                    if !more? {
+                        return self.poll_flush(context, transport).map_err(Stopped::Io);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Stopped::Body(error))),
-                Poll::Ready(None) => self.end().map_err(Stopped::Io)?,
                 Poll::Pending => {
                     ready!(self.poll_flush(context, transport)).map_err(Stopped::Io)?;
                     return Poll::Pending;
@@ -152,11 +163,29 @@ impl Upload {
         }
     }
 
+    /// Takes the next part of the body, once everything before it is written; `false` when there is
+    /// none.
+    pub(crate) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Stopped>> {
+        if self.ended {
+            return Poll::Ready(Ok(false));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => self.take(bytes)?,
+                Err(frame) => self.end(&frame.into_trailers().unwrap_or_default())?,
+            },
+            Some(Err(error)) => return Poll::Ready(Err(Stopped::Body(error))),
+            None => self.end(&HeaderMap::new())?,
+        }
+        Poll::Ready(Ok(true))
+    }
+
     fn has_bytes(&self) -> bool {
         self.written < self.out.len() || !self.piece.is_empty()
     }
 
-    fn poll_write(
+    /// Writes what is there.
+    pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
         transport: &mut Transport,
@@ -182,7 +211,8 @@ impl Upload {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_flush(
+    /// Has the transport send what it holds.
+    pub(crate) fn poll_flush(
         &mut self,
         context: &mut Context<'_>,
         transport: &mut Transport,
@@ -197,7 +227,7 @@ impl Upload {
     }
 
     /// Takes a piece of the body.
-    fn take(&mut self, bytes: Bytes) -> io::Result<()> {
+    fn take(&mut self, bytes: Bytes) -> Result<(), Stopped> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -207,9 +237,10 @@ impl Upload {
                     .checked_sub(bytes.len() as u64)
                     .ok_or_else(|| wrong_length("longer"))?;
             }
-            Coding::Chunked { open } => {
+            Coding::Close => {}
+            Coding::Chunked { open, .. } => {
                 let line_end = if *open { "\r\n" } else { "" };
-                write!(self.out, "{line_end}{:x}\r\n", bytes.len())?;
+                write!(self.out, "{line_end}{:x}\r\n", bytes.len()).map_err(Stopped::Io)?;
                 *open = true;
             }
         }
@@ -226,14 +257,20 @@ impl Upload {
     }
 
     /// Ends the body.
-    fn end(&mut self) -> io::Result<()> {
+    fn end(&mut self, fields: &HeaderMap) -> Result<(), Stopped> {
         match self.coding {
-            Coding::Length(0) => {}
+            Coding::Length(0) | Coding::Close => {}
             Coding::Length(_) => return Err(wrong_length("shorter")),
-            Coding::Chunked { open } => {
+            Coding::Chunked { open, trailers } => {
                 let line_end: &[u8] = if open { b"\r\n" } else { b"" };
                 self.out.extend_from_slice(line_end);
-                self.out.extend_from_slice(b"0\r\n\r\n");
+                self.out.extend_from_slice(b"0\r\n");
+                for (name, value) in fields.iter().filter(|_| trailers) {
+                    if may_trail(name) {
+                        push_field(&mut self.out, name, value);
+                    }
+                }
+                self.out.extend_from_slice(b"\r\n");
             }
         }
         self.ended = true;
@@ -242,52 +279,45 @@ impl Upload {
     }
 }
 
-fn wrong_length(how: &str) -> io::Error {
-    let message = format!("request body is {how} than its Content-Length");
-    io::Error::new(io::ErrorKind::InvalidData, message)
+fn wrong_length(how: &str) -> Stopped {
+    let message = format!("message body is {how} than its Content-Length");
+    let error = io::Error::new(io::ErrorKind::InvalidData, message);
+    Stopped::Body(BodyError::Broken(error))
 }
 
-/// Writes the head with the field that frames the body: gives the length, `None` for chunks.
-fn write_head(out: &mut Vec<u8>, parts: &Parts, body: &Body) -> Option<u64> {
-    out.extend_from_slice(parts.method.as_str().as_bytes());
-    out.push(b' ');
-    let target = parts.uri.path_and_query().map_or("/", |it| it.as_str());
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in &parts.headers {
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-    let length = body.size_hint().exact().or_else(|| stated(&parts.headers));
-    match length {
-        Some(0) if !expects_body(&parts.method) => {}
-        Some(length) => {
-            out.extend_from_slice(b"content-length: ");
-            push_decimal(out, length);
-            out.extend_from_slice(b"\r\n");
-        }
-        None => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
+/// Fields that frame, route or describe a message are no trailers (RFC 9110 section 6.5.1).
+fn may_trail(name: &HeaderName) -> bool {
+    use http::header::{
+        AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+        CONTENT_TYPE, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    };
+    !matches!(
+        *name,
+        AUTHORIZATION
+            | CACHE_CONTROL
+            | CONNECTION
+            | CONTENT_ENCODING
+            | CONTENT_LENGTH
+            | CONTENT_RANGE
+            | CONTENT_TYPE
+            | HOST
+            | MAX_FORWARDS
+            | SET_COOKIE
+            | TE
+            | TRAILER
+            | TRANSFER_ENCODING
+    )
+}
+
+/// Writes a header or trailer line.
+pub(crate) fn push_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
-    length
 }
 
-/// The length that the request states of a body that does not know its own.
-fn stated(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
-    value.parse().ok()
-}
-
-/// Methods whose missing body is worth a word (RFC 9110 section 8.6).
-fn expects_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-fn push_decimal(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0; 20];
     let mut left = value;
     let mut count = 0;
