@@ -89,9 +89,7 @@ pub(crate) fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
     match error {
         BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
         BodyError::Timeout => refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT),
-        BodyError::Read(_) | BodyError::Broken(_) => {
-            refuse_as_server(flight, StatusCode::BAD_REQUEST)
-        }
+        BodyError::Broken(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
     }
 }
 

@@ -149,7 +149,7 @@ const fn forward_status(error: &ForwardError) -> StatusCode {
             SendError::RequestBody { source, .. } => match source {
                 BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
-                BodyError::Read(_) | BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+                BodyError::Broken(_) => StatusCode::BAD_REQUEST,
             },
             SendError::Tls { .. } | SendError::Closed { .. } | SendError::Invalid { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR

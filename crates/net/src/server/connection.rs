@@ -1,7 +1,7 @@
 //! The life of one client connection: handshake, requests one after the other, drain, the end.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -153,6 +153,12 @@ enum After {
 
 impl Http1<'_> {
     async fn run(&mut self, plain_on_tls: bool) {
+        self.serve(plain_on_tls).await;
+        // A body that somebody still holds must not keep the connection open.
+        drop(lock(&self.stream).leave());
+    }
+
+    async fn serve(&mut self, plain_on_tls: bool) {
         let mut arrival = if plain_on_tls {
             let reason = "plain HTTP sent to a TLS port";
             Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false)
@@ -195,9 +201,7 @@ impl Http1<'_> {
         reader: &mut HeadReader,
         begun: &mut bool,
     ) -> Poll<Arrival> {
-        if self.is_draining(context) {
-            return Poll::Ready(Arrival::Gone);
-        }
+        let draining = self.is_draining(context);
         let mut stream = lock(&self.stream);
         loop {
             if !stream.input.is_empty() {
@@ -220,6 +224,7 @@ impl Http1<'_> {
             match stream.poll_read(context, HEAD_READ_BYTES) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Arrival::Gone),
+                Poll::Pending if draining => return Poll::Ready(Arrival::Gone),
                 Poll::Pending => break,
             }
         }
@@ -269,17 +274,18 @@ impl Http1<'_> {
     /// Has the service answer a request, and sends what it says.
     async fn exchange(&mut self, request: Request<Body>, sound: &Sound) -> After {
         let bodyless = *request.method() == Method::HEAD;
-        let service = self.common.service.clone();
-        let connection = self.connection.clone();
-        let call = async { service.call(request, &connection).await };
-        let mut call = std::pin::pin!(AssertUnwindSafe(call).catch_unwind());
-        let answer = std::future::poll_fn(|context| {
-            if let Poll::Ready(answer) = call.as_mut().poll(context) {
-                return Poll::Ready(Some(answer));
-            }
-            self.poll_gone(context).map(|()| None)
-        });
-        let Some(answer) = answer.await else {
+        let answer = {
+            let call = async { self.common.service.call(request, &self.connection).await };
+            let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+            let answer = std::future::poll_fn(|context| {
+                if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                    return Poll::Ready(Some(answer));
+                }
+                self.poll_gone(context).map(|()| None)
+            });
+            answer.await
+        };
+        let Some(answer) = answer else {
             return After::Cut;
         };
         let Ok(mut response) = answer else {

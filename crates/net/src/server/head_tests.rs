@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 
-/// A target that the guard lets through and `http::Uri` does not would be answered late,
+/// A target that passes here and `http::Uri` does not would be answered late,
 /// without our body and log.
 #[test]
 fn every_accepted_target_is_a_uri() {
