@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod htpasswd;
 pub mod keys;
 pub mod migrate;
+mod origin;
 pub mod serve;
 pub mod version;
 

@@ -47,7 +47,13 @@ pub struct Options {
     #[arg(long = "vv", global = true)]
     pub debug: bool,
     /// Accepted: there is no nginx whose template it could be
-    #[arg(long, alias = "nginx_conf", global = true, value_name = "FILE", hide = true)]
+    #[arg(
+        long,
+        alias = "nginx_conf",
+        global = true,
+        value_name = "FILE",
+        hide = true
+    )]
     pub nginx_conf: Option<PathBuf>,
 }
 
@@ -180,7 +186,12 @@ mod tests {
             let parsed = Kong::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
         }
-        for line in ["kong foo", "kong", "kong migrations", "kong config db_import"] {
+        for line in [
+            "kong foo",
+            "kong",
+            "kong migrations",
+            "kong config db_import",
+        ] {
             assert!(Kong::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

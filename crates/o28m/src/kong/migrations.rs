@@ -144,7 +144,10 @@ async fn finish(store: &Store, state: MigrationState, options: &Options) -> Outc
             return Err(anyhow!(text).into());
         }
         MigrationState::Outdated => {
-            say(options, "New migrations available; run 'kong migrations up' to proceed");
+            say(
+                options,
+                "New migrations available; run 'kong migrations up' to proceed",
+            );
             return Ok(());
         }
         MigrationState::Current | MigrationState::Newer => {

@@ -99,7 +99,10 @@ fn defaults() -> Vec<(&'static str, String)> {
     let mut defaults = vec![
         ("node.roles", "proxy,admin".to_owned()),
         ("proxy.listen", "0.0.0.0:8000, 0.0.0.0:8443 ssl".to_owned()),
-        ("admin.listen", "127.0.0.1:8001, 127.0.0.1:8444 ssl".to_owned()),
+        (
+            "admin.listen",
+            "127.0.0.1:8001, 127.0.0.1:8444 ssl".to_owned(),
+        ),
         ("status.listen", "127.0.0.1:8007".to_owned()),
     ];
     if Path::new(HTPASSWD).exists() {
@@ -158,7 +161,10 @@ fn check(conf: Option<&Path>, options: &Options) -> Outcome {
         ..options.clone()
     };
     let _config = configuration(&options)?;
-    say(&options, &format!("configuration at {} is valid", conf.display()));
+    say(
+        &options,
+        &format!("configuration at {} is valid", conf.display()),
+    );
     Ok(())
 }
 

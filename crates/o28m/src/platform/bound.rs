@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use o28m_gateway::Gateway;
 use o28m_net::server::{Keepalive, Listener, SocketOptions};
 
 use super::tls::Certificates;
@@ -113,6 +115,11 @@ impl Bound {
     /// Hands a listener over to whoever serves it.
     pub(super) fn take(&mut self, name: &str) -> Vec<Listener> {
         self.listeners.remove(name).unwrap_or_default()
+    }
+
+    /// Lets the proxy's TLS listeners show the certificates of the gateway's configuration.
+    pub(super) fn show_certificates_of(&self, gateway: &Arc<Gateway>) {
+        self.certificates.show_those_of(gateway.clone());
     }
 
     /// Reads the certificates again that come from files.

@@ -95,7 +95,13 @@ impl Platform {
             .clone()
             .map(|admin| admin_door(&config, admin, &metrics, &ambient))
             .transpose()?;
-        let engines = engines(jumper.as_ref(), issuer.as_ref(), admin_door.as_ref());
+        let jumper_port = bound.address("jumper").map(|it| it.port());
+        let engines = engines(
+            jumper.as_ref(),
+            jumper_port,
+            issuer.as_ref(),
+            admin_door.as_ref(),
+        );
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
         let node_id = admin.as_ref().map(|it| it.node_id().to_owned());
         let node_id = node_id.unwrap_or_else(|| ambient.uuid());
@@ -111,6 +117,9 @@ impl Platform {
         let gateway = config.has_role("proxy");
         let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
         let gateway = gateway.transpose()?;
+        if let Some(gateway) = &gateway {
+            bound.show_certificates_of(gateway);
+        }
         if let Some((admin, gateway)) = admin.as_ref().zip(gateway.as_ref()) {
             admin.show_health_of(gateway);
         }
@@ -193,21 +202,25 @@ fn admin_door(
 /// constants of the replaced stack, whatever port the component really listens on.
 fn engines(
     jumper: Option<&Arc<Jumper>>,
+    jumper_port: Option<u16>,
     issuer: Option<&Arc<Issuer>>,
     admin: Option<&Arc<dyn HttpService>>,
 ) -> Vec<LocalEngine> {
     let jumper = jumper.map(|it| LocalEngine {
         port: 8080,
+        listens_on: jumper_port,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &o28m_jumper::CONTROL_HEADERS,
     });
     let issuer = issuer.map(|it| LocalEngine {
         port: 8081,
+        listens_on: None,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &[],
     });
     let admin = admin.map(|it| LocalEngine {
         port: 8001,
+        listens_on: None,
         service: Arc::clone(it),
         private_headers: &[],
     });

@@ -7,6 +7,7 @@
 )]
 
 mod environment;
+mod import;
 mod kong;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
