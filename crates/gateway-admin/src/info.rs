@@ -101,7 +101,8 @@ impl Api {
         let mut settings = self.configuration().clone();
         // Kong's word between info and warn, which are next to each other here.
         let is_notice = settings.get("log_level").is_some_and(|it| it == "notice");
-        let level = match self.log_level().word() {
+        let word = self.log_level().word();
+        let level = match word.as_str() {
             "info" if is_notice => "notice",
             word => word,
         };
