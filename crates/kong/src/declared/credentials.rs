@@ -170,7 +170,8 @@ fn life_time(seconds: &Value, credential: &Document, ambient: &Ambient) -> Value
         None | Some(0) => Value::Null,
         Some(seconds) => {
             let age = now.saturating_sub(created_at.unwrap_or(now));
-            json!(seconds.saturating_add(age))
+            // One that was not created yet lives until it was: nothing less can be said of it.
+            json!(seconds.saturating_add(age).max(1))
         }
     }
 }

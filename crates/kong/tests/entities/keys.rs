@@ -221,8 +221,11 @@ fn json_web_keys_must_hold_keys() {
     }
     let mut wrong = rsa;
     wrong["d"] = json!("AQAB");
+    let long = "AQAB".repeat(100_000);
     for bad in [
         wrong,
+        json!({"kty": "RSA", "n": long, "e": "AQAB", "kid": "k"}),
+        json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "k"}),
         json!({"kid": "k"}),
         json!({"kty": "oct", "k": "AAAA", "kid": "k"}),
         json!({"kty": "EC", "crv": "P-256", "x": EC_Y, "y": EC_X, "kid": "k"}),
