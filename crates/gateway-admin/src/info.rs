@@ -91,7 +91,7 @@ impl Api {
                 "available_on_server": available,
                 "enabled_in_cluster": self.configured_plugins().await?,
             },
-            "configuration": self.settings(&enabled, loaded),
+            "configuration": self.settings(enabled, loaded),
             "pids": {"master": std::process::id(), "workers": [std::process::id()]},
         }))
     }

@@ -115,7 +115,11 @@ impl Observed {
         let Some(traffic) = &mut self.traffic else {
             return;
         };
-        let version = if head.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let version = if head.version == Version::HTTP_10 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        };
         let reason = head.status.canonical_reason().unwrap_or_default();
         let line = version.len() + " 200 \r\n".len() + reason.len();
         traffic.response += (line + fields_length(&head.headers)) as u64;

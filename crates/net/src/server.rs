@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::HttpService;
 use crate::client::Pool;
 use connection::Common;
-use drain::Drain;
 pub use counts::connections;
+use drain::Drain;
 pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 
 /// Pause after an accept error that a retry cannot cure, such as too many open files.

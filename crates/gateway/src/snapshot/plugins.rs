@@ -208,7 +208,9 @@ impl Plugins {
 
     /// An instance of that name is configured.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.named.iter().any(|(it, count)| *it == name && *count > 0)
+        self.named
+            .iter()
+            .any(|(it, count)| *it == name && *count > 0)
     }
 
     pub(crate) fn needs_traffic(&self) -> bool {

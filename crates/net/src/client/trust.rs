@@ -73,7 +73,7 @@ pub fn trust_instead_of_system(pem: &str, system: bool) -> io::Result<()> {
         certificates.extend(rustls_native_certs::load_native_certs().certs);
     }
     // Platforms of one process are told the same.
-    let _ = OWN_ROOTS.set(certificates);
+    let _known = OWN_ROOTS.set(certificates);
     Ok(())
 }
 

@@ -70,7 +70,7 @@ impl Certificates {
     /// Lets the proxy's listeners show what the gateway has for the name a client asks for.
     pub(super) fn show_those_of(&self, gateway: Arc<dyn CertificateSource>) {
         // Whoever was first stays: there is one gateway.
-        let _ = self.by_name.0.set(gateway);
+        let _first = self.by_name.0.set(gateway);
     }
 
     /// Reads the configured files again; what cannot be used leaves the one in use.
