@@ -491,7 +491,11 @@ mod tests {
 
     #[test]
     fn urls() {
-        for good in ["http://a", "HTTPS://a.b:8443/x?y=%20", "http://[::1]:9411/api/v2/spans"] {
+        for good in [
+            "http://a",
+            "HTTPS://a.b:8443/x?y=%20",
+            "http://[::1]:9411/api/v2/spans",
+        ] {
             assert_eq!(text(url(good)), "", "{good}");
         }
         for (bad, message) in [

@@ -24,10 +24,10 @@ mod request_size_limiting;
 mod request_termination;
 mod request_transformer;
 mod response_transformer;
-mod tracing;
-mod zipkin;
 #[cfg(test)]
 mod testing;
+mod tracing;
+mod zipkin;
 
 use std::sync::Arc;
 

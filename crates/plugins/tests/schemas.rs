@@ -184,7 +184,10 @@ fn every_kind_reads_what_its_schema_lets_through() {
                 "inject": ["preserve", "b3-single", "datadog"], "default_format": "ot"},
             }),
         ),
-        ("opentelemetry", json!({"traces_endpoint": "https://a.example.com/v1/traces"})),
+        (
+            "opentelemetry",
+            json!({"traces_endpoint": "https://a.example.com/v1/traces"}),
+        ),
         (
             "opentelemetry",
             json!({
@@ -294,7 +297,10 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
         ("zipkin", json!({"sample_ratio": 1.5})),
         ("zipkin", json!({"traceid_byte_count": 12})),
         ("zipkin", json!({"header_type": "instana"})),
-        ("zipkin", json!({"static_tags": [{"name": "lc", "value": "x"}]})),
+        (
+            "zipkin",
+            json!({"static_tags": [{"name": "lc", "value": "x"}]}),
+        ),
         (
             "zipkin",
             json!({"static_tags": [{"name": "a", "value": "x"}, {"name": "a", "value": "y"}]}),
@@ -303,7 +309,10 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
         ("zipkin", json!({"queue": {"initial_retry_delay": 0.0001}})),
         ("zipkin", json!({"propagation": {"extract": ["b3-single"]}})),
         ("opentelemetry", json!({})),
-        ("opentelemetry", json!({"logs_endpoint": "http://a/v1/logs"})),
+        (
+            "opentelemetry",
+            json!({"logs_endpoint": "http://a/v1/logs"}),
+        ),
         (
             "opentelemetry",
             json!({"traces_endpoint": "http://a/", "endpoint": "http://b/"}),

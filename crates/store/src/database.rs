@@ -21,11 +21,26 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit for a connection while the database is known to be away: callers learn quickly.
 const DOUBTFUL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a connection may have been idle to be used without asking the server.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(500);
+
 /// Every statement of ours is written for an index and nested loops. Without statistics, as after a bulk
-/// load, the planner would guess otherwise and read whole tables.
+/// load, the planner would guess otherwise and read whole tables. So the values do not matter either, and
+/// a plan is made once for each statement of a connection.
 const PLANNER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET enable_bitmapscan = off; SET join_collapse_limit = 1; \
-     SET enable_material = off; SET jit = off";
+     SET enable_material = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
+
+/// Where the log of changes begins and ends, and what time it is, by the database's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// Newest version.
+    pub(crate) version: i64,
+    /// Changes up to this version are no longer in the log.
+    pub(crate) horizon: i64,
+    /// Seconds since the Unix epoch.
+    pub(crate) now_s: i64,
+}
 
 /// The pools of one database and what differs between the two.
 pub(crate) struct Database {
@@ -94,22 +109,43 @@ impl Database {
         }
     }
 
-    /// A connection in a transaction that no other writer, here or elsewhere, runs beside.
-    pub(crate) async fn writer(&self, doubtful: bool) -> Result<Connection, Error> {
-        match &self.pools {
+    /// A connection in a transaction that no other writer, here or elsewhere, runs beside, and where the
+    /// log ends.
+    pub(crate) async fn writer(&self, doubtful: bool) -> Result<(Connection, Position), Error> {
+        let (mut connection, begin) = match &self.pools {
             Pools::Postgres { .. } => {
-                let mut connection = self.reader(doubtful).await?;
-                connection.begin(&self.begin_and_lock(LOCK_TIMEOUT)).await?;
-                Ok(connection)
+                let connection = self.reader(doubtful).await?;
+                let now = "extract(epoch FROM clock_timestamp())::bigint";
+                let begin = self.begin_and_lock(LOCK_TIMEOUT);
+                (
+                    connection,
+                    format!("{begin}; SELECT version, horizon, {now} FROM @position"),
+                )
             }
             Pools::Sqlite { writer, .. } => {
                 let raw = self.limited(doubtful, writer.acquire()).await?;
-                let mut connection = self.connection(Raw::Sqlite(raw));
-                if let Err(error) = connection.begin("BEGIN IMMEDIATE").await {
-                    connection.rollback().await;
-                    return Err(error);
-                }
-                Ok(connection)
+                let now = "CAST(strftime('%s', 'now') AS INTEGER)";
+                let begin =
+                    format!("BEGIN IMMEDIATE; SELECT version, horizon, {now} FROM @position");
+                (self.connection(Raw::Sqlite(raw)), begin)
+            }
+        };
+        let position = connection.begin_reading(&begin, |row| {
+            Ok(Position {
+                version: row.int(0)?,
+                horizon: row.int(1)?,
+                now_s: row.int(2)?,
+            })
+        });
+        match position.await {
+            Ok(Some(position)) => Ok((connection, position)),
+            Ok(None) => {
+                connection.rollback().await;
+                Err(Error::invalid("the log has no position"))
+            }
+            Err(error) => {
+                connection.rollback().await;
+                Err(error)
             }
         }
     }
@@ -254,6 +290,14 @@ async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
     let pool = PoolOptions::<Postgres>::new()
         .max_connections(settings.pool_max.max(1))
         .acquire_timeout(settings.connect_timeout)
+        // A connection that was used a moment ago need not prove that it is alive.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                let is_fresh = about.idle_for < TRUSTED_IDLE_TIME;
+                Ok(is_fresh || connection.ping().await.is_ok())
+            })
+        })
         .after_connect(|connection, _| {
             Box::pin(async move { connection.execute(PLANNER_SETTINGS).await.map(drop) })
         })

@@ -65,11 +65,18 @@ pub(crate) struct Migration {
 }
 
 /// Every migration of this release, in order. Numbers are never reused or changed.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    phase: Phase::Expand,
-    sql: include_str!("migrations/0001_objects.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0001_objects.sql"),
+    },
+    Migration {
+        number: 2,
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0002_age_of_changes.sql"),
+    },
+];
 
 /// The version this program needs.
 pub(crate) fn needed() -> i64 {

@@ -4,6 +4,7 @@
 mod certificates;
 mod consumers;
 mod credentials;
+mod interned;
 mod plugins;
 mod references;
 mod services;
@@ -18,7 +19,7 @@ pub(crate) use plugins::{Instance, Kinds, Scopes};
 pub use references::Variables;
 pub(crate) use services::{Balanced, Destination, EnginePorts, RouteEntry, ServiceEntry};
 pub use update::TARGET_HEALTH;
-pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
+pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update, is_costly};
 
 use std::sync::Arc;
 
@@ -120,6 +121,10 @@ impl Snapshot {
             variables: Variables::default(),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
+    }
+
+    pub(crate) fn set_version(&mut self, version: i64) {
+        self.version = version;
     }
 
     /// The version of the store's change log that this is the state of.

@@ -6,12 +6,16 @@ use o28m_kong::PluginEntity;
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 use serde_json::Value;
 
+use super::interned::Interned;
 use super::{Id, number};
-use crate::{Plugin, PluginKind};
+use crate::{BadConfig, Plugin, PluginKind};
 
 /// The kinds of plugins of this process in execution order. The place in that order is the kind's
 /// rank, and a set of ranks is a bit mask.
-pub(crate) struct Kinds(Vec<Arc<dyn PluginKind>>);
+pub(crate) struct Kinds {
+    kinds: Vec<Arc<dyn PluginKind>>,
+    interned: Interned,
+}
 
 /// A set of ranks.
 pub(crate) type Ranks = u128;
@@ -30,18 +34,34 @@ impl Kinds {
             tracing::error!("more plugin kinds than can be ranked; the last ones are left out");
             kinds.truncate(KINDS_MAX);
         }
-        Self(kinds)
+        Self {
+            kinds,
+            interned: Interned::default(),
+        }
+    }
+
+    /// An instance for this entity, which may be one that others have already.
+    pub(super) fn instantiate(
+        &self,
+        kind: &dyn PluginKind,
+        entity: &PluginEntity,
+    ) -> Result<Arc<dyn Plugin>, BadConfig> {
+        if !kind.is_shareable() {
+            return kind.instantiate(entity);
+        }
+        self.interned
+            .get(kind.name(), &entity.config, || kind.instantiate(entity))
     }
 
     /// The rank of what stands in for plugins without a kind: the last, when the caller is known as
     /// well as can be.
     pub(super) fn closed_rank(&self) -> u8 {
-        u8::try_from(self.0.len()).unwrap_or(CLOSED_RANK_MAX)
+        u8::try_from(self.kinds.len()).unwrap_or(CLOSED_RANK_MAX)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<(u8, &Arc<dyn PluginKind>)> {
-        let at = self.0.iter().position(|kind| kind.name() == name)?;
-        Some((u8::try_from(at).ok()?, self.0.get(at)?))
+        let at = self.kinds.iter().position(|kind| kind.name() == name)?;
+        Some((u8::try_from(at).ok()?, self.kinds.get(at)?))
     }
 }
 

@@ -8,7 +8,7 @@ use o28m_kong::{
     Target, Upstream, Vault,
 };
 use o28m_router::Calculation;
-use o28m_store::Record;
+use o28m_store::{Record, Stored};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,6 +40,9 @@ pub(crate) const ENTITY_KINDS: &[&str] = &[
     "vaults",
     TARGET_HEALTH,
 ];
+
+/// Those of them that others refer to while they are compiled.
+pub(crate) const FIRST_KINDS: &[&str] = &["vaults", "certificates", "ca_certificates"];
 
 /// The store's kind of orders that set the health of a target on every node. Writing one, with
 /// `target`, `upstream` (both `{"id": ...}`), `address` (or null) and `healthy`, carries it out.
@@ -85,19 +88,25 @@ impl From<Record> for Update {
     }
 }
 
-impl Update {
-    /// Reading it takes much longer than reading other kinds of objects.
-    pub(crate) fn is_costly(&self) -> bool {
-        self.kind == "certificates" && self.record.is_some()
-    }
+/// Whether it takes much longer to read objects of this kind than of others.
+pub(crate) fn is_costly(kind: &str) -> bool {
+    kind == "certificates"
 }
 
-/// What others refer to while they are compiled comes first.
-fn turn(kind: &str) -> u8 {
-    match kind {
-        "vaults" => 0,
-        "certificates" | "ca_certificates" => 1,
-        _ => 2,
+impl From<Stored> for Update {
+    /// A text that is no JSON becomes a document that is no entity: it is reported as such.
+    fn from(stored: Stored) -> Self {
+        Self {
+            kind: stored.kind.clone(),
+            id: stored.id.clone(),
+            record: Some(Record {
+                body: serde_json::from_str(&stored.body).unwrap_or_default(),
+                kind: stored.kind,
+                id: stored.id,
+                owner: String::new(),
+                version: stored.version,
+            }),
+        }
     }
 }
 
@@ -118,19 +127,54 @@ impl Snapshot {
         let mut next = self.clone();
         next.version = version;
         updates.extend(self.references.affected_by(&updates));
-        updates.sort_by_key(|it| turn(&it.kind));
+        updates.sort_by_key(|it| !FIRST_KINDS.contains(&it.kind.as_str()));
         let mut touched = Touched::default();
         for update in &updates {
             next.take_out(&update.kind, &update.id, &mut touched);
         }
+        next.put_in(compiler, updates, previous, touched);
+        next
+    }
+
+    /// The state that `updates` alone make, which may arrive little by little: first those of
+    /// [`FIRST_KINDS`]. `previous` is as in [`Snapshot::apply`]; the version is to be set afterwards.
+    pub(crate) fn of(
+        compiler: &Compiler,
+        updates: impl IntoIterator<Item = Update>,
+        previous: Option<&Self>,
+    ) -> Self {
+        let mut next = Self::empty(compiler.calculation);
+        next.put_in(compiler, updates, previous, Touched::default());
+        next
+    }
+
+    /// Takes in objects whose old states were taken out.
+    fn put_in(
+        &mut self,
+        compiler: &Compiler,
+        updates: impl IntoIterator<Item = Update>,
+        previous: Option<&Self>,
+        mut touched: Touched,
+    ) {
+        let next = self;
+        // They may take their texts from a vault that comes after them.
+        let mut certificates = Vec::new();
         // Routes come last: whether one is routed to depends on its service.
         let mut routes = Vec::new();
         let mut orders = Vec::new();
         for update in updates {
             let Update { kind, id, record } = update;
+            if !FIRST_KINDS.contains(&kind.as_str()) {
+                next.put_certificates(compiler, &mut certificates, previous, &mut touched);
+            }
             match (kind.as_str(), record) {
                 (_, None) => {}
-                ("routes", Some(record)) => routes.push((id, record)),
+                ("certificates", Some(record)) => certificates.push(record),
+                ("routes", Some(record)) => {
+                    // What waits is small: there may be very many.
+                    let route = serde_json::from_value(record.body).map(Arc::new);
+                    routes.push((id, route));
+                }
                 (TARGET_HEALTH, Some(record)) => {
                     // A node that starts does not carry out what it was not there for.
                     if previous.is_none_or(|it| (1..record.version).contains(&it.version)) {
@@ -143,16 +187,17 @@ impl Snapshot {
                 }
             }
         }
+        next.put_certificates(compiler, &mut certificates, previous, &mut touched);
         next.settle(compiler, &mut touched);
         orders.sort_by_key(|(version, _)| *version);
         for (_, order) in orders {
             next.carry_out(compiler, order);
         }
-        for (id, record) in routes {
-            let outcome = next.put_route(record.body);
+        for (id, route) in routes {
+            let route = route.map_err(Broken::from);
+            let outcome = route.and_then(|route| next.put_route(route));
             next.skipped.note("routes", &id, outcome);
         }
-        next
     }
 
     fn take_out(&mut self, kind: &str, id: &str, touched: &mut Touched) {
@@ -177,6 +222,21 @@ impl Snapshot {
             "snis" => self.certificates.remove_sni(id),
             "vaults" => self.references.remove_vault(id),
             kind => self.credentials.remove(kind, id),
+        }
+    }
+
+    /// Takes in certificates that had to wait.
+    fn put_certificates(
+        &mut self,
+        compiler: &Compiler,
+        waiting: &mut Vec<Record>,
+        previous: Option<&Self>,
+        touched: &mut Touched,
+    ) {
+        for record in waiting.drain(..) {
+            let id = record.id.clone();
+            let outcome = self.put(compiler, record, previous, touched);
+            self.skipped.note("certificates", &id, outcome);
         }
     }
 
@@ -344,8 +404,7 @@ impl Snapshot {
         }
     }
 
-    fn put_route(&mut self, body: Value) -> Result<(), Broken> {
-        let route: Arc<Route> = Arc::new(serde_json::from_value(body)?);
+    fn put_route(&mut self, route: Arc<Route>) -> Result<(), Broken> {
         let entry = RouteEntry::new(route.clone());
         if self.is_routed(&entry) {
             self.router.add(route)?;
@@ -478,7 +537,7 @@ impl Snapshot {
             }
         };
         let (rank, kind) = kind;
-        let (plugin, outcome) = match kind.instantiate(&entity) {
+        let (plugin, outcome) = match compiler.kinds.instantiate(kind.as_ref(), &entity) {
             Ok(plugin) => (plugin, Ok(())),
             Err(error) => (
                 Arc::new(Closed) as Arc<dyn Plugin>,

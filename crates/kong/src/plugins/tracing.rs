@@ -5,15 +5,39 @@ use crate::schema::{Check, Field, Kind, Literal};
 
 const EXTRACT: &[&str] = &["b3", "w3c", "jaeger", "ot", "datadog", "aws", "gcp"];
 const INJECT: &[&str] = &[
-    "preserve", "b3", "b3-single", "w3c", "jaeger", "ot", "datadog", "aws", "gcp",
+    "preserve",
+    "b3",
+    "b3-single",
+    "w3c",
+    "jaeger",
+    "ot",
+    "datadog",
+    "aws",
+    "gcp",
 ];
 /// Formats a context can be written in.
 pub(super) const FORMATS: &[&str] = &[
-    "b3", "b3-single", "w3c", "jaeger", "ot", "aws", "datadog", "gcp",
+    "b3",
+    "b3-single",
+    "w3c",
+    "jaeger",
+    "ot",
+    "aws",
+    "datadog",
+    "gcp",
 ];
 /// Which context is read, and in which formats it goes on.
 pub(super) const HEADER_TYPES: &[&str] = &[
-    "preserve", "ignore", "b3", "b3-single", "w3c", "jaeger", "ot", "aws", "datadog", "gcp",
+    "preserve",
+    "ignore",
+    "b3",
+    "b3-single",
+    "w3c",
+    "jaeger",
+    "ot",
+    "aws",
+    "datadog",
+    "gcp",
 ];
 
 /// The record `propagation`; what it says counts instead of `header_type` when more than its default

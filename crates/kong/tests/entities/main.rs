@@ -627,7 +627,7 @@ fn keys_are_made_up_and_may_have_a_life_time() {
     refused(
         "keyauth_credentials",
         json!({"ttl": -1, "consumer": {"id": C}}),
-        "schema violation (ttl: value should be between 0 and 100000000)",
+        "schema violation (ttl: must be an integer between 0 and 100000000)",
     );
 }
 

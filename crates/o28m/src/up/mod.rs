@@ -214,6 +214,7 @@ fn publish_urls(config: &mut Config, bound: &Bound, credentials: &mut Credential
     credentials.set("GATEWAY_ADMIN_URL", &url(bound.address("admin")));
     credentials.set("ISSUER_URL", &issuer);
     credentials.set("STATUS_URL", &url(bound.address("status")));
+    credentials.set("METRICS_URL", &url(bound.address("metrics")));
     config.command("identity.hostname", &iris);
     config.command("jumper.issuer_url", &issuer);
     config.command("issuer.public_url", &issuer);

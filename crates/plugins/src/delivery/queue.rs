@@ -337,7 +337,10 @@ impl Work {
         if settings.max_batch_size > 1 {
             let deadline = Instant::now() + seconds(settings.max_coalescing_delay);
             while self.may_wait() {
-                if tokio::time::timeout_at(deadline, self.news()).await.is_err() {
+                if tokio::time::timeout_at(deadline, self.news())
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             }

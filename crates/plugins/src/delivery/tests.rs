@@ -44,7 +44,9 @@ impl Receiver {
     fn entries(&self) -> Vec<String> {
         let taken = self.taken.lock().unwrap();
         let entries = taken.iter().flatten();
-        entries.map(|it| String::from_utf8(it.to_vec()).unwrap()).collect()
+        entries
+            .map(|it| String::from_utf8(it.to_vec()).unwrap())
+            .collect()
     }
 }
 
@@ -126,7 +128,10 @@ async fn the_oldest_go_when_there_is_no_room() {
     let receiver = Receiver::new(false, []);
     let setup = start(receiver.clone(), json!({"max_entries": 3}));
     setup.push([0]);
-    eventually("the first call", || receiver.calls.load(Ordering::SeqCst) == 1).await;
+    eventually("the first call", || {
+        receiver.calls.load(Ordering::SeqCst) == 1
+    })
+    .await;
     setup.push(1..=5);
     assert!(setup.has("o28m_queue_dropped_total{plugin=\"test\",reason=\"full\"} 2"));
     receiver.gate.add_permits(10);
@@ -138,9 +143,13 @@ async fn bytes_are_limited_too() {
     let receiver = Receiver::new(false, []);
     let setup = start(receiver.clone(), json!({"max_bytes": 4}));
     setup.push([0]);
-    eventually("the first call", || receiver.calls.load(Ordering::SeqCst) == 1).await;
+    eventually("the first call", || {
+        receiver.calls.load(Ordering::SeqCst) == 1
+    })
+    .await;
     setup.push([11, 12345, 22, 3]);
-    let dropped = |reason| format!("o28m_queue_dropped_total{{plugin=\"test\",reason=\"{reason}\"}} 1");
+    let dropped =
+        |reason| format!("o28m_queue_dropped_total{{plugin=\"test\",reason=\"{reason}\"}} 1");
     assert!(setup.has(&dropped("too_large")) && setup.has(&dropped("full")));
     receiver.gate.add_permits(10);
     eventually("all", || receiver.entries() == ["0", "22", "3"]).await;
@@ -173,8 +182,13 @@ async fn a_receiver_that_is_away_does_not_keep_the_process() {
     let away = (0..100).map(|_| Again::After(Some(Duration::from_secs(3600))));
     let setup = start(Receiver::new(true, away), json!({"max_retry_delay": 3600}));
     setup.push(0..5);
-    eventually("a failure", || setup.receiver.script.lock().unwrap().len() < 100).await;
-    tokio::time::timeout(PATIENCE, setup.deliveries.flush(PATIENCE * 2)).await.unwrap();
+    eventually("a failure", || {
+        setup.receiver.script.lock().unwrap().len() < 100
+    })
+    .await;
+    tokio::time::timeout(PATIENCE, setup.deliveries.flush(PATIENCE * 2))
+        .await
+        .unwrap();
     assert!(setup.has("o28m_queue_dropped_total{plugin=\"test\",reason=\"shutdown\"} 5"));
     // One that hangs is cut.
     let setup = start(Receiver::new(false, []), json!({}));

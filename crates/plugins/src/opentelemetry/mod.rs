@@ -146,7 +146,10 @@ impl Kind {
             ("service.instance.id", &*self.node_id),
             ("service.version", VERSION),
         ]);
-        attributes.extend(own.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        attributes.extend(
+            own.iter()
+                .map(|(key, value)| (key.as_str(), value.as_str())),
+        );
         let mut resource = protobuf::Message::default();
         for (key, value) in attributes {
             resource.text_attribute(1, key, value);

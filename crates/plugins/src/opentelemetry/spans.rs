@@ -77,7 +77,11 @@ impl Report {
         let tries = &exchange.observed.tries;
         for (at, attempt) in tries.iter().enumerate() {
             let is_last = at + 1 == tries.len();
-            let id = if is_last { last_id } else { tracing::span_id(rng) };
+            let id = if is_last {
+                last_id
+            } else {
+                tracing::span_id(rng)
+            };
             let name = format!("{} (proxy)", captured.method);
             let frame = Frame {
                 trace_id: state.trace_id,
@@ -86,7 +90,11 @@ impl Report {
                 name: if is_last { &name } else { "kong.balancer" },
                 kind: CLIENT,
                 begun: attempt.attempt.begun,
-                ended: if is_last { ended } else { attempt.attempt.ended },
+                ended: if is_last {
+                    ended
+                } else {
+                    attempt.attempt.ended
+                },
             };
             spans.push(self.attempt(exchange, &frame, at, attempt));
         }
@@ -122,7 +130,10 @@ impl Report {
         text("http.scheme", scheme);
         text("http.flavor", captured.version);
         text("http.client_ip", &exchange.client_ip.to_string());
-        text("net.peer.ip", &connection.peer.ip().to_canonical().to_string());
+        text(
+            "net.peer.ip",
+            &connection.peer.ip().to_canonical().to_string(),
+        );
         text("kong.request.id", &exchange.request_id);
         let route = exchange.route.as_ref();
         let path = route.and_then(|it| it.paths.as_ref()?.first());
@@ -136,7 +147,10 @@ impl Report {
         let custom_id = consumer.and_then(|it| it.custom_id.as_deref());
         text("kong.consumer", custom_id.unwrap_or_default());
         text("kong.pod", &self.hostname);
-        text("environment", self.environment.of(exchange).unwrap_or_default());
+        text(
+            "environment",
+            self.environment.of(exchange).unwrap_or_default(),
+        );
         let service = exchange.service.as_ref();
         let service = service.and_then(|it| it.name.as_deref());
         text("kong.service", service.unwrap_or_default());
@@ -153,13 +167,7 @@ impl Report {
         span.into_bytes()
     }
 
-    fn attempt(
-        &self,
-        exchange: &Exchange,
-        frame: &Frame<'_>,
-        at: usize,
-        attempt: &Try,
-    ) -> Vec<u8> {
+    fn attempt(&self, exchange: &Exchange, frame: &Frame<'_>, at: usize, attempt: &Try) -> Vec<u8> {
         let mut span = frame.begin(exchange);
         let is_last = at + 1 == exchange.observed.tries.len();
         let number = u32::try_from(at + 1).unwrap_or(u32::MAX);

@@ -55,7 +55,8 @@ struct Number(AtomicU64);
 
 impl Number {
     fn add(&self, amount: u64) {
-        self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+        self.0
+            .store(self.get().wrapping_add(amount), Ordering::Relaxed);
     }
 
     fn add_float(&self, amount: f64) {
@@ -85,10 +86,13 @@ impl Histogram {
     }
 }
 
+/// Counts of outcomes; a place is taken once and for all.
+type Outcomes = [OnceLock<(Outcome, Number)>; OUTCOMES_FAST];
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    outcomes: OnceLock<Box<[OnceLock<(Outcome, Number)>; OUTCOMES_FAST]>>,
+    outcomes: OnceLock<Box<Outcomes>>,
     /// The rest.
     more_outcomes: Mutex<HashMap<Outcome, u64>>,
     ingress: Number,

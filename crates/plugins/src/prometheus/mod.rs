@@ -137,7 +137,9 @@ fn latencies(exchange: &Exchange) -> Latencies {
     match &observed.upstream {
         Some(attempt) => Latencies {
             request: millis(total),
-            upstream: Some(millis(attempt.ended.saturating_duration_since(attempt.begun))),
+            upstream: Some(millis(
+                attempt.ended.saturating_duration_since(attempt.begun),
+            )),
             kong: millis(attempt.begun.saturating_duration_since(observed.begun)),
         },
         None => Latencies {

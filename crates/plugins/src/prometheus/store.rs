@@ -254,7 +254,9 @@ impl Store {
     pub(super) fn drop_one(&self, metric: &str) {
         let help = "Requests that a metric does not show because it has too many series.";
         let labels = [("metric", metric)];
-        let dropped = self.metrics.counter("o28m_metrics_dropped_total", help, &labels);
+        let dropped = self
+            .metrics
+            .counter("o28m_metrics_dropped_total", help, &labels);
         dropped.add(1);
         self.errors.add(1);
     }
@@ -265,7 +267,9 @@ impl Store {
             let entries = self.entries.read();
             let entries = entries.unwrap_or_else(PoisonError::into_inner);
             let pairs = entries.iter();
-            pairs.map(|(labels, entry)| (labels.clone(), entry.clone())).collect()
+            pairs
+                .map(|(labels, entry)| (labels.clone(), entry.clone()))
+                .collect()
         };
         for (labels, entry) in entries {
             let blocks = {
@@ -287,7 +291,14 @@ impl Labels {
                 ("service", service),
                 ("route", route),
                 ("code", outcome.status.as_str()),
-                ("source", if outcome.from_upstream { "service" } else { "kong" }),
+                (
+                    "source",
+                    if outcome.from_upstream {
+                        "service"
+                    } else {
+                        "kong"
+                    },
+                ),
                 ("workspace", "default"),
                 ("consumer", consumer),
                 ("method", outcome.method),

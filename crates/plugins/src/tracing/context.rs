@@ -39,12 +39,7 @@ impl Incoming {
     }
 
     /// A trace id of so many hexadecimal digits; without one the other ids mean nothing.
-    fn ids(
-        mut self,
-        trace: Option<(u128, usize)>,
-        span: Option<u64>,
-        parent: Option<u64>,
-    ) -> Self {
+    fn ids(mut self, trace: Option<(u128, usize)>, span: Option<u64>, parent: Option<u64>) -> Self {
         if let Some((trace_id, digits)) = trace {
             self.trace_id = Some(trace_id);
             self.trace_bytes = digits.div_ceil(2);
@@ -71,7 +66,9 @@ impl Incoming {
 /// A number of hexadecimal digits, and how many there are; zero is no id.
 fn trace(text: &str, is_length: impl Fn(usize) -> bool) -> Option<(u128, usize)> {
     let fine = is_length(text.len()) && text.bytes().all(|it| it.is_ascii_hexdigit());
-    let id = fine.then(|| u128::from_str_radix(text, 16).ok()).flatten()?;
+    let id = fine
+        .then(|| u128::from_str_radix(text, 16).ok())
+        .flatten()?;
     (id != 0).then_some((id, text.len()))
 }
 
@@ -157,7 +154,13 @@ fn b3_single(text: &str) -> Incoming {
         context.sampled.is_some()
     };
     let mut parts = text.split('-');
-    let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+    let parts = [
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ];
     let [Some(first), second, third, parent, None] = parts else {
         return context;
     };
@@ -177,7 +180,13 @@ fn b3_single(text: &str) -> Incoming {
 
 fn w3c(found: &Found<'_>) -> Option<Incoming> {
     let mut parts = visible(found.traceparent)?.split('-');
-    let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
+    let parts = [
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ];
     let [Some("00"), Some(trace_id), Some(span_id), Some(flags), None] = parts else {
         return None;
     };
@@ -192,8 +201,21 @@ fn w3c(found: &Found<'_>) -> Option<Incoming> {
 
 fn jaeger(found: &Found<'_>) -> Option<Incoming> {
     let mut parts = visible(found.jaeger)?.split(':');
-    let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
-    let [Some(trace_id), Some(span_id), Some(parent_id), Some(flags), None] = parts else {
+    let parts = [
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ];
+    let [
+        Some(trace_id),
+        Some(span_id),
+        Some(parent_id),
+        Some(flags),
+        None,
+    ] = parts
+    else {
         return None;
     };
     let trace_id = trace(trace_id, |length| (1..=32).contains(&length))?;
@@ -209,7 +231,10 @@ fn jaeger(found: &Found<'_>) -> Option<Incoming> {
 }
 
 fn ot(found: &Found<'_>) -> Option<Incoming> {
-    found.ot_trace_id.or(found.ot_span_id).or(found.ot_sampled)?;
+    found
+        .ot_trace_id
+        .or(found.ot_span_id)
+        .or(found.ot_sampled)?;
     let mut context = Incoming::new(Format::Ot);
     context.sampled = decision(found.ot_sampled);
     let trace = visible(found.ot_trace_id).and_then(usual_trace);

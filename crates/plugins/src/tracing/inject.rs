@@ -84,7 +84,13 @@ impl Outgoing {
                 headers.insert(OT_TRACE_ID, value(trace_digits(self.trace_id, bytes)));
                 headers.insert(OT_SPAN_ID, value(format!("{:016x}", self.span_id)));
                 headers.insert(OT_SAMPLED, bit(self.sampled));
-                convert_baggage(incoming, Format::Jaeger, JAEGER_BAGGAGE, OT_BAGGAGE, headers);
+                convert_baggage(
+                    incoming,
+                    Format::Jaeger,
+                    JAEGER_BAGGAGE,
+                    OT_BAGGAGE,
+                    headers,
+                );
             }
             Format::Datadog => {
                 let low = self.trace_id & u128::from(u64::MAX);

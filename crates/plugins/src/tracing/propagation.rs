@@ -71,7 +71,9 @@ impl Propagation {
             let inject = inject.iter().flatten();
             return Ok(Self {
                 extract: extract.unwrap_or_default(),
-                clear: clear.map(|it| config::header_name(it)).collect::<Result<_, _>>()?,
+                clear: clear
+                    .map(|it| config::header_name(it))
+                    .collect::<Result<_, _>>()?,
                 inject: inject.map(|it| injected(it)).collect::<Result<_, _>>()?,
                 default_format,
             });

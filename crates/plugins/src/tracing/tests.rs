@@ -144,7 +144,10 @@ fn what_comes_in_one_format_goes_on_in_it() {
             vec![format!("x-cloud-trace-context: {TRACE}/2;o=1")],
         ),
     ] {
-        let lines: Vec<_> = lines.iter().map(|(name, it)| (*name, it.as_str())).collect();
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(name, it)| (*name, it.as_str()))
+            .collect();
         let headers = through("preserve", json!({}), &lines);
         assert_eq!(shown(&headers), wanted, "{lines:?}");
     }
@@ -186,19 +189,40 @@ fn malformed_contexts_are_as_if_they_were_not_there() {
     for (name, value) in [
         ("b3", "zz"),
         ("b3", "80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-x"),
-        ("b3", "80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-1-1"),
+        (
+            "b3",
+            "80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-1-1",
+        ),
         ("x-b3-traceid", "80f198ee56343ba8"),
         ("x-b3-traceid", "00000000000000000000000000000000"),
-        ("traceparent", "01-80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-01"),
-        ("traceparent", "00-80f198ee56343ba864fe8b2a57d3eff7-0000000000000000-01"),
-        ("traceparent", "00-80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-+1"),
+        (
+            "traceparent",
+            "01-80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-01",
+        ),
+        (
+            "traceparent",
+            "00-80f198ee56343ba864fe8b2a57d3eff7-0000000000000000-01",
+        ),
+        (
+            "traceparent",
+            "00-80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90-+1",
+        ),
         ("uber-trace-id", "1:2:3"),
         ("uber-trace-id", "+1:2:3:1"),
         ("x-datadog-trace-id", "99999999999999999999999999999"),
         ("x-datadog-sampling-priority", "9"),
-        ("x-amzn-trace-id", "Root=2-80f198ee-56343ba864fe8b2a57d3eff7"),
-        ("x-cloud-trace-context", "80f198ee56343ba864fe8b2a57d3eff7/x"),
-        ("x-cloud-trace-context", "80f198ee56343ba864fe8b2a57d3eff7/1;o=12"),
+        (
+            "x-amzn-trace-id",
+            "Root=2-80f198ee-56343ba864fe8b2a57d3eff7",
+        ),
+        (
+            "x-cloud-trace-context",
+            "80f198ee56343ba864fe8b2a57d3eff7/x",
+        ),
+        (
+            "x-cloud-trace-context",
+            "80f198ee56343ba864fe8b2a57d3eff7/1;o=12",
+        ),
     ] {
         // Of several headers that are sound only the first has meaning without the second.
         let extra = ("x-b3-spanid", "nonsense");
@@ -242,8 +266,31 @@ fn tardis_ids_are_hexadecimal() {
 /// Texts that look like trace contexts, and others.
 fn contexts() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
-        TRACE, SPAN, LOW, "-", ":", ";", "/", "00", "01", "1", "0", "d", "Root=1-", "Parent=",
-        "Sampled=", "o=", "=", "b3=", "99999999999999999999", "-1", "+1", " ", "g", "\u{e9}", "%3A",
+        TRACE,
+        SPAN,
+        LOW,
+        "-",
+        ":",
+        ";",
+        "/",
+        "00",
+        "01",
+        "1",
+        "0",
+        "d",
+        "Root=1-",
+        "Parent=",
+        "Sampled=",
+        "o=",
+        "=",
+        "b3=",
+        "99999999999999999999",
+        "-1",
+        "+1",
+        " ",
+        "g",
+        "\u{e9}",
+        "%3A",
     ]);
     let built = prop::collection::vec(pieces, 0..9).prop_map(|it| it.concat());
     prop_oneof![3 => built, 1 => "[ -~\u{80}-\u{ff}]{0,60}"]

@@ -19,8 +19,7 @@ use serde_json::Value;
 use crate::config;
 use crate::delivery::{self, Calls, Deliver, Deliveries, Endpoint, Failure, Queue};
 use crate::tracing::{
-    self, Captured, Environment, Format, Outgoing, Propagation, PropagationConfig, Tardis,
-    TardisId,
+    self, Captured, Environment, Format, Outgoing, Propagation, PropagationConfig, Tardis, TardisId,
 };
 
 const NAME: &str = "zipkin";
@@ -247,7 +246,9 @@ impl Zipkin {
         let asked = incoming.as_ref().and_then(|it| it.sampled);
         let sampled = self.sampler.decide(exchange, asked, &self.ambient);
         let rng = self.ambient.rng.as_ref();
-        let known = incoming.as_ref().and_then(|it| it.trace_id.map(|id| (id, it)));
+        let known = incoming
+            .as_ref()
+            .and_then(|it| it.trace_id.map(|id| (id, it)));
         let (trace_id, trace_bytes) = match known {
             Some((id, _)) => (id, 16),
             None if self.trace_bytes == 8 => (tracing::span_id(rng).into(), 8),
@@ -284,7 +285,8 @@ impl Zipkin {
                 sampled,
             };
             let headers = &mut exchange.request.headers;
-            self.propagation.inject(&outgoing, incoming.as_ref(), headers);
+            self.propagation
+                .inject(&outgoing, incoming.as_ref(), headers);
             state.tardis.apply(headers);
         }
         state

@@ -268,8 +268,15 @@ impl Report {
             let custom_id = consumer.custom_id.as_deref();
             tags.set("kong.consumer", custom_id.unwrap_or_default());
         }
-        if let Some(credential) = exchange.credential.as_ref().filter(|_| self.include_credential) {
-            tags.set("kong.credential", credential.id.as_deref().unwrap_or_default());
+        if let Some(credential) = exchange
+            .credential
+            .as_ref()
+            .filter(|_| self.include_credential)
+        {
+            tags.set(
+                "kong.credential",
+                credential.id.as_deref().unwrap_or_default(),
+            );
         }
         tags.set("kong.pod", &*self.hostname);
         if let Some(service) = &exchange.service {
@@ -396,7 +403,10 @@ fn tries<'a>(
         }
         tags.set(format!("kong.balancer.state.{number}"), "failed");
         if let Some(status) = exchange.upstream_statuses.get(at) {
-            tags.set(format!("http.status_code.{number}"), status.as_str().to_owned());
+            tags.set(
+                format!("http.status_code.{number}"),
+                status.as_str().to_owned(),
+            );
         }
     }
 }

@@ -171,10 +171,18 @@ async fn plugins_case_063_064_067_requests_are_counted_by_route_and_consumer() {
              method=\"{method}\"}} {count}"
         )
     };
-    platform.shows(&requests(200, "service", "rover", "GET", 2)).await;
-    platform.shows(&requests(200, "service", "eventstore:sub1", "OTHER", 1)).await;
-    platform.shows(&requests(200, "service", "a\\\"b\\\\c\\nd", "GET", 1)).await;
-    platform.shows(&requests(401, "kong", "anonymous", "GET", 1)).await;
+    platform
+        .shows(&requests(200, "service", "rover", "GET", 2))
+        .await;
+    platform
+        .shows(&requests(200, "service", "eventstore:sub1", "OTHER", 1))
+        .await;
+    platform
+        .shows(&requests(200, "service", "a\\\"b\\\\c\\nd", "GET", 1))
+        .await;
+    platform
+        .shows(&requests(401, "kong", "anonymous", "GET", 1))
+        .await;
     let text = platform.metrics.render();
     let bounds: Vec<_> = text
         .lines()
@@ -230,7 +238,11 @@ async fn bytes_of_requests_and_responses_are_those_on_the_wire() {
     eventually("the bytes", || count("ingress") == sizes.0).await;
     // Ours are without the few lines that frame a connection.
     let sent = count("egress");
-    assert!(sent <= sizes.1 && sent + 150 > sizes.1, "{sent} of {}", sizes.1);
+    assert!(
+        sent <= sizes.1 && sent + 150 > sizes.1,
+        "{sent} of {}",
+        sizes.1
+    );
 }
 
 #[tokio::test]
@@ -250,7 +262,12 @@ async fn plugins_case_065_streams_have_no_latency() {
     platform.shows(&latency("my-ssl-api")).await;
     let counted = "route=\"horizon-sse-v1\",code=\"200\"";
     eventually("the count", || platform.metrics.render().contains(counted)).await;
-    assert!(!platform.metrics.render().contains("latency_ms_count{service=\"s\",route=\"horizon"));
+    assert!(
+        !platform
+            .metrics
+            .render()
+            .contains("latency_ms_count{service=\"s\",route=\"horizon")
+    );
 }
 
 #[tokio::test]
@@ -258,7 +275,12 @@ async fn without_an_instance_nothing_is_counted() {
     let platform = Platform::start_with(vec![route(51, "plain", "/plain")]).await;
     platform.get("/plain", "").await;
     let text = platform.metrics.render();
-    for family in ["kong_http_requests", "kong_bandwidth", "latency_ms", "target_health"] {
+    for family in [
+        "kong_http_requests",
+        "kong_bandwidth",
+        "latency_ms",
+        "target_health",
+    ] {
         assert!(!text.contains(family), "{text}");
     }
 }
@@ -288,7 +310,11 @@ async fn health_of_targets_is_shown_where_an_instance_asks_for_it() {
     let target = json!({
         "id": id(62), "target": "127.0.0.1:9", "weight": 100, "upstream": {"id": id(61)},
     });
-    let writes = vec![prometheus(), object("upstreams", upstream), object("targets", target)];
+    let writes = vec![
+        prometheus(),
+        object("upstreams", upstream),
+        object("targets", target),
+    ];
     let platform = Platform::start_with(writes).await;
     let state = |state: &str, value: u8| {
         format!(
@@ -296,7 +322,12 @@ async fn health_of_targets_is_shown_where_an_instance_asks_for_it() {
              address=\"127.0.0.1:9\",state=\"{state}\",subsystem=\"http\"}} {value}"
         )
     };
-    for (name, value) in [("healthchecks_off", 0), ("healthy", 1), ("unhealthy", 0), ("dns_error", 0)] {
+    for (name, value) in [
+        ("healthchecks_off", 0),
+        ("healthy", 1),
+        ("unhealthy", 0),
+        ("dns_error", 0),
+    ] {
         platform.shows(&state(name, value)).await;
     }
 }
@@ -304,14 +335,19 @@ async fn health_of_targets_is_shown_where_an_instance_asks_for_it() {
 #[tokio::test]
 async fn plugins_case_006_068_the_charts_zipkin_tells_of_every_request() {
     let collector = Collector::start(true);
-    let platform = Platform::start_with(vec![zipkin(&collector.url("/api/v2/spans"), json!({}))]).await;
+    let platform =
+        Platform::start_with(vec![zipkin(&collector.url("/api/v2/spans"), json!({}))]).await;
     let lines = "X-Request-Id: r1\r\nX-Pubsub-Publisher-Id: p\r\nX-Pubsub-Subscriber-Id: s\r\n\
         Zipkin-Tags: team=red; lc=evil; kong.service=evil; broken\r\n\r\n";
     let (status, answer) = platform.send("GET /example/a?b=2", "rover", lines).await;
     assert_eq!(status, 200);
     let (head, echoed) = answer.split_once("\r\n\r\n").unwrap();
-    let [trace_id] = line(echoed, "x-b3-traceid")[..] else { panic!("{echoed}") };
-    let [tardis] = line(echoed, "x-tardis-traceid")[..] else { panic!("{echoed}") };
+    let [trace_id] = line(echoed, "x-b3-traceid")[..] else {
+        panic!("{echoed}")
+    };
+    let [tardis] = line(echoed, "x-tardis-traceid")[..] else {
+        panic!("{echoed}")
+    };
     assert!(trace_id.len() == 32 && trace_id.bytes().all(|it| it.is_ascii_hexdigit()));
     assert_eq!(line(echoed, "x-b3-sampled"), ["1"]);
     assert_eq!(line(head, "x-tardis-traceid"), [tardis]);
@@ -345,7 +381,9 @@ async fn plugins_case_006_068_the_charts_zipkin_tells_of_every_request() {
     assert_eq!(client["tags"], tags);
     let names = |span: &Value| {
         let annotations = span["annotations"].as_array().unwrap().iter();
-        let names: Vec<_> = annotations.map(|it| it["value"].as_str().unwrap().to_owned()).collect();
+        let names: Vec<_> = annotations
+            .map(|it| it["value"].as_str().unwrap().to_owned())
+            .collect();
         names.join(" ")
     };
     assert_eq!(names(server), "krf krs");
@@ -360,7 +398,10 @@ async fn plugins_case_006_068_the_charts_zipkin_tells_of_every_request() {
     // So has what matches no route.
     let (status, answer) = platform.get("/nowhere", "").await;
     assert_eq!((status, line(&answer, "x-tardis-traceid").len()), (404, 1));
-    assert_eq!(collector.zipkin(6).await[5]["remoteEndpoint"]["serviceName"], "stargate");
+    assert_eq!(
+        collector.zipkin(6).await[5]["remoteEndpoint"]["serviceName"],
+        "stargate"
+    );
     let request = collector.service.received.lock().unwrap().remove(0);
     assert_eq!(request.headers()["content-type"], "application/json");
     assert_eq!(request.uri(), "/api/v2/spans");
@@ -372,7 +413,10 @@ async fn plugins_case_069_who_is_sampled() {
     let spans = collector.url("/");
     let admin = route(51, "admin", "/admin-api");
     let platform = Platform::start_with(vec![
-        zipkin(&spans, json!({"http_response_header_for_traceid": "X-Trace"})),
+        zipkin(
+            &spans,
+            json!({"http_response_header_for_traceid": "X-Trace"}),
+        ),
         admin,
         route(52, "plain", "/plain"),
     ])
@@ -387,12 +431,17 @@ async fn plugins_case_069_who_is_sampled() {
     assert_eq!(line(&answer, "x-b3-parentspanid"), ["05e3ac9a4f6e3b90"]);
     assert_eq!(line(&answer, "x-trace"), [trace]);
     let ids = line(&answer, "x-tardis-traceid");
-    assert!(ids.len() == 2 && ids[0] == ids[1] && ids[0] != "xyz", "{ids:?}");
+    assert!(
+        ids.len() == 2 && ids[0] == ids[1] && ids[0] != "xyz",
+        "{ids:?}"
+    );
     let spans = collector.zipkin(2).await;
     assert_eq!(spans[1]["id"], "05e3ac9a4f6e3b90");
     assert_eq!(spans[1]["traceId"], trace);
     assert_eq!(spans[1]["tags"]["x-tardis-consumer-side"], "true");
-    let (_, answer) = platform.get("/admin-api/routes", "x-tardis-traceid: aBc1\r\n").await;
+    let (_, answer) = platform
+        .get("/admin-api/routes", "x-tardis-traceid: aBc1\r\n")
+        .await;
     assert_eq!(line(&answer, "x-b3-sampled"), ["0"]);
     assert_eq!(line(&answer, "x-tardis-traceid"), ["aBc1", "aBc1"]);
     // The next request is the next to be told of: nothing was in between.
@@ -404,14 +453,20 @@ async fn plugins_case_069_who_is_sampled() {
 async fn decisions_of_callers_count_where_nothing_is_forced() {
     let collector = Collector::start(true);
     let changes = json!({"force_sample": false, "sample_ratio": 0, "header_type": "preserve"});
-    let writes = vec![zipkin(&collector.url("/"), changes), route(52, "plain", "/plain")];
+    let writes = vec![
+        zipkin(&collector.url("/"), changes),
+        route(52, "plain", "/plain"),
+    ];
     let platform = Platform::start_with(writes).await;
     let parent = "80f198ee56343ba864fe8b2a57d3eff7-05e3ac9a4f6e3b90";
     for (flags, told) in [("00", 0), ("01", 2)] {
         let lines = format!("traceparent: 00-{parent}-{flags}\r\n");
         let (_, answer) = platform.get("/plain", &lines).await;
         let sent = line(&answer, "traceparent")[0].to_owned();
-        assert!(sent.ends_with(flags) && sent.starts_with("00-80f198ee"), "{sent}");
+        assert!(
+            sent.ends_with(flags) && sent.starts_with("00-80f198ee"),
+            "{sent}"
+        );
         assert!(!sent.contains("05e3ac9a4f6e3b90"), "{sent}");
         let spans = collector.zipkin(told).await;
         if let Some(server) = spans.get(1) {
@@ -426,7 +481,10 @@ async fn decisions_of_callers_count_where_nothing_is_forced() {
 #[tokio::test]
 async fn failed_attempts_are_told_one_by_one() {
     let collector = Collector::start(true);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let service = object(
         "services",
         json!({
@@ -496,18 +554,24 @@ async fn plugins_case_070_opentelemetry_exports_what_the_chart_configures() {
         X-Correlation-Id: c1\r\n\r\n";
     let (_, answer) = platform.send("GET /example/a?b=2", "rover", parent).await;
     let (head, echoed) = answer.split_once("\r\n\r\n").unwrap();
-    let [tardis] = line(echoed, "x-tardis-traceid")[..] else { panic!("{echoed}") };
+    let [tardis] = line(echoed, "x-tardis-traceid")[..] else {
+        panic!("{echoed}")
+    };
     assert_eq!(line(head, "x-tardis-traceid"), [tardis]);
     // Batches wait for more; the end of the process does not.
     platform.deliveries.flush(Duration::from_secs(20)).await;
     let received = std::mem::take(&mut *collector.service.received.lock().unwrap());
-    let [request] = &received[..] else { panic!("{} requests", received.len()) };
+    let [request] = &received[..] else {
+        panic!("{} requests", received.len())
+    };
     assert_eq!(request.headers()["content-type"], "application/x-protobuf");
     assert_eq!(request.headers()["x-key"], "k");
     let (resource, spans) = otlp(request.body());
     assert_eq!(resource["service.name"], "gateway");
     assert_eq!(resource["service.instance.id"], "node");
-    let [root, attempt] = &spans[..] else { panic!("{} spans", spans.len()) };
+    let [root, attempt] = &spans[..] else {
+        panic!("{} spans", spans.len())
+    };
     assert_eq!((root.name.as_str(), root.kind), ("GET", 2));
     assert_eq!((attempt.name.as_str(), attempt.kind), ("GET (proxy)", 3));
     assert_eq!(root.ids[0], "80f198ee56343ba864fe8b2a57d3eff7");
@@ -553,18 +617,27 @@ async fn plugins_case_070_opentelemetry_exports_what_the_chart_configures() {
 async fn plugins_case_071_a_collector_that_hangs_costs_nothing_but_its_spans() {
     let collector = Collector::start(false);
     let changes = json!({"queue": {"max_entries": 4}});
-    let writes = vec![zipkin(&collector.url("/"), changes), route(52, "plain", "/plain")];
+    let writes = vec![
+        zipkin(&collector.url("/"), changes),
+        route(52, "plain", "/plain"),
+    ];
     let platform = Platform::start_with(writes).await;
     for _ in 0..10 {
         let (status, _) = platform.get("/plain", "").await;
         assert_eq!(status, 200);
     }
     // One is on its way, four wait.
-    platform.shows("o28m_queue_dropped_total{plugin=\"zipkin\",reason=\"full\"} 15").await;
-    platform.shows("o28m_queue_length{plugin=\"zipkin\"} 4").await;
+    platform
+        .shows("o28m_queue_dropped_total{plugin=\"zipkin\",reason=\"full\"} 15")
+        .await;
+    platform
+        .shows("o28m_queue_length{plugin=\"zipkin\"} 4")
+        .await;
     collector.service.gate.add_permits(100);
     collector.zipkin(5).await;
-    platform.shows("o28m_queue_length{plugin=\"zipkin\"} 0").await;
+    platform
+        .shows("o28m_queue_length{plugin=\"zipkin\"} 0")
+        .await;
 }
 
 #[tokio::test]
@@ -575,10 +648,25 @@ async fn whatever_clients_send_spans_stay_readable() {
     let platform = Platform::start_with(vec![zipkin, otel, route(52, "plain", "/plain")]).await;
     let long = "x".repeat(5000);
     for (path, lines) in [
-        ("/plain/%22%0a%ff", "x-request-id: a\"b\\\u{e9}\tc\r\n".to_owned()),
-        ("/plain", format!("x-business-context: {long}\r\nZipkin-Tags: {}\r\n", "a=b;".repeat(900))),
-        ("/plain", "Zipkin-Tags: \"=\\; \u{7f}=\u{e9}; error=no; a=1; a=2\r\n".to_owned()),
-        ("/plain", "b3: 1\r\ntraceparent: x\r\nuber-trace-id: ::::\r\nx-b3-flags: \u{ff}\r\n".to_owned()),
+        (
+            "/plain/%22%0a%ff",
+            "x-request-id: a\"b\\\u{e9}\tc\r\n".to_owned(),
+        ),
+        (
+            "/plain",
+            format!(
+                "x-business-context: {long}\r\nZipkin-Tags: {}\r\n",
+                "a=b;".repeat(900)
+            ),
+        ),
+        (
+            "/plain",
+            "Zipkin-Tags: \"=\\; \u{7f}=\u{e9}; error=no; a=1; a=2\r\n".to_owned(),
+        ),
+        (
+            "/plain",
+            "b3: 1\r\ntraceparent: x\r\nuber-trace-id: ::::\r\nx-b3-flags: \u{ff}\r\n".to_owned(),
+        ),
     ] {
         platform.get(path, &lines).await;
     }

@@ -79,10 +79,20 @@ impl Samples {
         for (bound, count) in bounds.zip(counts) {
             total += count;
             let labels = format!("{labels}{comma}le=\"{bound}\"");
-            line(&mut text, &format!("{name}_bucket"), &labels, &total.to_string());
+            line(
+                &mut text,
+                &format!("{name}_bucket"),
+                &labels,
+                &total.to_string(),
+            );
         }
         line(&mut text, &format!("{name}_sum"), &labels, &number(sum));
-        line(&mut text, &format!("{name}_count"), &labels, &total.to_string());
+        line(
+            &mut text,
+            &format!("{name}_count"),
+            &labels,
+            &total.to_string(),
+        );
         self.lines(Kind::Histogram, name, help, labels, text);
     }
 
