@@ -11,8 +11,11 @@ use serde_json::Value;
 
 use crate::body;
 
+/// What takes an input; it panics when a promise is broken.
+pub type Entry = fn(&[u8]);
+
 /// Name and entry point of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Entry)] = &[
     ("body", decode),
     ("entity", validate),
     ("declarative", read),

@@ -23,7 +23,7 @@ pub mod declarative;
 pub mod vault;
 pub mod yaml;
 
-pub use declared::vault_schema;
+pub use declared::{schema as entity_schema, vault_schema};
 pub use entity::{
     Context, Document, Entity, Foreign, IdList, OnDelete, Unique, Violations, entities, entity,
 };

@@ -4,6 +4,7 @@ mod acls;
 mod certificates;
 mod consumers;
 mod credentials;
+mod described;
 mod keys;
 mod oauth2;
 mod plugins;
@@ -13,6 +14,7 @@ mod targets;
 mod upstreams;
 mod vaults;
 
+pub use described::schema;
 pub(crate) use plugins::{HTTP_AND_STREAM_PROTOCOLS, HTTP_PROTOCOLS, NO_CONSUMER};
 pub use vaults::vault_schema;
 

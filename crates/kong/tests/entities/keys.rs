@@ -221,8 +221,11 @@ fn json_web_keys_must_hold_keys() {
     }
     let mut wrong = rsa;
     wrong["d"] = json!("AQAB");
+    let long = "AQAB".repeat(100_000);
     for bad in [
         wrong,
+        json!({"kty": "RSA", "n": long, "e": "AQAB", "kid": "k"}),
+        json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "k"}),
         json!({"kid": "k"}),
         json!({"kty": "oct", "k": "AAAA", "kid": "k"}),
         json!({"kty": "EC", "crv": "P-256", "x": EC_Y, "y": EC_X, "kid": "k"}),
@@ -325,6 +328,26 @@ fn references_stand_where_they_may() {
     .unwrap();
     assert_eq!(made["config"]["redis"]["password"], "{vault://env/p}");
     assert_eq!(made["config"]["redis_password"], "{vault://env/p}");
+    let config =
+        json!({"endpoint": "{vault://env/url}", "headers": {"x-token": "{vault://env/t}"}});
+    let made = insert(
+        "plugins",
+        json!({"name": "opentelemetry", "config": config}),
+    )
+    .unwrap();
+    let sources = o28m_kong::vault::Sources {
+        vault: &|_| None,
+        variable: &|name| {
+            let secret = ["URL", "T"].contains(&name);
+            secret.then(|| format!("http://{}", name.to_lowercase()))
+        },
+    };
+    let plugins = entity("plugins").unwrap();
+    let resolved = plugins.resolve_references(made, &sources).unwrap();
+    for field in ["endpoint", "traces_endpoint"] {
+        assert_eq!(resolved["config"][field], "http://url");
+    }
+    assert_eq!(resolved["config"]["headers"]["x-token"], "http://t");
     let schema = entity("certificates").unwrap().describe().to_string();
     assert!(schema.contains(r#""referenceable":true"#), "{schema}");
 }

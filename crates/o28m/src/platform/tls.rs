@@ -70,7 +70,7 @@ impl Certificates {
     /// Lets the proxy's listeners show what the gateway has for the name a client asks for.
     pub(super) fn show_those_of(&self, gateway: Arc<dyn CertificateSource>) {
         // Whoever was first stays: there is one gateway.
-        drop(self.by_name.0.set(gateway));
+        let _first = self.by_name.0.set(gateway);
     }
 
     /// Reads the configured files again; what cannot be used leaves the one in use.
@@ -131,6 +131,24 @@ pub(super) fn upstream_ca(config: &Config) -> Result<Option<Arc<str>>> {
     let path = config.path("upstream.tls.ca");
     let bundle = path.map(|path| read(&path).map(Arc::from));
     bundle.transpose()
+}
+
+/// Has the process trust the configured certificates, unless they are the system's alone.
+pub(super) fn trust(config: &Config) -> Result<()> {
+    const KEY: &str = "node.trusted_certificates";
+    let listed = config.list(KEY);
+    let is_system = |item: &String| item == "system";
+    if listed.iter().all(is_system) {
+        return Ok(());
+    }
+    let mut bundle = String::new();
+    for path in listed.iter().filter(|item| !is_system(item)) {
+        bundle.push_str(&read(Path::new(path))?);
+        bundle.push('\n');
+    }
+    let system = listed.iter().any(is_system);
+    o28m_net::client::trust_instead_of_system(&bundle, system)
+        .with_context(|| format!("cannot use {KEY}"))
 }
 
 /// The texts of the two files, when they are configured.
