@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use http::{Calls, Endpoint, json_array};
 pub(crate) use queue::{Queue, Settings};
 
+
 use bytes::Bytes;
 use queue::Waiting;
 
@@ -38,6 +39,24 @@ pub(crate) struct Failure {
     /// For the log; never the batch itself.
     reason: String,
     again: Again,
+}
+
+impl Failure {
+    /// It will never arrive.
+    pub(crate) fn lasting(reason: impl std::fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            again: Again::Never,
+        }
+    }
+
+    /// It did not arrive, for a reason that may pass.
+    pub(crate) fn passing(reason: impl std::fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            again: Again::After(None),
+        }
+    }
 }
 
 /// Whether sending it once more may help.
