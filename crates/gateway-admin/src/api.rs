@@ -15,7 +15,7 @@ use o28m_net::Body;
 use o28m_store::{Query, Record, Store};
 use percent_encoding::percent_decode;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::audit::Audit;
 use crate::auth::Guard;
@@ -30,10 +30,12 @@ use crate::request::{self, RequestContext};
 use crate::resolve::{Selector, is_storable};
 use crate::targets::TargetPost;
 use crate::write::{Fixed, Written, belongs, target_id};
-use crate::{Settings, mask, precondition, reply};
+use crate::{Settings, certificates, life_time, mask, precondition, reply};
 
 /// How long an answer waits for the data plane at most.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Validations of keys, certificates and large bodies at the same time; more are refused.
+const CHECKS_MAX: usize = 64;
 
 /// What serves requests.
 pub(crate) struct Api {
@@ -46,6 +48,8 @@ pub(crate) struct Api {
     metrics: Arc<OnceLock<Metrics>>,
     audit: OnceLock<Audit>,
     log_level: LogLevel,
+    /// Validations that take long, at the same time.
+    checks: Semaphore,
     /// Plugins that may be configured and are executed.
     enabled_plugins: Arc<[String]>,
     /// Those that compile configurations, once they are known.
@@ -54,6 +58,8 @@ pub(crate) struct Api {
     target_post: OnceLock<TargetPost>,
     /// Whose health is shown, once it is known.
     data_plane: OnceLock<Weak<Gateway>>,
+    /// The node's settings under Kong's names.
+    configuration: serde_json::Map<String, Value>,
     strict: bool,
     /// Without a database.
     loaded: Option<Loaded>,
@@ -104,6 +110,7 @@ impl Api {
         let style = reply::Style {
             headers: settings.headers,
             origins: origins.filter_map(|url| reply::origin(url)).collect(),
+            version: settings.kong_version,
         };
         let body_bytes_max = settings.body_bytes_max;
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -116,6 +123,7 @@ impl Api {
             metrics,
             audit: OnceLock::new(),
             log_level: LogLevel::default(),
+            checks: Semaphore::new(CHECKS_MAX),
             enabled_plugins: settings
                 .enabled_plugins
                 .into_iter()
@@ -124,6 +132,7 @@ impl Api {
             plugin_kinds: Arc::default(),
             target_post: OnceLock::new(),
             data_plane: OnceLock::new(),
+            configuration: settings.configuration,
             strict: settings.strict,
             loaded: settings.db_less.then(Loaded::default),
             applied,
@@ -188,12 +197,25 @@ impl Api {
         self.audit.get()
     }
 
+    pub(crate) const fn checks(&self) -> &Semaphore {
+        &self.checks
+    }
+
+    /// The version of Kong that this claims to be.
+    pub(crate) fn version(&self) -> &str {
+        self.style.version()
+    }
+
     pub(crate) const fn log_level(&self) -> &LogLevel {
         &self.log_level
     }
 
     pub(crate) const fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) const fn configuration(&self) -> &serde_json::Map<String, Value> {
+        &self.configuration
     }
 
     pub(crate) const fn is_strict(&self) -> bool {
@@ -313,12 +335,13 @@ impl Api {
 
     async fn carry_out(&self, request: Request<Body>) -> Result<Response<Body>, Problem> {
         let (head, body) = request.into_parts();
-        self.dispatch(Call {
+        // Endpoints differ in size; none of them is carried by all.
+        Box::pin(self.dispatch(Call {
             method: head.method,
             path: head.uri.path().to_owned(),
             query: head.uri.query().unwrap_or_default().to_owned(),
             input: Input::Wire(head.headers, body),
-        })
+        }))
         .await
     }
 
@@ -356,18 +379,21 @@ impl Api {
         if let (Endpoint::Config, Some(loaded)) = (endpoint, &self.loaded) {
             return self.config(loaded, method, call.input, &arguments).await;
         }
-        let members = match call.input {
+        let name = self.certificate_by_name(endpoint, &mut parameters, method);
+        let name = name.await?;
+        let mut members = match call.input {
             Input::Given(document) => Members::json(document),
             Input::Wire(headers, body) if matches!(method, "POST" | "PUT" | "PATCH") => {
                 body::read(&headers, body, self.body_bytes_max).await?
             }
             Input::Wire(..) => Members::default(),
         };
+        certificates::prepare(&mut members, endpoint, method, name);
         let path = call.path.trim_end_matches('/');
         let first = parameters.first().map_or("", String::as_str);
         match endpoint {
             Endpoint::Page(page) => self.page(page, first, &arguments).await,
-            Endpoint::Validate => self.validation(parameters.first(), &members).await,
+            Endpoint::Validate => self.validation(segments.get(1), &members).await,
             Endpoint::Tags => self.tags(&parameters, path, &arguments).await,
             Endpoint::Collection(place) => {
                 let parent = self.parent(place, first).await?;
@@ -454,7 +480,7 @@ impl Api {
             return Ok(None);
         };
         let selector = Selector::new(above, text, None)?;
-        match selector.find(&self.store, above).await? {
+        match self.find(above, &selector).await? {
             Some(record) => Ok(Some(Parent {
                 field: foreign.field,
                 id: record.id,
@@ -486,9 +512,44 @@ impl Api {
             limit: page.limit(),
             ..Query::default()
         };
-        let found = self.store.list(&query).await?;
+        let mut found = self.store.list(&query).await?;
+        self.show(entity, &mut found).await?;
         let body = list::entities(&page, path, parent.is_some(), found);
         Ok(reply::json(StatusCode::OK, &body))
+    }
+
+    /// The entity, unless it has ended.
+    async fn find(&self, entity: &Entity, selector: &Selector) -> Result<Option<Record>, Problem> {
+        let found = selector.find(&self.store, entity).await?;
+        Ok(found.filter(|it| !life_time::is_over(entity, &it.body, self.now_s())))
+    }
+
+    /// Gives what is stored the form of answers; what has ended is shown as null.
+    async fn show(&self, entity: &Entity, records: &mut [Record]) -> Result<(), Problem> {
+        if entity.has_life_time {
+            let now = self.now_s();
+            for record in records.iter_mut() {
+                if life_time::is_over(entity, &record.body, now) {
+                    record.body = Value::Null;
+                } else if let Value::Object(body) = &mut record.body {
+                    life_time::show(entity, body, now);
+                }
+            }
+        }
+        if entity.name == certificates::CERTIFICATES {
+            self.add_names(records).await?;
+        }
+        Ok(())
+    }
+
+    /// The answer with one entity.
+    async fn one(&self, entity: &Entity, mut record: Record) -> Result<Response<Body>, Problem> {
+        self.show(entity, std::slice::from_mut(&mut record)).await?;
+        if entity.name == certificates::CERTIFICATES {
+            // The version says nothing of the names.
+            return Ok(reply::json(StatusCode::OK, &record.body));
+        }
+        Ok(shown(&record))
     }
 
     /// A list of the one entity with that unique value.
@@ -526,12 +587,14 @@ impl Api {
         let fixed = fixed(parent.as_ref());
         let selector = Selector::new(place.entity, last, fixed)?;
         match method {
-            "GET" => match selector.find(&self.store, place.entity).await? {
-                Some(record) if belongs(&record, fixed) => Ok(shown(&record)),
+            "GET" => match self.find(place.entity, &selector).await? {
+                Some(record) if belongs(&record, fixed) => self.one(place.entity, record).await,
+                None if place.entity.name == certificates::CERTIFICATES => {
+                    Err(Problem::Missing(selector.document()))
+                }
                 _ => Err(Problem::NotFound),
             },
             "PUT" => {
-                check_name(&selector, place.entity)?;
                 let written = self
                     .put_entity(place.entity, &selector, members, fixed)
                     .await?;
@@ -560,7 +623,7 @@ impl Api {
     ) -> Result<Response<Body>, Problem> {
         let target = entity(foreign.entity).ok_or(Problem::NotFound)?;
         let selector = Selector::new(own, text, None)?;
-        let holder = selector.find(&self.store, own).await?;
+        let holder = self.find(own, &selector).await?;
         let holder = holder.ok_or(Problem::NotFound)?;
         if method == "PUT" {
             let written = self.put_target(own, foreign, &holder, members).await?;
@@ -570,7 +633,7 @@ impl Api {
         match method {
             "GET" => {
                 let record: Option<Record> = self.store.get(target.name, id).await?;
-                Ok(shown(&record.ok_or(Problem::NotFound)?))
+                self.one(target, record.ok_or(Problem::NotFound)?).await
             }
             "PATCH" => {
                 let selector = Selector::Id(id.to_owned());
@@ -603,13 +666,13 @@ impl Api {
         ))
     }
 
-    /// `name` is the entity in the path; the path of plugins is written out.
+    /// `name` is the entity in the path.
     async fn validation(
         &self,
         name: Option<&String>,
         members: &Members,
     ) -> Result<Response<Body>, Problem> {
-        let name = name.map_or("plugins", String::as_str);
+        let name = name.map_or("", String::as_str);
         let entity =
             entity(name).ok_or_else(|| Problem::Unknown(format!("No entity named '{name}'")))?;
         self.validate(entity, members).await?;
@@ -644,23 +707,6 @@ impl Api {
                 "data plane has not applied a change in time"
             );
         }
-    }
-}
-
-/// Kong looks at the name of an upstream in the path before it reads the body.
-fn check_name(selector: &Selector, entity: &Entity) -> Result<(), Problem> {
-    let complaint = match selector {
-        Selector::Key { text, .. } if entity.name == "upstreams" => {
-            o28m_kong::upstream_name_complaint(text)
-        }
-        Selector::Key { .. } | Selector::Id(_) => None,
-    };
-    match complaint {
-        Some(complaint) => Err(Problem::InvalidUnique {
-            field: "name",
-            message: complaint.into_owned(),
-        }),
-        None => Ok(()),
     }
 }
 

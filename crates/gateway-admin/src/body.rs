@@ -47,6 +47,11 @@ impl Members {
         }
     }
 
+    /// What was sent, to change it.
+    pub(crate) const fn document_mut(&mut self) -> &mut Document {
+        &mut self.document
+    }
+
     /// A member as it was sent.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.document.get(name)
@@ -73,6 +78,12 @@ pub(crate) async fn read(
         return Err(Problem::UnsupportedMediaType);
     }
     members_of(kind, bytes).await
+}
+
+/// Decodes a body that has been read, on the spot.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Members, Problem> {
+    parse(content_type(headers)?, bytes)
 }
 
 /// Reads a declarative configuration: a YAML body, the member `config`, or a JSON body that is one.

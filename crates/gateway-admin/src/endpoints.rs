@@ -20,7 +20,7 @@ pub(crate) enum Endpoint {
     Targets(TargetEndpoint),
     /// `/tags` and `/tags/{tags}`.
     Tags,
-    /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
+    /// `/schemas/{entity}/validate`
     Validate,
     /// `/config`, without a database.
     Config,
@@ -40,6 +40,8 @@ pub(crate) enum Page {
     ConfigVersion,
     EntitySchema,
     PluginSchema,
+    VaultSchema,
+    FilterSchema,
     Robots,
 }
 
@@ -61,7 +63,8 @@ impl Endpoint {
             Self::Targets(endpoint) => endpoint.methods(),
             Self::Operation(operation) => operation.methods(),
             Self::Validate => &["POST"],
-            Self::Config | Self::Unavailable(_) => &["GET", "POST"],
+            Self::Unavailable(_) => &["DELETE", "GET", "PATCH", "POST", "PUT"],
+            Self::Config => &["GET", "POST"],
         }
     }
 
@@ -143,10 +146,16 @@ impl Table {
                 "/schemas/plugins/{name}",
                 Endpoint::Page(Page::PluginSchema),
             ),
+            ("/schemas/vaults/{name}", Endpoint::Page(Page::VaultSchema)),
+            (
+                "/schemas/filters/{name}",
+                Endpoint::Page(Page::FilterSchema),
+            ),
             ("/plugins/schema/{name}", Endpoint::Page(Page::PluginSchema)),
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
             ("/schemas/plugins/validate", Endpoint::Validate),
+            ("/schemas/vaults/validate", Endpoint::Validate),
             ("/timers", Endpoint::Operation(Operation::Timers)),
             ("/cache", Endpoint::Operation(Operation::Cache)),
             ("/cache/{key}", Endpoint::Operation(Operation::CacheKey)),
@@ -177,6 +186,14 @@ impl Table {
             ("/filter-chains", Endpoint::Unavailable(NO_WASM)),
             (
                 "/filter-chains/{filter_chains}",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/routes/{routes}/filter-chains",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/services/{services}/filter-chains",
                 Endpoint::Unavailable(NO_WASM),
             ),
         ]
@@ -235,7 +252,8 @@ fn of_entity(own: &'static Entity) -> Vec<Pattern> {
             place(prefix, own.nested_path, Some((parent, foreign)));
         }
     }
-    for foreign in own.foreign {
+    // Kong does not lead from a server name to its certificate.
+    for foreign in own.foreign.iter().filter(|_| own.name != "snis") {
         let path = format!("/{}/{}/{}", own.path, parameter(own), foreign.field);
         patterns.push(Pattern::new(&path, Endpoint::Target(own, foreign)));
     }

@@ -60,8 +60,14 @@ pub(crate) enum Problem {
     InvalidOffset(String),
     /// `size`
     InvalidSize(&'static str),
-    /// `tags`
-    InvalidTags(String),
+    /// `tags`, `ttl`
+    InvalidOption { name: &'static str, message: String },
+    /// A certificate authority that another entity lists.
+    StillListed {
+        id: String,
+        by: &'static str,
+        holder: String,
+    },
     /// The mode does not allow it.
     Unsupported(String),
     /// A declarative configuration is wrong; whether problems are listed by entity.
@@ -239,12 +245,18 @@ impl Problem {
             }
             Self::InvalidOffset(text) => coded(BAD, 7, "invalid offset", text, json!({})),
             Self::InvalidSize(text) => coded(BAD, 9, "invalid size", text.to_owned(), json!({})),
-            Self::InvalidTags(text) => {
+            Self::InvalidOption { name, message } => {
                 let body = json!({
                     "code": 11, "name": "invalid options",
-                    "message": format!("invalid option (tags: {text})"),
-                    "options": {"tags": text},
+                    "message": format!("invalid option ({name}: {message})"),
+                    "options": {name: message},
                 });
+                reply::json(BAD, &body)
+            }
+            Self::StillListed { id, by, holder } => {
+                let text =
+                    format!("ca certificate {id} is still referenced by {by} (id = {holder})");
+                let body = json!({"code": 19, "name": "referenced by others", "message": text});
                 reply::json(BAD, &body)
             }
             Self::Unsupported(text) => {

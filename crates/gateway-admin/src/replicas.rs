@@ -15,6 +15,8 @@ use crate::api::Api;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it tells that it is there.
 const TELL_INTERVAL: Duration = Duration::from_secs(20);
+/// How often entities are removed whose life time is over.
+const REMOVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Seconds after which a silent node is taken for gone.
 const GONE_S: i64 = 60;
 /// Where the database holds the nodes.
@@ -26,11 +28,16 @@ impl Api {
         let following = async {
             let mut ticks = tokio::time::interval(LOOK_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut removed_at: Option<Instant> = None;
             let mut told: Option<(Option<i64>, Instant)> = None;
             loop {
                 let _now = ticks.tick().await;
                 // The store tells when the database goes away and comes back.
                 let _followed = self.follow_log_level().await;
+                if removed_at.is_none_or(|at| at.elapsed() >= REMOVE_INTERVAL) {
+                    let _removed = self.remove_ended().await;
+                    removed_at = Some(Instant::now());
+                }
                 let applied = self.applied_version();
                 let is_old = |at: &Instant| at.elapsed() >= TELL_INTERVAL;
                 let is_known = told

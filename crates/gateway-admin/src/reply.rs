@@ -52,9 +52,15 @@ pub(crate) struct Style {
     pub(crate) headers: Headers,
     /// Origins whose pages may use the API; every origin when there are none.
     pub(crate) origins: Vec<HeaderValue>,
+    /// The version of Kong to claim; unset is [`KONG_VERSION`].
+    pub(crate) version: Option<String>,
 }
 
 impl Style {
+    pub(crate) fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or(KONG_VERSION)
+    }
+
     /// The value of `Access-Control-Allow-Origin`: as in Kong, the first origin for strangers.
     fn allowed_origin(&self, asked: Option<HeaderValue>) -> HeaderValue {
         match self.origins.first() {
@@ -135,7 +141,7 @@ pub(crate) fn finish(mut response: Response<Body>, asked: Asked, style: &Style) 
     if let Some(length) = length.filter(|_| has_length) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let server = HeaderValue::try_from(format!("kong/{KONG_VERSION}"));
+    let server = HeaderValue::try_from(format!("kong/{}", style.version()));
     if let (true, Ok(server)) = (style.headers.server, server) {
         headers.insert(header::SERVER, server);
     }

@@ -110,6 +110,15 @@ impl AdminService {
         Arc::clone(&self.api).follow(stop).await;
     }
 
+    /// Removes every entity whose life time is over; [`AdminService::follow`] does so from time to time.
+    /// Gives how many.
+    ///
+    /// # Errors
+    /// [`o28m_store::Error`].
+    pub async fn remove_ended(&self) -> Result<usize, o28m_store::Error> {
+        self.api.remove_ended().await
+    }
+
     /// Without a database: replaces all entities by those of this declarative configuration, in YAML or
     /// JSON.
     ///
@@ -135,6 +144,11 @@ impl AdminService {
             }
             Err(NotLoaded::Refused(error)) => Err(refused(500, &error.to_string())),
         }
+    }
+
+    /// See [`Api::tell_configuration_hash`].
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        self.api.tell_configuration_hash(body);
     }
 
     /// A `PUT` by the process itself, without authentication; for set-up.

@@ -39,6 +39,9 @@ pub(crate) struct Flight {
     pub(crate) proxied: Option<Attempt>,
     /// The address of an upstream's target that this request is with, to its end.
     pub(crate) held: Option<Held>,
+    /// The client's headers with the names of private ones are still there: no component that takes
+    /// them from plugins alone may be reached.
+    pub(crate) keeps_private_headers: bool,
     /// Lets the client come back to the same target.
     pub(crate) new_cookie: Option<HeaderValue>,
     request_id: HeaderValue,
@@ -82,6 +85,7 @@ impl Flight {
             service: None,
             proxied: None,
             held: None,
+            keeps_private_headers: false,
             new_cookie: None,
             request_id: id_value,
             chosen: Vec::new(),

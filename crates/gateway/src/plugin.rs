@@ -26,6 +26,12 @@ pub trait PluginKind: Send + Sync {
     /// rest of the configuration stays.
     fn configure(&self, config: &Value) -> Result<Arc<dyn Plugin>, BadConfig>;
 
+    /// Whether entities with equal configurations may share an instance: it keeps nothing that belongs
+    /// to one of them, and is not told what it is bound to.
+    fn is_shareable(&self) -> bool {
+        false
+    }
+
     /// Like [`PluginKind::configure`], for a kind whose instances must know what they are bound to,
     /// such as one whose counters outlive a change of the configuration.
     ///

@@ -321,7 +321,9 @@ mod tests {
         let piece = Bytes::from(vec![7; CHUNK_BYTES]);
         let body = pieces(vec![piece.clone(); 40]);
         let nowhere: Create = || Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
-        let outgoing = Outgoing::buffer_with(body, MEMORY_BYTES_MAX, nowhere).await.unwrap();
+        let outgoing = Outgoing::buffer_with(body, MEMORY_BYTES_MAX, nowhere)
+            .await
+            .unwrap();
         let bytes = outgoing.again().unwrap().collect(usize::MAX).await.unwrap();
         assert_eq!(bytes, piece.repeat(40));
         assert!(outgoing.again().is_none());

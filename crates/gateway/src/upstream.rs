@@ -36,6 +36,9 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         );
         return refuse(flight, StatusCode::NOT_IMPLEMENTED, &message);
     }
+    if matches!(service.destination, Destination::Insecure) {
+        return failed(flight, StatusCode::BAD_GATEWAY);
+    }
     let mut course = None;
     if let Destination::Balanced(balanced) = &service.destination {
         // Boxed: the futures of requests that need no upstream stay small.
@@ -84,6 +87,7 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
             None => refuse_as_server(flight, StatusCode::SERVICE_UNAVAILABLE),
         },
         Destination::Unsupported => refuse_as_server(flight, StatusCode::NOT_IMPLEMENTED),
+        Destination::Insecure => refuse_as_server(flight, StatusCode::BAD_GATEWAY),
     }
 }
 
@@ -178,7 +182,12 @@ async fn over_network(
         let request = template.request(flight, body_now, false);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = pool.send(target, request, &service.timeouts).await;
+        let outcome = if flight.keeps_private_headers {
+            // Boxed: rarely needed.
+            Box::pin(pool.send_beyond_loopback(target, request, &service.timeouts)).await
+        } else {
+            pool.send(target, request, &service.timeouts).await
+        };
         flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
             Ok(response) => return answered(flight, response),

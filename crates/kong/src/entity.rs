@@ -315,11 +315,27 @@ impl Entity {
         self.fields.iter().any(|declared| declared.name == field)
     }
 
+    /// Whether `field` is declared and part of what is stored.
+    pub(crate) fn stores(&self, field: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|declared| declared.name == field && !declared.transient)
+    }
+
     /// Whether `field` must have a value.
     pub(crate) fn requires(&self, field: &str) -> bool {
         self.fields
             .iter()
             .any(|declared| declared.name == field && declared.required)
+    }
+
+    /// What is wrong with a text as the key that stands for the id in a path.
+    #[must_use]
+    pub fn key_complaint(&self, text: &str) -> Option<String> {
+        let key = self.endpoint_key?;
+        let field = self.fields.iter().find(|field| field.name == key)?;
+        let value = Value::from(text);
+        let complaint = field.checks.iter().find_map(|check| check.apply(&value));
+        complaint.map(std::borrow::Cow::into_owned)
     }
 
     /// The constraint that `field` alone makes.

@@ -231,10 +231,12 @@ pub(crate) fn url(text: &str) -> Complaint {
     (!path.bytes().all(fine)).then(|| "invalid path in url".into())
 }
 
+/// A token of HTTP (RFC 2616 section 2.2).
 pub(crate) fn cookie_name(text: &str) -> Complaint {
-    (!is_header_name(text)).then(|| {
-        format!("bad cookie name '{text}', allowed characters are A-Z, a-z, 0-9, '_', and '-'")
-            .into()
+    const SEPARATORS: &[u8] = b" \t()<>@,;:\\\"/?={}[]";
+    let fine = |byte: u8| byte.is_ascii_graphic() && !SEPARATORS.contains(&byte);
+    (!text.bytes().all(fine)).then(|| {
+        "contains one or more invalid characters. ASCII control characters (0-31;127), space, tab and the characters ()<>@,;:\\\"/?={}[] are not allowed.".into()
     })
 }
 
@@ -275,13 +277,15 @@ pub(crate) fn server_name(text: &str) -> Complaint {
 
 /// A server name with at most one leading or trailing wildcard.
 pub(crate) fn wildcard_host(text: &str) -> Complaint {
-    match text.matches('*').count() {
-        0 => server_name(text),
-        1 if text.starts_with("*.") || text.ends_with(".*") => {
-            server_name(&text.replace('*', "abc"))
+    match text.find('*') {
+        None => server_name(text),
+        Some(at) if at != 0 && at + 1 != text.len() => {
+            Some("wildcard must be leftmost or rightmost character".into())
         }
-        1 => Some("wildcard must be leftmost or rightmost character".into()),
-        _ => Some("only one wildcard must be specified".into()),
+        Some(_) if text.matches('*').count() > 1 => {
+            Some("only one wildcard must be specified".into())
+        }
+        Some(_) => server_name(&text.replace('*', "wildcard")),
     }
 }
 
@@ -560,7 +564,17 @@ mod tests {
 
     #[test]
     fn server_names_and_blocks() {
-        assert_eq!(text(wildcard_host("*.a.b")), "");
+        for good in ["*.a.b", "a.*", "*a.b"] {
+            assert_eq!(text(wildcard_host(good)), "", "{good}");
+        }
+        let place = "wildcard must be leftmost or rightmost character";
+        assert_eq!(text(wildcard_host("a.*.b.*")), place);
+        let count = "only one wildcard must be specified";
+        assert_eq!(text(wildcard_host("*.a.*")), count);
+        assert_eq!(text(cookie_name("a.b!")), "");
+        for bad in ["a b", "a;b", "a=", "\u{e9}", "\u{7f}"] {
+            assert!(text(cookie_name(bad)).starts_with("contains one or more"));
+        }
         assert_eq!(text(server_name("1.2.3.4")), "must not be an IP");
         assert_eq!(text(ip_or_cidr("10.0.0.0/8")), "");
         assert_eq!(

@@ -13,6 +13,7 @@ mod form;
 mod formats;
 mod keys;
 mod plugins;
+mod same;
 mod schema;
 mod typed;
 mod violations;

@@ -219,11 +219,16 @@ fn members(
 
 /// Whether the member that a deprecated name of a record stands for may hold a reference.
 fn is_referenceable(members: &[Field], alias: Alias) -> bool {
+    let has = |fields: &[Field]| {
+        let mut fields = fields.iter();
+        fields.any(|field| field.name == alias.member && field.referenceable)
+    };
+    if alias.record.is_empty() {
+        return has(members);
+    }
     let record = members.iter().find(|field| field.name == alias.record);
     match record.map(|record| record.kind) {
-        Some(Kind::Record(below)) => below
-            .iter()
-            .any(|field| field.name == alias.member && field.referenceable),
+        Some(Kind::Record(below)) => has(below),
         _ => false,
     }
 }

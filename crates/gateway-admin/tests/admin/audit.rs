@@ -98,16 +98,34 @@ async fn the_log_says_who_it_was() {
         ("x-real-ip", "192.0.2.8"),
     ];
     let body = br#"{"host":"h"}"#;
-    let _ = admin.raw("PUT", "/services/direct", &headers, body).await.expect(200);
-    admin.service.put("/services/own", json!({"host": "h"})).await.unwrap();
+    let _ = admin
+        .raw("PUT", "/services/direct", &headers, body)
+        .await
+        .expect(200);
+    admin
+        .service
+        .put("/services/own", json!({"host": "h"}))
+        .await
+        .unwrap();
 
     let lines = lines(&path, 3).await;
     let who = |at: usize| {
         let line: &Value = &lines[at];
         ["user", "consumer", "client_address", "process"].map(|name| line[name].clone())
     };
-    assert_eq!(who(0), [json!("admin"), json!("rover"), json!("192.0.2.7"), Value::Null]);
-    assert_eq!(who(1), [json!("admin"), Value::Null, json!("127.0.0.1"), Value::Null]);
+    assert_eq!(
+        who(0),
+        [
+            json!("admin"),
+            json!("rover"),
+            json!("192.0.2.7"),
+            Value::Null
+        ]
+    );
+    assert_eq!(
+        who(1),
+        [json!("admin"), Value::Null, json!("127.0.0.1"), Value::Null]
+    );
     assert_eq!(who(2), [Value::Null, Value::Null, Value::Null, json!(true)]);
 }
 
@@ -124,7 +142,15 @@ async fn a_loaded_configuration_is_noted_as_one_change() {
     let text = json!({"_format_version": "3.0", "services": [{"name": "a", "host": "h"}, {"name": "b", "host": "h"}]});
     let _ = admin.post("/config", text).await.expect(201);
     let lines = lines(&path, 1).await;
-    assert_eq!((&lines[0]["action"], &lines[0]["count"]), (&json!("import"), &json!(2)));
+    assert_eq!(
+        (&lines[0]["action"], &lines[0]["count"]),
+        (&json!("import"), &json!(2))
+    );
     assert_eq!(lines[0]["changes"][0]["entity"], "services");
-    assert!(admin.service.audit_to(Path::new("/nowhere/audit.log")).is_err());
+    assert!(
+        admin
+            .service
+            .audit_to(Path::new("/nowhere/audit.log"))
+            .is_err()
+    );
 }

@@ -170,7 +170,10 @@ async fn a_slow_hash_is_paid_once() {
     assert_eq!(status(&admin, "GET", "/", &basic("admin", "x")).await, 401);
     assert_eq!(checks(&registry), 3, "what is wrong is not remembered");
     // Caches can be dropped.
-    assert_eq!(status(&admin, "DELETE", "/cache", &authorization).await, 204);
+    assert_eq!(
+        status(&admin, "DELETE", "/cache", &authorization).await,
+        204
+    );
     assert_eq!(status(&admin, "GET", "/", &authorization).await, 200);
     assert_eq!(checks(&registry), 4);
 }
@@ -248,7 +251,9 @@ async fn readers_change_nothing_and_see_no_secrets() {
     assert!(own.body.contains("Basic c2VjcmV0"));
     // Checking a document changes nothing.
     let check = "/schemas/services/validate";
-    let _ = send("reader", "POST", check, r#"{"host":"h"}"#).await.expect(200);
+    let _ = send("reader", "POST", check, r#"{"host":"h"}"#)
+        .await
+        .expect(200);
     let _ = send("reader", "OPTIONS", "/services", "").await.expect(204);
     let _ = send("reader", "HEAD", "/services", "").await.expect(200);
 }

@@ -9,12 +9,17 @@
 
 mod audit;
 mod auth;
+mod certificates;
 mod concurrency;
 mod consumers;
+mod credentials;
 mod db_less;
 mod declarative;
+mod every_entity;
+mod fuzz;
 mod harness;
 mod http;
+mod keys;
 mod lists;
 mod operations;
 mod platform;
@@ -24,3 +29,7 @@ mod routes;
 mod services;
 mod status;
 mod upstreams;
+
+#[path = "../../../kong/tests/entities/material.rs"]
+#[expect(dead_code, reason = "the tests of the declarations use all of it")]
+mod material;

@@ -15,27 +15,47 @@ use crate::harness::{self, Admin, on_every_database};
 async fn the_log_level_changes_for_a_while() {
     o28m_telemetry::init("error", o28m_telemetry::Format::Json).unwrap();
     let admin = Admin::start().await;
-    let word = async || admin.get("/debug/node/log-level").await.expect(200).message();
+    let word = async || {
+        admin
+            .get("/debug/node/log-level")
+            .await
+            .expect(200)
+            .message()
+    };
     let put = async |path: &str| admin.put(path, json!({})).await;
     assert_eq!(word().await, "log level: error");
     let reply = put("/debug/node/log-level/error").await.expect(200);
     assert_eq!(reply.message(), "log level is already error");
-    let reply = put("/debug/node/log-level/notice?timeout=0").await.expect(200);
+    let reply = put("/debug/node/log-level/notice?timeout=0")
+        .await
+        .expect(200);
     assert_eq!(reply.message(), "log level changed");
     assert_eq!(word().await, "log level: notice");
     assert_eq!(o28m_telemetry::level().unwrap().to_string(), "info");
     // The level before comes back by itself, not the one in between.
-    let reply = admin.form("PUT", "/debug/node/log-level/debug", "timeout=0.05").await;
+    let reply = admin
+        .form("PUT", "/debug/node/log-level/debug", "timeout=0.05")
+        .await;
     assert_eq!(reply.expect(200).message(), "log level changed");
     let back = async { while word().await != "log level: error" {} };
-    tokio::time::timeout(std::time::Duration::from_secs(20), back).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(20), back)
+        .await
+        .unwrap();
     assert_eq!(o28m_telemetry::level().unwrap().to_string(), "error");
 
     let reply = put("/debug/node/log-level/loud").await.expect(400);
     assert_eq!(reply.message(), "unknown log level: loud");
-    let reply = put("/debug/node/log-level/info?timeout=-1").await.expect(400);
-    assert_eq!(reply.message(), "timeout must be greater than or equal to 0");
-    let _ = admin.post("/debug/node/log-level", json!({})).await.expect(405);
+    let reply = put("/debug/node/log-level/info?timeout=-1")
+        .await
+        .expect(400);
+    assert_eq!(
+        reply.message(),
+        "timeout must be greater than or equal to 0"
+    );
+    let _ = admin
+        .post("/debug/node/log-level", json!({}))
+        .await
+        .expect(405);
     let _ = admin.get("/debug/node/log-level/info").await.expect(405);
 
     let settings = Settings {
@@ -43,9 +63,15 @@ async fn the_log_level_changes_for_a_while() {
         ..harness::settings()
     };
     let admin = Admin::with(None, settings).await;
-    for path in ["/debug/node/log-level/info", "/debug/cluster/log-level/info"] {
+    for path in [
+        "/debug/node/log-level/info",
+        "/debug/cluster/log-level/info",
+    ] {
         let reply = admin.put(path, json!({})).await.expect(405);
-        assert_eq!(reply.message(), "cannot change log level when not using a database");
+        assert_eq!(
+            reply.message(),
+            "cannot change log level when not using a database"
+        );
     }
     let _ = admin.get("/debug/node/log-level").await.expect(200);
 }
@@ -105,11 +131,22 @@ on_every_database! {
 #[tokio::test]
 async fn caches_and_timers_can_be_looked_at() {
     let admin = Admin::start().await;
-    let service = admin.put("/services/s", json!({"host": "h"})).await.expect(200).value();
+    let service = admin
+        .put("/services/s", json!({"host": "h"}))
+        .await
+        .expect(200)
+        .value();
     let id = service["id"].as_str().unwrap();
-    let cached = admin.get(&format!("/cache/services:{id}:::::")).await.expect(200);
+    let cached = admin
+        .get(&format!("/cache/services:{id}:::::"))
+        .await
+        .expect(200);
     assert_eq!(cached.value(), service);
-    for key in ["nope", "services:nope", "realm:0d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7"] {
+    for key in [
+        "nope",
+        "services:nope",
+        "realm:0d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7",
+    ] {
         let reply = admin.get(&format!("/cache/{key}")).await.expect(404);
         assert_eq!(reply.body, r#"{"message":"Not found"}"#);
     }
@@ -157,8 +194,14 @@ async fn a_failure_of_ours_has_an_id() {
         tags: Vec::new(),
         body: json!("no document"),
     };
-    admin.store.write(vec![Write::Insert(broken)]).await.unwrap();
-    let reply = admin.patch(&format!("/services/{id}"), json!({"retries": 1})).await;
+    admin
+        .store
+        .write(vec![Write::Insert(broken)])
+        .await
+        .unwrap();
+    let reply = admin
+        .patch(&format!("/services/{id}"), json!({"retries": 1}))
+        .await;
     let body = reply.expect(500).value();
     assert_eq!(body["message"], "An unexpected error occurred");
     assert_eq!(body["request_id"].as_str().unwrap().len(), 32);
@@ -179,7 +222,10 @@ async fn headers_of_our_own_can_be_left_out() {
 #[tokio::test]
 async fn pages_of_the_configured_origins_may_use_it() {
     let settings = Settings {
-        gui_urls: vec!["https://admin.example.com/manager".to_owned(), "http://localhost:8002".to_owned()],
+        gui_urls: vec![
+            "https://admin.example.com/manager".to_owned(),
+            "http://localhost:8002".to_owned(),
+        ],
         ..harness::settings()
     };
     let admin = Admin::with(None, settings).await;
@@ -188,7 +234,9 @@ async fn pages_of_the_configured_origins_may_use_it() {
         ("https://admin.example.com", "https://admin.example.com"),
         ("https://evil.example.com", "https://admin.example.com"),
     ] {
-        let reply = admin.raw("GET", "/services", &[("origin", origin)], b"").await;
+        let reply = admin
+            .raw("GET", "/services", &[("origin", origin)], b"")
+            .await;
         assert_eq!(reply.header("access-control-allow-origin"), allowed);
         assert_eq!(reply.header("access-control-allow-methods"), "");
     }
@@ -226,8 +274,14 @@ async fn bodies_are_limited_as_configured() {
     let admin = Admin::with(None, settings).await;
     let long = json!({"host": "h", "tags": ["t".repeat(64)]});
     let reply = admin.post("/services", long).await.expect(413);
-    assert_eq!(reply.value(), json!({"message": "Request body is too large"}));
-    let _ = admin.post("/services", json!({"host": "h"})).await.expect(201);
+    assert_eq!(
+        reply.value(),
+        json!({"message": "Request body is too large"})
+    );
+    let _ = admin
+        .post("/services", json!({"host": "h"}))
+        .await
+        .expect(201);
 }
 
 #[tokio::test]
@@ -247,15 +301,36 @@ async fn forms_and_queries_have_at_most_a_thousand_arguments() {
 async fn memory_is_shown_in_any_unit() {
     let admin = Admin::start().await;
     let memory = async |query: &str| -> Value {
-        let body = admin.get(&format!("/status{query}")).await.expect(200).value();
+        let body = admin
+            .get(&format!("/status{query}"))
+            .await
+            .expect(200)
+            .value();
         body["memory"]["workers_lua_vms"][0]["http_allocated_gc"].clone()
     };
-    for (query, unit) in [("", " MiB"), ("?unit=k", " KiB"), ("?unit=G&scale=4", " GiB")] {
+    for (query, unit) in [
+        ("", " MiB"),
+        ("?unit=k", " KiB"),
+        ("?unit=G&scale=4", " GiB"),
+    ] {
         let text = memory(query).await;
         assert!(text.as_str().unwrap().ends_with(unit), "{text}");
     }
-    assert_eq!(memory("?unit=g&scale=4").await.as_str().unwrap().split_once('.').unwrap().1.len(), 8);
+    assert_eq!(
+        memory("?unit=g&scale=4")
+            .await
+            .as_str()
+            .unwrap()
+            .split_once('.')
+            .unwrap()
+            .1
+            .len(),
+        8
+    );
     assert!(memory("?unit=b").await.is_u64());
     let reply = admin.get("/status?unit=V").await.expect(400);
-    assert_eq!(reply.message(), "invalid unit 'V' (expected 'k/K', 'm/M', or 'g/G')");
+    assert_eq!(
+        reply.message(),
+        "invalid unit 'V' (expected 'k/K', 'm/M', or 'g/G')"
+    );
 }

@@ -6,9 +6,17 @@ use tokio::task::JoinSet;
 use crate::harness::{Admin, Reply, on_every_database};
 
 /// A request that demands a state.
-async fn demand(admin: &Admin, method: &str, path: &str, header: (&str, &str), body: Value) -> Reply {
+async fn demand(
+    admin: &Admin,
+    method: &str,
+    path: &str,
+    header: (&str, &str),
+    body: Value,
+) -> Reply {
     let headers = [("content-type", "application/json"), header];
-    admin.raw(method, path, &headers, body.to_string().as_bytes()).await
+    admin
+        .raw(method, path, &headers, body.to_string().as_bytes())
+        .await
 }
 
 on_every_database! {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::pbkdf2;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -122,19 +123,21 @@ const HASH_BYTES: usize = 32;
 /// How a hashed secret begins.
 const PBKDF2: &str = "$pbkdf2-sha512$";
 
-/// Kong's form of a hashed secret, in the notation of the password hashing competition.
-fn hashed(secret: &Value, _: &Document, ambient: &Ambient) -> Value {
+/// Kong's form of a hashed secret, in the notation of the password hashing competition. The salt is made of
+/// the id, so that the same configuration imported again is the same.
+fn hashed(secret: &Value, client: &Document, _: &Ambient) -> Value {
     let secret = secret.as_str().unwrap_or_default();
     if secret.starts_with(PBKDF2) {
         // What was read is written back.
         return json!(secret);
     }
-    let mut salt = [0; SALT_BYTES];
-    ambient.rng.fill(&mut salt);
+    let id = client.get("id").and_then(Value::as_str).unwrap_or_default();
+    let digest = digest(&SHA256, id.as_bytes());
+    let salt = digest.as_ref().get(..SALT_BYTES).unwrap_or_default();
     let mut hash = [0; HASH_BYTES];
     let iterations = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
     let algorithm = pbkdf2::PBKDF2_HMAC_SHA512;
-    pbkdf2::derive(algorithm, iterations, &salt, secret.as_bytes(), &mut hash);
+    pbkdf2::derive(algorithm, iterations, salt, secret.as_bytes(), &mut hash);
     json!(format!(
         "{PBKDF2}i={ITERATIONS},l={HASH_BYTES}${}${}",
         STANDARD_NO_PAD.encode(salt),

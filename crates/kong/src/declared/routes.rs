@@ -39,7 +39,8 @@ const ENDPOINT: Field = Field::element(
         Field::new("port", Kind::Integer).checks(&[Check::Between(0, 65_535)]),
     ]),
     &[],
-);
+)
+.record_checks(&[EntityCheck::AtLeastOneOf(&["ip", "port"])]);
 
 const FIELDS: &[Field] = &[
     ID,

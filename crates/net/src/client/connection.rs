@@ -181,6 +181,8 @@ enum Wait {
 /// One connection.
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
+    /// The other end is a loopback address.
+    pub(super) loopback: bool,
     sender: SendRequest<Sent>,
     connection: Option<Connection<Metered, Sent>>,
     /// hyper is through with the connection.
@@ -210,6 +212,7 @@ impl Upstream {
     pub(super) async fn handshake(
         transport: Transport,
         target: &Target,
+        loopback: bool,
     ) -> Result<Box<Self>, SendError> {
         let meter = Arc::new(Meter {
             progress: AtomicU32::new(0),
@@ -235,6 +238,7 @@ impl Upstream {
             })?;
         Ok(Box::new(Self {
             target: Arc::new(target.clone()),
+            loopback,
             sender,
             connection: Some(connection),
             done: false,

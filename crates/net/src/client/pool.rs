@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
-use super::connect::connect;
+use super::connect::{Reach, connect, is_loopback};
 use super::connection::{Failed, Upstream};
 use super::dns::Resolver;
 use super::{SendError, Target, Timeouts};
@@ -77,21 +77,58 @@ impl Pool {
     pub async fn send(
         self: &Arc<Self>,
         target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+    ) -> Result<Response<Body>, SendError> {
+        self.send_within(target, request, timeouts, Reach::Anywhere)
+            .await
+    }
+
+    /// [`Pool::send`], but never to a loopback address: a name may stand for one, now or later.
+    ///
+    /// # Errors
+    /// [`SendError`]; a target that has loopback addresses alone is [`SendError::Connect`].
+    ///
+    /// # Cancel safety
+    /// As [`Pool::send`].
+    pub async fn send_beyond_loopback(
+        self: &Arc<Self>,
+        target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+    ) -> Result<Response<Body>, SendError> {
+        self.send_within(target, request, timeouts, Reach::BeyondLoopback)
+            .await
+    }
+
+    /// Whether a loopback address is among those of `host`, a name or an address.
+    ///
+    /// # Errors
+    /// [`SendError::Resolve`].
+    pub async fn leads_to_loopback(&self, host: &Arc<str>) -> Result<bool, SendError> {
+        let addresses = self.resolver.resolve(host, 0).await?;
+        Ok(addresses.iter().any(|it| is_loopback(it.ip())))
+    }
+
+    async fn send_within(
+        self: &Arc<Self>,
+        target: &Target,
         mut request: Request<Body>,
         timeouts: &Timeouts,
+        reach: Reach,
     ) -> Result<Response<Body>, SendError> {
         let probe = !matches!(*request.method(), Method::GET | Method::HEAD);
         let mut stale = 0;
         loop {
             let idle = if stale < STALE_MAX {
-                self.take(target, probe)
+                self.take(target, probe, reach)
             } else {
                 None
             };
             let reused = idle.is_some();
             let upstream = match idle {
                 Some(upstream) => upstream,
-                None => Box::pin(connect(&self.resolver, target, timeouts)).await?,
+                None => Box::pin(connect(&self.resolver, target, timeouts, reach)).await?,
             };
             match upstream.exchange(request, timeouts, self).await {
                 Ok(response) => return Ok(response),
@@ -116,7 +153,7 @@ impl Pool {
     }
 
     /// The youngest idle connection that still works.
-    fn take(&self, target: &Target, probe: bool) -> Option<Box<Upstream>> {
+    fn take(&self, target: &Target, probe: bool, reach: Reach) -> Option<Box<Upstream>> {
         loop {
             let mut upstream = {
                 let mut idle = self.lock();
@@ -124,7 +161,7 @@ impl Pool {
                 idle.count -= 1;
                 upstream
             };
-            if upstream.is_alive(probe) {
+            if reach.covers(upstream.loopback) && upstream.is_alive(probe) {
                 return Some(upstream);
             }
         }

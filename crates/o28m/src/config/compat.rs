@@ -129,11 +129,7 @@ impl Compat {
     }
 
     /// Replaces `{vault://env/name}` by what it points to.
-    fn open_vaults(
-        &mut self,
-        environment: &BTreeMap<String, String>,
-        problems: &mut Vec<Problem>,
-    ) {
+    fn open_vaults(&mut self, environment: &BTreeMap<String, String>, problems: &mut Vec<Problem>) {
         let prefix = self.get("KONG_VAULT_ENV_PREFIX").unwrap_or_default();
         let prefix = prefix.to_owned();
         for (name, value) in &mut self.values {
@@ -161,7 +157,11 @@ impl Compat {
             let name = name.strip_prefix("KONG_")?.to_ascii_lowercase();
             let secret = ["password", "secret", "key", "token", "string"];
             let secret = value.vaulted || secret.iter().any(|word| name.contains(word));
-            let text = if secret { "******" } else { value.text.as_str() };
+            let text = if secret {
+                "******"
+            } else {
+                value.text.as_str()
+            };
             Some((name, text.to_owned()))
         };
         self.values.iter().filter_map(shown).collect()
@@ -191,7 +191,11 @@ impl Compat {
                     text: format!("only {} is supported: {why}", values.join(", ")),
                 }),
                 None if name.starts_with("KONG_") => {
-                    note(Severity::Info, name, "is unknown and has no effect".to_owned());
+                    note(
+                        Severity::Info,
+                        name,
+                        "is unknown and has no effect".to_owned(),
+                    );
                 }
                 None => {
                     note(Severity::Warning, name, "has no effect here".to_owned());
@@ -207,7 +211,9 @@ fn is_foreign(name: &str) -> bool {
 }
 
 fn is_setting(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| setting.compat.contains(&name))
+    SETTINGS
+        .iter()
+        .any(|setting| setting.compat.contains(&name))
 }
 
 fn is_known(name: &str) -> bool {
@@ -266,7 +272,9 @@ fn secret(
     match member {
         Some(serde_json::Value::String(text)) => Ok(text.clone()),
         Some(value) if value.is_number() || value.is_boolean() => Ok(value.to_string()),
-        _ => Err(format!("environment variable {variable} has no member {key:?}")),
+        _ => Err(format!(
+            "environment variable {variable} has no member {key:?}"
+        )),
     }
 }
 
@@ -326,11 +334,20 @@ mod tests {
         assert!(compat.is_vaulted("KONG_PG_USER") && compat.is_vaulted("KONG_PG_PASSWORD"));
 
         for (pairs, said) in [
-            (vec![("KONG_PG_PASSWORD_FILE", path), ("KONG_PG_PASSWORD", "x")], "KONG_PG_PASSWORD"),
+            (
+                vec![("KONG_PG_PASSWORD_FILE", path), ("KONG_PG_PASSWORD", "x")],
+                "KONG_PG_PASSWORD",
+            ),
             (vec![("KONG_PG_PASSWORD_FILE", "/nowhere/x")], "cannot read"),
-            (vec![("KONG_PG_PASSWORD", "{vault://env/missing}")], "MISSING"),
+            (
+                vec![("KONG_PG_PASSWORD", "{vault://env/missing}")],
+                "MISSING",
+            ),
             (vec![("KONG_PG_PASSWORD", "{vault://aws/x}")], "vault env"),
-            (vec![("KONG_PG_PASSWORD", "{vault://env/x/y}"), ("X", "[1]")], "member"),
+            (
+                vec![("KONG_PG_PASSWORD", "{vault://env/x/y}"), ("X", "[1]")],
+                "member",
+            ),
         ] {
             let (_, problems) = read(&pairs);
             let texts: String = problems.iter().map(|it| format!("{it:?}")).collect();
@@ -351,8 +368,10 @@ mod tests {
             ("KONG_ROLE", "data_plane"),
         ]);
         let notes = compat.notes(&mut problems);
-        let said: Vec<(Severity, &str)> =
-            notes.iter().map(|note| (note.severity, note.at.as_str())).collect();
+        let said: Vec<(Severity, &str)> = notes
+            .iter()
+            .map(|note| (note.severity, note.at.as_str()))
+            .collect();
         assert_eq!(
             said,
             [

@@ -330,7 +330,10 @@ mod tests {
         );
         assert_eq!(kong(&variables(&[("KONG_PG_SSL", "on")]), false), Ok(None));
         let defaults = kong(&variables(&[]), true).unwrap().unwrap();
-        assert_eq!(defaults.url, "postgres://kong@127.0.0.1:5432/kong?sslmode=prefer");
+        assert_eq!(
+            defaults.url,
+            "postgres://kong@127.0.0.1:5432/kong?sslmode=prefer"
+        );
     }
 
     #[test]
@@ -360,7 +363,10 @@ mod tests {
                     ("KC_DB_URL_HOST", "db.example.com"),
                     ("KC_DB_URL_PORT", "6000"),
                     ("KC_DB_URL_DATABASE", "iris"),
-                    ("KC_DB_URL_PROPERTIES", "?sslmode=require&sslrootcert=/ca.pem"),
+                    (
+                        "KC_DB_URL_PROPERTIES",
+                        "?sslmode=require&sslrootcert=/ca.pem",
+                    ),
                 ],
                 "postgres://u:p@db.example.com:6000/iris?sslmode=require&sslrootcert=%2Fca%2Epem",
             ),
@@ -384,12 +390,23 @@ mod tests {
         for (pairs, at, said) in [
             (vec![("KC_DB", "mariadb")], "KC_DB", "mariadb"),
             (
-                vec![("KC_DB_URL", "jdbc:postgresql://h/d"), ("KC_DB_URL_HOST", "i")],
+                vec![
+                    ("KC_DB_URL", "jdbc:postgresql://h/d"),
+                    ("KC_DB_URL_HOST", "i"),
+                ],
                 "KC_DB_URL",
                 "KC_DB_URL_HOST",
             ),
-            (vec![("KC_DB_URL", "jdbc:mysql://h/d")], "KC_DB_URL", "jdbc:postgresql"),
-            (vec![("KC_DB_URL", "jdbc:postgresql://a,b/d")], "KC_DB_URL", "several"),
+            (
+                vec![("KC_DB_URL", "jdbc:mysql://h/d")],
+                "KC_DB_URL",
+                "jdbc:postgresql",
+            ),
+            (
+                vec![("KC_DB_URL", "jdbc:postgresql://a,b/d")],
+                "KC_DB_URL",
+                "several",
+            ),
             (
                 vec![("KC_DB_URL_HOST", "h"), ("KC_DB_URL_PORT", "x")],
                 "KC_DB_URL_PORT",

@@ -27,7 +27,10 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_CONF", Accepted),
     ("KONG_PG_SCHEMA", Database),
     ("KONG_PG_SSL_VERSION", Accepted),
-    ("KONG_PG_RO_*", Ignored("reads go to the same database as writes")),
+    (
+        "KONG_PG_RO_*",
+        Ignored("reads go to the same database as writes"),
+    ),
     (
         "KONG_PG_MAX_CONCURRENT_QUERIES",
         Expected(&["0"], "database.pool_max limits them"),
@@ -62,34 +65,94 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_NGINX_ADMIN_CLIENT_BODY_BUFFER_SIZE", Accepted),
     (
         "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
-        Only(&["0"], "bodies are limited by the plugin request-size-limiting"),
+        Only(
+            &["0"],
+            "bodies are limited by the plugin request-size-limiting",
+        ),
     ),
     (
         "KONG_NGINX_PROXY_CLIENT_MAX_BODY_SIZE",
-        Only(&["0"], "bodies are limited by the plugin request-size-limiting"),
+        Only(
+            &["0"],
+            "bodies are limited by the plugin request-size-limiting",
+        ),
     ),
-    ("KONG_NGINX_*", Ignored("there is no nginx that would take the directive")),
-    ("KONG_CLIENT_MAX_BODY_SIZE", Only(&["0"], "bodies are limited by the plugin request-size-limiting")),
-    ("KONG_ROUTER_FLAVOR", Only(&["traditional_compatible", "traditional"], "routes of another flavour would not match as they are written")),
+    (
+        "KONG_NGINX_*",
+        Ignored("there is no nginx that would take the directive"),
+    ),
+    (
+        "KONG_CLIENT_MAX_BODY_SIZE",
+        Only(
+            &["0"],
+            "bodies are limited by the plugin request-size-limiting",
+        ),
+    ),
+    (
+        "KONG_ROUTER_FLAVOR",
+        Only(
+            &["traditional_compatible", "traditional"],
+            "routes of another flavour would not match as they are written",
+        ),
+    ),
     ("KONG_ROLE", Only(&["traditional"], NO_HYBRID)),
     ("KONG_CLUSTER_*", Ignored(NO_HYBRID)),
     ("KONG_STREAM_LISTEN", Expected(OFF, NO_STREAM)),
     ("KONG_PROXY_STREAM_*", Accepted),
     ("KONG_ADMIN_GUI_LISTEN", Expected(OFF, NO_GUI)),
     ("KONG_ADMIN_GUI_*", Ignored(NO_GUI)),
-    ("KONG_PROXY_ERROR_LOG", Expected(LOGS, "log events go to standard error")),
-    ("KONG_ADMIN_ERROR_LOG", Expected(LOGS, "log events go to standard error")),
-    ("KONG_STATUS_ERROR_LOG", Expected(LOGS, "log events go to standard error")),
-    ("KONG_STATUS_ACCESS_LOG", Expected(LOGS, "the status listener writes no access log")),
-    ("KONG_HEADERS_UPSTREAM", Expected(&["X-Kong-Request-Id"], "the request id is always passed on")),
-    ("KONG_PROXY_SERVER*", Ignored("there is no proxy for outgoing calls of plugins")),
-    ("KONG_WASM*", Expected(OFF, "WebAssembly filters are not there")),
-    ("KONG_PLUGINSERVER_*", Ignored("external plugin servers are not there")),
+    (
+        "KONG_PROXY_ERROR_LOG",
+        Expected(LOGS, "log events go to standard error"),
+    ),
+    (
+        "KONG_ADMIN_ERROR_LOG",
+        Expected(LOGS, "log events go to standard error"),
+    ),
+    (
+        "KONG_STATUS_ERROR_LOG",
+        Expected(LOGS, "log events go to standard error"),
+    ),
+    (
+        "KONG_STATUS_ACCESS_LOG",
+        Expected(LOGS, "the status listener writes no access log"),
+    ),
+    (
+        "KONG_HEADERS_UPSTREAM",
+        Expected(&["X-Kong-Request-Id"], "the request id is always passed on"),
+    ),
+    (
+        "KONG_PROXY_SERVER*",
+        Ignored("there is no proxy for outgoing calls of plugins"),
+    ),
+    (
+        "KONG_WASM*",
+        Expected(OFF, "WebAssembly filters are not there"),
+    ),
+    (
+        "KONG_PLUGINSERVER_*",
+        Ignored("external plugin servers are not there"),
+    ),
     ("KONG_UNTRUSTED_LUA*", Accepted),
-    ("KONG_ALLOW_DEBUG_HEADER", Expected(OFF, "there are no debug headers")),
-    ("KONG_CLIENT_SSL*", Expected(OFF, "client certificates are set at the service or upstream")),
-    ("KONG_DNS_*", Ignored("names are resolved as the operating system does")),
-    ("KONG_RESOLVER_*", Ignored("names are resolved as the operating system does")),
+    (
+        "KONG_ALLOW_DEBUG_HEADER",
+        Expected(OFF, "there are no debug headers"),
+    ),
+    (
+        "KONG_CLIENT_SSL*",
+        Expected(
+            OFF,
+            "client certificates are set at the service or upstream",
+        ),
+    ),
+    (
+        "KONG_DNS_*",
+        Ignored("names are resolved as the operating system does"),
+    ),
+    (
+        "KONG_RESOLVER_*",
+        Ignored("names are resolved as the operating system does"),
+    ),
     ("KONG_NEW_DNS_CLIENT", Accepted),
     ("KONG_SSL_PREFER_SERVER_CIPHERS", Accepted),
     ("KONG_SSL_DHPARAM", Accepted),
@@ -97,12 +160,24 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_VAULT_ENV_PREFIX", Accepted),
     ("KONG_VAULTS", Accepted),
     ("KONG_NODE_ID", Ignored("a node makes its own id")),
-    ("KONG_PORT_MAPS", Ignored("ports are those of the listeners")),
+    (
+        "KONG_PORT_MAPS",
+        Ignored("ports are those of the listeners"),
+    ),
     ("KONG_LEGACY_WORKER_EVENTS", Accepted),
     ("KONG_LMDB_*", Accepted),
-    ("KONG_REQUEST_DEBUG*", Ignored("request debugging is not there")),
-    ("KONG_ERROR_TEMPLATE_*", Ignored("error bodies are Kong's own")),
-    ("KONG_ERROR_DEFAULT_TYPE", Ignored("errors are in the form the client asks for, else JSON")),
+    (
+        "KONG_REQUEST_DEBUG*",
+        Ignored("request debugging is not there"),
+    ),
+    (
+        "KONG_ERROR_TEMPLATE_*",
+        Ignored("error bodies are Kong's own"),
+    ),
+    (
+        "KONG_ERROR_DEFAULT_TYPE",
+        Ignored("errors are in the form the client asks for, else JSON"),
+    ),
     ("KC_DB", Database),
     ("KC_DB_URL*", Database),
     ("KC_DB_USERNAME", Database),

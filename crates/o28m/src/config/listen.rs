@@ -269,7 +269,10 @@ mod tests {
             ("example.com:80", "example.com:80"),
             ("1.2.3.4:99999", "1.2.3.4:99999"),
             ("1.2.3.4:80,", "expected address:port"),
-            ("1.2.3.4:80 proxy_protocol", "proxy_protocol is not supported"),
+            (
+                "1.2.3.4:80 proxy_protocol",
+                "proxy_protocol is not supported",
+            ),
             ("1.2.3.4:80 sssl", "unknown flag \"sssl\""),
             ("1.2.3.4:80 backlog=0", "backlog=0"),
             ("1.2.3.4:80 ssl=on", "unknown flag"),

@@ -570,7 +570,10 @@ mod tests {
         );
         let config = load(&sources).unwrap();
         for (key, text) in [
-            ("database.url", "postgres://kong:a%20b@db:5432/kong?sslmode=prefer"),
+            (
+                "database.url",
+                "postgres://kong:a%20b@db:5432/kong?sslmode=prefer",
+            ),
             ("database.schema", "o28m"),
             ("database.connect_timeout", "7000ms"),
             ("log.access", "/dev/stdout"),
@@ -606,7 +609,10 @@ mod tests {
                 vec!["KC_LOG_LEVEL", "KONG_LOG_LEVEL", "log.level"],
             ),
             (
-                vec![("KONG_DATABASE", "postgres"), ("O28M_DATABASE__URL", "sqlite:///x.db")],
+                vec![
+                    ("KONG_DATABASE", "postgres"),
+                    ("O28M_DATABASE__URL", "sqlite:///x.db"),
+                ],
                 vec!["KONG_DATABASE", "O28M_DATABASE__URL"],
             ),
             (
@@ -637,7 +643,10 @@ mod tests {
                 vec![prefix, ("KONG_DATABASE", "postgres")],
                 "postgres://kong@127.0.0.1:5432/kong?sslmode=prefer",
             ),
-            (vec![("KONG_DATABASE", "off")], "sqlite:///var/lib/o28m/o28m.db"),
+            (
+                vec![("KONG_DATABASE", "off")],
+                "sqlite:///var/lib/o28m/o28m.db",
+            ),
         ] {
             let (sources, _dir) = sources(None, &pairs);
             assert_eq!(load(&sources).unwrap().text("database.url"), url);

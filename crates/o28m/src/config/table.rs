@@ -267,6 +267,27 @@ pub const SETTINGS: &[Setting] = &[
         .compat(&["KONG_SSL_CERT_KEY"])
         .translated(translate::one_path),
     setting(
+        "proxy.tls.cipher_suite",
+        Kind::OneOf(&["modern", "intermediate", "old", "fips", "custom"]),
+        "intermediate",
+        "Protocols and ciphers of all TLS listeners: a set of this name, or custom for the two settings below.",
+    )
+    .compat(&["KONG_SSL_CIPHER_SUITE"]),
+    setting(
+        "proxy.tls.protocols",
+        Kind::Text,
+        "TLSv1.2 TLSv1.3",
+        "With proxy.tls.cipher_suite custom: TLS protocols. Older ones are left out with a warning.",
+    )
+    .compat(&["KONG_SSL_PROTOCOLS"]),
+    setting(
+        "proxy.tls.ciphers",
+        Kind::Text,
+        "",
+        "With proxy.tls.cipher_suite custom: ciphers by their OpenSSL names, with colons between. Those that are not supported are left out with a warning.",
+    )
+    .compat(&["KONG_SSL_CIPHERS"]),
+    setting(
         "proxy.head_line_bytes_max",
         Kind::Integer(1024, 1_048_576),
         "8192",
@@ -335,6 +356,27 @@ pub const SETTINGS: &[Setting] = &[
         "Verify upstream certificates of services that do not set tls_verify.",
     )
     .compat(&["KONG_NGINX_PROXY_PROXY_SSL_VERIFY"]),
+    setting(
+        "upstream.tls.verify_depth",
+        Kind::Integer(0, 64),
+        "1",
+        "Intermediate certificates at most between an upstream's certificate and a trusted one, for services that do not set tls_verify_depth.",
+    )
+    .compat(&["KONG_NGINX_PROXY_PROXY_SSL_VERIFY_DEPTH"]),
+    setting(
+        "upstream.tls.ca",
+        Kind::Path,
+        "",
+        "PEM bundle that services without ca_certificates trust instead of the system's roots.",
+    )
+    .compat(&["KONG_NGINX_PROXY_PROXY_SSL_TRUSTED_CERTIFICATE"]),
+    setting(
+        "upstream.tls.cert",
+        Kind::Path,
+        "",
+        "PEM certificate chain that services without client_certificate show to upstreams that ask for one.",
+    ),
+    setting("upstream.tls.key", Kind::Path, "", "PEM private key of that certificate."),
     setting(
         "upstream.keepalive_max",
         Kind::Integer(0, 65_536),
@@ -443,12 +485,11 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_ADMIN_GUI_URL"]),
     setting(
-        "admin.headers",
-        Kind::List,
-        "server_tokens,latency_tokens",
-        "Headers of our own on responses of the Admin API: server_tokens for Server, latency_tokens for X-Kong-Admin-Latency, off for none.",
-    )
-    .compat(&["KONG_HEADERS"]),
+        "admin.kong_version",
+        Kind::Text,
+        "3.9.3",
+        "Version of Kong that the Admin API claims; clients such as decK choose by it what they use.",
+    ),
     setting(
         "admin.body_bytes_max",
         Kind::Integer(1024, 1_073_741_824),
@@ -457,6 +498,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_NGINX_ADMIN_CLIENT_MAX_BODY_SIZE"])
     .translated(translate::size),
+    setting(
+        "status.ready_needs_database",
+        Kind::Boolean,
+        "false",
+        "Not ready while the database cannot be reached, as Kong; otherwise the configuration in use goes on being served.",
+    ),
     setting(
         "status.listen",
         Kind::Listen,

@@ -133,7 +133,10 @@ fn buffers(text: &str) -> Result<(u64, u64), String> {
 pub(super) fn size(given: &Foreign<'_>) -> Result<String, String> {
     match bytes(given.text) {
         Some(bytes) => Ok(bytes.to_string()),
-        None => Err(format!("expected a size such as 8k or 4m, not {:?}", given.text)),
+        None => Err(format!(
+            "expected a size such as 8k or 4m, not {:?}",
+            given.text
+        )),
     }
 }
 
@@ -193,7 +196,11 @@ mod tests {
             (consistency, "strict", "true"),
             (workers, "auto", "0"),
             (list_or_off, "off", ""),
-            (headers, "Server_Tokens, x-kong-request-id", "server_tokens,X-Kong-Request-Id"),
+            (
+                headers,
+                "Server_Tokens, x-kong-request-id",
+                "server_tokens,X-Kong-Request-Id",
+            ),
             (headers, "off", ""),
             (buffer_line, "8 64k", "65536"),
             (buffer_total, "8 64k", "524288"),

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use o28m_gateway::Gateway;
 use o28m_net::server::{Keepalive, Listener, SocketOptions};
 
 use super::tls::Certificates;
@@ -115,6 +117,11 @@ impl Bound {
         self.listeners.remove(name).unwrap_or_default()
     }
 
+    /// Lets the proxy's TLS listeners show the certificates of the gateway's configuration.
+    pub(super) fn show_certificates_of(&self, gateway: &Arc<Gateway>) {
+        self.certificates.show_those_of(gateway.clone());
+    }
+
     /// Reads the certificates again that come from files.
     pub(super) fn reload_certificates(&self, config: &Config) {
         self.certificates.reload(config);
@@ -134,8 +141,16 @@ fn check(door: &Door, key: &str, listen: &Listen, config: &Config) -> Result<()>
             "http2 is not there: clients get HTTP/1.1"
         );
     }
-    let open = config.optional("admin.htpasswd_file").is_none();
-    if door.name != "admin" || !open || address.ip().is_loopback() {
+    if door.name != "admin" || address.ip().is_loopback() {
+        return Ok(());
+    }
+    if config.list("admin.gui_url").is_empty() {
+        tracing::warn!(
+            listener.address = %address,
+            "the Admin API answers to pages of every origin: set admin.gui_url to those that may use it"
+        );
+    }
+    if config.optional("admin.htpasswd_file").is_some() {
         return Ok(());
     }
     if config.boolean("admin.allow_unauthenticated") {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
-use o28m_gateway::{Calculation, Gateway, Headers, LocalEngine, PluginKind};
+use o28m_gateway::{Calculation, Gateway, Headers, LocalEngine, PluginKind, Variables};
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::Doors;
 use super::keys::Keys;
 use super::local_issuers::PlatformIssuers;
-use super::observe;
+use super::{observe, tls};
 use crate::config::table::PLUGINS;
 use crate::config::{Config, Note, Severity};
 use crate::terminal;
@@ -306,13 +306,15 @@ pub(super) fn admin(
     let settings = o28m_gateway_admin::Settings {
         htpasswd_file: config.path("admin.htpasswd_file"),
         enabled_plugins: enabled_plugins(config),
+        configuration: super::shown::configuration(config),
         strict: config.boolean("sync.strict"),
         db_less: is_db_less(config),
         read_only_users: config.list("admin.read_only_users"),
         gui_urls: config.list("admin.gui_url"),
         headers: o28m_gateway_admin::Headers::named(
-            config.list("admin.headers").iter().map(String::as_str),
+            config.list("proxy.headers").iter().map(String::as_str),
         ),
+        kong_version: config.optional("admin.kong_version").map(str::to_owned),
         body_bytes_max: usize::try_from(config.integer("admin.body_bytes_max")).ok(),
     };
     let admin = AdminService::new(store.clone(), settings, applied, ambient.clone());
@@ -367,6 +369,10 @@ pub(super) fn gateway(
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
         upstream_tls_verify: config.boolean("upstream.tls.verify"),
+        upstream_tls_verify_depth: u8::try_from(config.integer("upstream.tls.verify_depth")).ok(),
+        upstream_tls_ca: tls::upstream_ca(config)?,
+        upstream_identity: tls::upstream_identity(config)?,
+        variables: Variables::new(|name| std::env::var(name).ok()),
         access_log: config.path("log.access"),
         body_memory_bytes_max: usize::try_from(config.integer("proxy.body_memory_bytes_max")).ok(),
         headers: Headers::named(config.list("proxy.headers").iter().map(String::as_str)),

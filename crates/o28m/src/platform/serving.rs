@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use o28m_gateway_admin::StatusSources;
 use o28m_net::HttpService;
 use o28m_net::client::Pool;
 use o28m_net::server::{self, HeadLimits, Listener};
@@ -75,11 +76,13 @@ impl Platform {
         let has_prometheus = open::enabled_plugins(&self.config)
             .iter()
             .any(|name| name == "prometheus");
-        let status = o28m_gateway_admin::status_with_metrics(
-            state,
-            Some(self.store.clone()),
-            has_prometheus.then(|| self.metrics.clone()),
-        );
+        let sources = StatusSources {
+            store: Some(self.store.clone()),
+            metrics: has_prometheus.then(|| self.metrics.clone()),
+            admin: self.admin.clone(),
+            ready_needs_database: self.config.boolean("status.ready_needs_database"),
+        };
+        let status = o28m_gateway_admin::status_of(state, sources);
         self.serve("status", Some(status));
         let path = self.config.text("metrics.path").to_owned();
         let metrics = Metrics {
@@ -88,7 +91,7 @@ impl Platform {
         };
         self.serve("metrics", Some(Arc::new(metrics)));
         let as_service = |service: Arc<dyn HttpService>| service;
-        self.serve("admin", self.admin.clone().map(|it| as_service(it)));
+        self.serve("admin", self.admin_door.clone());
         self.serve("jumper", self.jumper.clone().map(|it| as_service(it)));
         self.serve("issuer", self.issuer.clone().map(|it| as_service(it)));
         if let Some(doors) = &self.identity {

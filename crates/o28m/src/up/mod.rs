@@ -16,7 +16,7 @@ use o28m_core::Ambient;
 use o28m_gateway_admin::htpasswd;
 
 use crate::cli;
-use crate::command::serve::Signals;
+use crate::command::serve::{Hangup, Signals};
 use crate::config::{Config, Sources};
 use crate::exit::Outcome;
 use crate::platform::{Bound, Platform};
@@ -92,7 +92,7 @@ pub async fn run(options: &cli::Up) -> Outcome {
         },
     };
     // Before anything can be seen to be ready: whoever sees it may send a signal at once.
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(Hangup::Stops)?;
     let running = signals
         .unless_stopped(Box::pin(start(options, ambient::system())))
         .await??;

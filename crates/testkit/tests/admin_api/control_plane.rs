@@ -40,8 +40,14 @@ impl Operator {
 
     /// Finds a plugin as the operator does: by the id it knows, then by tags.
     async fn find(&self, known: &str, query: &str) -> Vec<Value> {
-        let reply = self.send("GET", &format!("/plugins/{known}"), json!(null)).await;
-        assert!(matches!(reply.status.as_u16(), 200 | 404), "{}", reply.text());
+        let reply = self
+            .send("GET", &format!("/plugins/{known}"), json!(null))
+            .await;
+        assert!(
+            matches!(reply.status.as_u16(), 200 | 404),
+            "{}",
+            reply.text()
+        );
         let found = self.get(&format!("/plugins?tags={query}")).await;
         found["data"].as_array().unwrap().clone()
     }
@@ -51,7 +57,12 @@ const KNOWN: &str = "0d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7";
 const TAGS: &str = "env--dev,plugin--acl,route--orders,consumer--none";
 
 fn tags(plugin: &str, consumer: &str) -> Value {
-    json!(["env--dev", format!("plugin--{plugin}"), "route--orders", format!("consumer--{consumer}")])
+    json!([
+        "env--dev",
+        format!("plugin--{plugin}"),
+        "route--orders",
+        format!("consumer--{consumer}")
+    ])
 }
 
 async fn sequences(platform: Platform) {
@@ -84,17 +95,27 @@ async fn route(it: &Operator) {
 
 /// A consumer without a user name of its own, and its group.
 async fn consumer(it: &Operator) {
-    let consumer = json!({"custom_id": "shop", "username": "", "tags": ["env--dev", "consumer--shop"]});
+    let consumer =
+        json!({"custom_id": "shop", "username": "", "tags": ["env--dev", "consumer--shop"]});
     let made = it.put("/consumers/shop", consumer.clone()).await;
-    assert_eq!((&made["username"], &made["custom_id"]), (&json!("shop"), &json!("shop")));
+    assert_eq!(
+        (&made["username"], &made["custom_id"]),
+        (&json!("shop"), &json!("shop"))
+    );
     assert_eq!(it.put("/consumers/shop", consumer).await["id"], made["id"]);
     let groups = it.get("/consumers/shop/acls").await;
     assert_eq!(groups["data"], json!([]));
     let group = json!({"group": "shop"});
-    let _ = it.send("POST", "/consumers/shop/acls", group.clone()).await.expect(201);
+    let _ = it
+        .send("POST", "/consumers/shop/acls", group.clone())
+        .await
+        .expect(201);
     let groups = it.get("/consumers/shop/acls").await;
     assert_eq!(groups["data"][0]["group"], "shop");
-    let _ = it.send("POST", "/consumers/shop/acls", group).await.expect(409);
+    let _ = it
+        .send("POST", "/consumers/shop/acls", group)
+        .await
+        .expect(409);
 }
 
 async fn plugins(it: &Operator) {
@@ -104,7 +125,9 @@ async fn plugins(it: &Operator) {
         "config": {"allow": ["shop"], "deny": [], "hide_groups_header": false},
         "tags": tags("acl", "none"),
     });
-    let made = it.put(&format!("/routes/orders/plugins/{KNOWN}"), acl.clone()).await;
+    let made = it
+        .put(&format!("/routes/orders/plugins/{KNOWN}"), acl.clone())
+        .await;
     assert_eq!(made["id"], KNOWN);
     let found = it.find(KNOWN, TAGS).await;
     assert_eq!(found.len(), 1);
@@ -126,7 +149,10 @@ async fn plugins(it: &Operator) {
     });
     let path = "/routes/orders/plugins/2d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7";
     let made = it.put(path, transformer).await;
-    assert_eq!(made["config"]["append"], json!({"body": [], "headers": [], "querystring": []}));
+    assert_eq!(
+        made["config"]["append"],
+        json!({"body": [], "headers": [], "querystring": []})
+    );
     let limit = json!({
         "enabled": true, "name": "rate-limiting-merged", "consumer": "shop", "protocols": ["http"],
         "route": {"name": "orders"}, "config": {"limits": {"consumer": {"minute": 5}}, "policy": "local"},
@@ -134,13 +160,21 @@ async fn plugins(it: &Operator) {
     });
     let path = "/consumers/shop/plugins/3d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7";
     let made = it.put(path, limit).await;
-    assert!(made["consumer"]["id"].is_string() && made["route"]["id"].is_string(), "{made}");
+    assert!(
+        made["consumer"]["id"].is_string() && made["route"]["id"].is_string(),
+        "{made}"
+    );
     let addresses = json!({
         "enabled": true, "name": "ip-restriction", "consumer": "shop", "protocols": ["http"],
         "config": {"allow": [], "deny": ["192.0.2.0/24"]},
         "tags": ["env--dev", "plugin--ip-restriction", "consumer--shop"],
     });
-    let _ = it.put("/consumers/shop/plugins/4d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7", addresses).await;
+    let _ = it
+        .put(
+            "/consumers/shop/plugins/4d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7",
+            addresses,
+        )
+        .await;
 
     let of_route = it.get("/plugins?tags=env--dev,route--orders").await;
     assert_eq!(of_route["data"].as_array().unwrap().len(), 3);
@@ -170,7 +204,11 @@ async fn circuit_breaker(it: &Operator) {
     assert_eq!(made["healthchecks"]["passive"]["healthy"]["successes"], 30);
     let target = json!({"target": "localhost:8080", "weight": 100, "tags": ["env--dev"]});
     let path = "/upstreams/orders/targets";
-    let first = it.send("POST", path, target.clone()).await.expect(200).json();
+    let first = it
+        .send("POST", path, target.clone())
+        .await
+        .expect(200)
+        .json();
     let again = it.send("POST", path, target).await.expect(200).json();
     assert_eq!(first["id"], again["id"]);
     let single = format!("{path}/{}", first["id"].as_str().unwrap());
@@ -186,8 +224,16 @@ async fn clean_up(it: &Operator) {
         let _ = it.send("DELETE", &path, json!(null)).await.expect(204);
     }
     // The service is still in use: a refusal, not a failure.
-    let _ = it.send("DELETE", "/services/orders", json!(null)).await.expect(400);
-    for path in ["/routes/orders", "/services/orders", "/upstreams/orders", "/consumers/shop"] {
+    let _ = it
+        .send("DELETE", "/services/orders", json!(null))
+        .await
+        .expect(400);
+    for path in [
+        "/routes/orders",
+        "/services/orders",
+        "/upstreams/orders",
+        "/consumers/shop",
+    ] {
         let _ = it.send("DELETE", path, json!(null)).await.expect(204);
         let _ = it.send("DELETE", path, json!(null)).await.expect(204);
     }
@@ -217,24 +263,46 @@ async fn replicas_read_each_others_writes_at_once() {
     };
     let second = first.replica().await;
     for at in 0..20 {
-        let (one, other) = if at % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        let (one, other) = if at % 2 == 0 {
+            (&first, &second)
+        } else {
+            (&second, &first)
+        };
         let path = format!("/services/s{at}");
-        let service = one.admin("PUT", &path, json!({"host": "h"})).await.expect(200).json();
+        let service = one
+            .admin("PUT", &path, json!({"host": "h"}))
+            .await
+            .expect(200)
+            .json();
         let route = json!({"paths": ["/a"], "service": {"id": service["id"]}});
-        let _ = other.admin("PUT", &format!("/routes/r{at}"), route).await.expect(200);
+        let _ = other
+            .admin("PUT", &format!("/routes/r{at}"), route)
+            .await
+            .expect(200);
     }
     // Each replica tells what it has applied.
     let newest = o28m_testkit::eventually("both replicas to apply everything", async || {
-        let body = first.admin("GET", "/config-version", json!(null)).await.expect(200).json();
+        let body = first
+            .admin("GET", "/config-version", json!(null))
+            .await
+            .expect(200)
+            .json();
         let replicas = body["replicas"].as_array().unwrap();
-        let is_done = replicas.len() == 2 && replicas.iter().all(|it| it["applied"] == body["version"]);
+        let is_done =
+            replicas.len() == 2 && replicas.iter().all(|it| it["applied"] == body["version"]);
         is_done.then(|| body["version"].clone())
     })
     .await;
-    let seen = second.admin("GET", "/config-version", json!(null)).await.expect(200).json();
+    let seen = second
+        .admin("GET", "/config-version", json!(null))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(seen["version"], newest);
     // An order for the whole cluster reaches the other one; both are in one test process, which has one
     // log, so only that it is carried out can be seen.
-    let reply = first.admin("PUT", "/debug/cluster/log-level/warn", json!(null)).await;
+    let reply = first
+        .admin("PUT", "/debug/cluster/log-level/warn", json!(null))
+        .await;
     assert_eq!(reply.expect(200).json()["message"], "log level changed");
 }

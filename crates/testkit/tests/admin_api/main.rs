@@ -2,6 +2,7 @@
 
 mod chart;
 mod control_plane;
+mod deck;
 mod recording;
 mod state;
 

@@ -34,6 +34,19 @@ pub(crate) async fn of(platform: &Platform) -> BTreeMap<String, Value> {
     state
 }
 
+/// Compares two states; only what differs is shown.
+#[track_caller]
+pub(crate) fn assert_same(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) {
+    let mut differences = String::new();
+    for path in one.keys().chain(other.keys()) {
+        let (before, after) = (one.get(path), other.get(path));
+        if before != after {
+            differences.push_str(&format!("{path}\n  {before:?}\n  {after:?}\n"));
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
 /// Paths that look like collections and are none.
 const NO_ENTITIES: &[&str] = &["/tags", "/cache", "/schemas", "/filter-chains", "/debug"];
 
@@ -52,5 +65,9 @@ async fn all(platform: &Platform, path: &str) -> Vec<Value> {
 }
 
 async fn get(platform: &Platform, path: &str) -> Value {
-    platform.admin("GET", path, json!(null)).await.expect(200).json()
+    platform
+        .admin("GET", path, json!(null))
+        .await
+        .expect(200)
+        .json()
 }
