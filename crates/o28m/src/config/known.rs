@@ -43,6 +43,17 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_LUA_PACKAGE_PATH", Accepted),
     ("KONG_LUA_PACKAGE_CPATH", Accepted),
     ("KONG_LUA_SOCKET_POOL_SIZE", Accepted),
+    (
+        "KONG_LUA_SSL_PROTOCOLS",
+        Expected(
+            &["TLSv1.1 TLSv1.2 TLSv1.3", "TLSv1.2 TLSv1.3"],
+            "connections of the process itself speak TLS 1.2 and 1.3",
+        ),
+    ),
+    (
+        "KONG_LUA_SSL_VERIFY_DEPTH",
+        Ignored("chains of certificates may have any length, except those of upstreams"),
+    ),
     ("KONG_LUAROCKS_*", Accepted),
     ("KONG_MEM_CACHE_SIZE", Accepted),
     ("KONG_WORKER_STATE_UPDATE_FREQUENCY", Accepted),

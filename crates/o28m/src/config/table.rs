@@ -155,6 +155,13 @@ pub const SETTINGS: &[Setting] = &[
         "60s",
         "After the shutdown delay: time for requests in flight to finish.",
     ),
+    setting(
+        "node.trusted_certificates",
+        Kind::List,
+        "system",
+        "PEM files of certificates that this process trusts where nothing else is said, such as for identity providers and collectors of traces; system stands for those of the operating system.",
+    )
+    .compat(&["KONG_LUA_SSL_TRUSTED_CERTIFICATE"]),
     setting("log.level", Kind::OneOf(LEVELS), "info", "Least severe level that is logged.")
         .compat(&["KONG_LOG_LEVEL", "KC_LOG_LEVEL"])
         .translated(translate::level),

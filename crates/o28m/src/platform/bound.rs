@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use o28m_gateway::Gateway;
 use o28m_net::server::{Keepalive, Listener, SocketOptions};
 
-use super::tls::Certificates;
+use super::tls::{self, Certificates};
 use crate::config::{Config, KeepAlive, Listen};
 
 /// A listener: several addresses that answer alike.
@@ -67,6 +67,7 @@ impl Bound {
     /// A port that is taken, a certificate that cannot be used, or an Admin API without users on an
     /// address others can reach.
     pub fn bind(config: &Config) -> Result<Self> {
+        tls::trust(config)?;
         let mut bound = Self {
             listeners: BTreeMap::new(),
             certificates: Certificates::default(),

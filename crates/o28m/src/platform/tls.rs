@@ -133,6 +133,24 @@ pub(super) fn upstream_ca(config: &Config) -> Result<Option<Arc<str>>> {
     bundle.transpose()
 }
 
+/// Has the process trust the configured certificates, unless they are the system's alone.
+pub(super) fn trust(config: &Config) -> Result<()> {
+    const KEY: &str = "node.trusted_certificates";
+    let listed = config.list(KEY);
+    let is_system = |item: &String| item == "system";
+    if listed.iter().all(is_system) {
+        return Ok(());
+    }
+    let mut bundle = String::new();
+    for path in listed.iter().filter(|item| !is_system(item)) {
+        bundle.push_str(&read(Path::new(path))?);
+        bundle.push('\n');
+    }
+    let system = listed.iter().any(is_system);
+    o28m_net::client::trust_instead_of_system(&bundle, system)
+        .with_context(|| format!("cannot use {KEY}"))
+}
+
 /// The texts of the two files, when they are configured.
 fn files(key: &str, config: &Config) -> Result<Option<(String, String)>> {
     let [certificate, private] = ["cert", "key"].map(|part| format!("{key}.{part}"));
