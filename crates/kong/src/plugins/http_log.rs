@@ -18,6 +18,7 @@ pub(super) const SCHEMA: PluginSchema = PluginSchema {
 const CONFIG: &[Field] = &[
     Field::new("http_endpoint", Kind::String)
         .checks(&[Check::Text(endpoint)])
+        .referenceable()
         .required(),
     Field::new("method", Kind::String)
         .default(Literal::String("POST"))
@@ -40,7 +41,8 @@ const CONFIG: &[Field] = &[
                 Kind::String,
                 &[Check::Text(formats::header_name), Check::Text(own_header)],
             ),
-            values: &Field::element(Kind::String, &[Check::Text(formats::header_value)]),
+            values: &Field::element(Kind::String, &[Check::Text(formats::header_value)])
+                .referenceable(),
         },
     ),
     queue(&QUEUE),
@@ -79,7 +81,9 @@ fn one_authorization(config: &Value) -> Complaint {
     let endpoint = config.get("http_endpoint")?.as_str()?;
     let headers = config.get("headers")?.as_object()?;
     let has_user = endpoint.contains('@');
-    let has_header = headers.keys().any(|it| it.eq_ignore_ascii_case("authorization"));
+    let has_header = headers
+        .keys()
+        .any(|it| it.eq_ignore_ascii_case("authorization"));
     (has_user && has_header).then(|| {
         "specifying both an 'Authorization' header and user info in 'http_endpoint' is not allowed"
             .into()

@@ -22,7 +22,6 @@ use tokio_util::task::TaskTracker;
 pub(crate) use http::{Calls, Endpoint, json_array};
 pub(crate) use queue::{Queue, Settings};
 
-
 use bytes::Bytes;
 use queue::Waiting;
 

@@ -28,7 +28,8 @@ impl Customs {
     /// [`BadConfig`] for Lua that is more than the above.
     pub(super) fn new(fields: &BTreeMap<String, String>) -> Result<Self, BadConfig> {
         let fields = fields.iter().map(|(name, code)| {
-            let bad = |BadConfig(reason)| BadConfig(format!("custom_fields_by_lua.{name}: {reason}"));
+            let bad =
+                |BadConfig(reason)| BadConfig(format!("custom_fields_by_lua.{name}: {reason}"));
             Ok((path(name), Custom::new(code).map_err(bad)?))
         });
         Ok(Self(fields.collect::<Result<_, _>>()?))
@@ -122,7 +123,9 @@ fn literal(text: &str) -> Option<Value> {
         "true" => Some(Value::Bool(true)),
         "false" => Some(Value::Bool(false)),
         _ => quoted('\'').or_else(|| quoted('"')).or_else(|| {
-            let fine = text.bytes().all(|it| it.is_ascii_digit() || b"-.".contains(&it));
+            let fine = text
+                .bytes()
+                .all(|it| it.is_ascii_digit() || b"-.".contains(&it));
             serde_json::from_str(text).ok().filter(|_| fine)
         }),
     }

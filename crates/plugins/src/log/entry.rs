@@ -35,11 +35,19 @@ pub(super) fn of(exchange: &Exchange) -> Value {
     let connection = &exchange.connection;
     let host = exchange.header("host").unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|it| it.is_ascii_digit()) { name } else { host }
+        if port.bytes().all(|it| it.is_ascii_digit()) {
+            name
+        } else {
+            host
+        }
     });
     let scheme = connection.scheme.name();
     let port = connection.local.port();
-    let statuses: Vec<_> = exchange.upstream_statuses.iter().map(|it| it.as_str()).collect();
+    let statuses: Vec<_> = exchange
+        .upstream_statuses
+        .iter()
+        .map(|it| it.as_str())
+        .collect();
     let mut entry = json!({
         "request": {
             "id": exchange.request_id,
@@ -106,9 +114,16 @@ fn tries(exchange: &Exchange) -> Option<Value> {
     let observed = &exchange.observed;
     let count = observed.tries.len();
     let tries = observed.tries.iter().enumerate().map(|(at, attempt)| {
-        let since = attempt.attempt.begun.saturating_duration_since(observed.begun);
-        let start = exchange.started.millis().saturating_add_unsigned(millis(since));
-        let mut shown = json!({"balancer_start": start, "ip": &*attempt.host, "port": attempt.port});
+        let since = attempt
+            .attempt
+            .begun
+            .saturating_duration_since(observed.begun);
+        let start = exchange
+            .started
+            .millis()
+            .saturating_add_unsigned(millis(since));
+        let mut shown =
+            json!({"balancer_start": start, "ip": &*attempt.host, "port": attempt.port});
         let failed = at + 1 < count || exchange.source != Source::Service;
         if let (true, Value::Object(members)) = (failed, &mut shown) {
             members.insert("state".to_owned(), json!("failed"));
@@ -180,7 +195,9 @@ fn headers(headers: &HeaderMap) -> Map<String, Value> {
 }
 
 fn is_secret(name: &str) -> bool {
-    SECRET_ARGUMENTS.iter().any(|it| it.eq_ignore_ascii_case(name))
+    SECRET_ARGUMENTS
+        .iter()
+        .any(|it| it.eq_ignore_ascii_case(name))
 }
 
 fn arguments(query: &str) -> Map<String, Value> {

@@ -41,13 +41,7 @@ pub(crate) struct Kind {
 impl Kind {
     fn make(&self, id: &str, config: &Value) -> Result<Arc<dyn Plugin>, BadConfig> {
         let plan = (self.plan)(&self.deliveries, config)?;
-        let queue = Queue::new(
-            &self.deliveries,
-            self.name,
-            id,
-            plan.settings,
-            plan.deliver,
-        );
+        let queue = Queue::new(&self.deliveries, self.name, id, plan.settings, plan.deliver);
         Ok(Arc::new(Log {
             queue,
             lines: plan.lines,

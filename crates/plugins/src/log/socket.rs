@@ -80,7 +80,12 @@ pub(crate) fn udp(deliveries: &Deliveries) -> Kind {
             let config: Config = config::read(config)?;
             let customs = config.custom_fields_by_lua.clone();
             // One datagram for each, so that one that cannot be sent costs no other.
-            Ok(plan(Settings::default(), Arc::new(Udp(config)), false, customs))
+            Ok(plan(
+                Settings::default(),
+                Arc::new(Udp(config)),
+                false,
+                customs,
+            ))
         },
     }
 }
@@ -165,13 +170,18 @@ fn alive(mut stream: Box<dyn Stream>) -> Option<Box<dyn Stream>> {
 }
 
 /// Gives up after the configured time.
-async fn in_time(config: &Config, sending: impl Future<Output = io::Result<()>>) -> Result<(), Failure> {
+async fn in_time(
+    config: &Config,
+    sending: impl Future<Output = io::Result<()>>,
+) -> Result<(), Failure> {
     let limit = Duration::from_millis(whole_millis(config.timeout).max(1));
     let Config { host, port, .. } = config;
     match tokio::time::timeout(limit, sending).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Failure::passing(format!("{host}:{port}: {error}"))),
-        Err(_) => Err(Failure::passing(format!("timed out sending to {host}:{port}"))),
+        Err(_) => Err(Failure::passing(format!(
+            "timed out sending to {host}:{port}"
+        ))),
     }
 }
 

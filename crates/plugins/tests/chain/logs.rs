@@ -23,7 +23,12 @@ fn check(entry: &Value) {
     assert_eq!(request["uri"], "/example/a?b=2&apikey=REDACTED&c&b=3");
     let querystring = json!({"b": ["2", "3"], "apikey": "REDACTED", "c": true});
     assert_eq!(request["querystring"], querystring);
-    assert!(request["url"].as_str().unwrap().starts_with("http://api.example.com:"));
+    assert!(
+        request["url"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://api.example.com:")
+    );
     assert_eq!(request["headers"]["authorization"], "REDACTED");
     assert_eq!(request["headers"]["cookie"], "REDACTED");
     assert_eq!(request["headers"]["x-two"], json!(["a", "b"]));
@@ -42,8 +47,18 @@ fn check(entry: &Value) {
     assert_eq!(entry["client_ip"], "127.0.0.1");
     assert_eq!(entry["started_at"], NOW_S * 1000);
     assert_eq!(entry["source"], "upstream");
-    let keys: BTreeSet<_> = entry["latencies"].as_object().unwrap().keys().cloned().collect();
-    assert_eq!(keys, ["kong", "proxy", "receive", "request"].map(str::to_owned).into());
+    let keys: BTreeSet<_> = entry["latencies"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!(
+        keys,
+        ["kong", "proxy", "receive", "request"]
+            .map(str::to_owned)
+            .into()
+    );
     assert!(!entry.to_string().contains("secret"));
 }
 
@@ -58,7 +73,9 @@ fn check_refused(entry: &Value) {
 #[tokio::test]
 async fn http_log_sends_entries_to_a_server() {
     let collector = Collector::start(true);
-    let endpoint = collector.url("/logs").replace("http://", "http://user:p%40ss@");
+    let endpoint = collector
+        .url("/logs")
+        .replace("http://", "http://user:p%40ss@");
     let config = json!({
         "http_endpoint": endpoint, "method": "PUT", "headers": {"X-Key": "k"},
         "custom_fields_by_lua": {
@@ -114,7 +131,10 @@ async fn batches_of_http_log_are_arrays() {
 #[tokio::test]
 async fn file_log_appends_lines() {
     let directory = tempfile::tempdir().unwrap();
-    let (kept, moved) = (directory.path().join("kept"), directory.path().join("moved"));
+    let (kept, moved) = (
+        directory.path().join("kept"),
+        directory.path().join("moved"),
+    );
     for (reopen, lines_after) in [(false, 0), (true, 2)] {
         let config = json!({"path": kept, "reopen": reopen});
         let platform = Platform::start_with(vec![plugin(81, "file-log", false, config)]).await;
@@ -149,7 +169,9 @@ async fn tcp_log_keeps_its_connection_and_finds_out_when_it_is_gone() {
             assert!(length > 0, "{text}");
             text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
         }
-        let mut lines = text.lines().map(|it| serde_json::from_str::<Value>(it).unwrap());
+        let mut lines = text
+            .lines()
+            .map(|it| serde_json::from_str::<Value>(it).unwrap());
         check(&lines.next().unwrap());
         check_refused(&lines.next().unwrap());
     }
