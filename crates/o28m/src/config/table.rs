@@ -85,7 +85,7 @@ impl Setting {
 pub const ROLES: &[&str] = &["proxy", "admin", "jumper", "issuer", "identity"];
 
 /// The plugins this build executes; `plugins.enabled` may list any of them.
-pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,opentelemetry,prometheus,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer,zipkin";
+pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,file-log,http-log,ip-restriction,key-auth,opentelemetry,prometheus,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer,tcp-log,udp-log,zipkin";
 
 /// What Kong can make spans of; here those of requests and of attempts to reach the upstream are made.
 const INSTRUMENTATIONS: &[&str] = &[

@@ -51,6 +51,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// For entries that go to their receiver as soon as it takes them, many at once where they pile up.
+    pub(crate) fn without_delay() -> Self {
+        Self {
+            max_batch_size: 1000,
+            max_coalescing_delay: 0.0,
+            ..Self::default()
+        }
+    }
+
     /// The defaults, except for the entries of a batch.
     pub(crate) fn of_batches(max_batch_size: usize) -> Self {
         Self {

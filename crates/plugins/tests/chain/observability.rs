@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::*;
 
 /// A collector of spans.
-struct Collector {
+pub(super) struct Collector {
     address: SocketAddr,
     service: Arc<Collecting>,
     _stop: DropGuard,
@@ -42,7 +42,7 @@ impl HttpService for Collecting {
 }
 
 impl Collector {
-    fn start(open: bool) -> Self {
+    pub(super) fn start(open: bool) -> Self {
         let stop = CancellationToken::new();
         let service = Arc::new(Collecting {
             received: Mutex::default(),
@@ -55,7 +55,12 @@ impl Collector {
         }
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Every request so far, taken out.
+    pub(super) fn take(&self) -> Vec<Request<Bytes>> {
+        std::mem::take(&mut *self.service.received.lock().unwrap())
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
@@ -73,7 +78,7 @@ impl Collector {
     }
 }
 
-async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
