@@ -28,7 +28,7 @@ const ECHO: &str = "echo";
 
 /// Follows the database until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, poll_interval: Duration, stop: CancellationToken) {
-    let following = follow(&shared, poll_interval);
+    let following = Box::pin(follow(&shared, poll_interval));
     // Nothing here is left half done when dropped.
     let _stopped = stop.run_until_cancelled(following).await;
 }
