@@ -74,7 +74,7 @@ pub(crate) struct Spent {
 /// Runs a command of the program to its end.
 pub(crate) fn command(program: &Path, database: &str, arguments: &[&str]) -> Result<Spent> {
     let started = Instant::now();
-    let before = cpu_of_children();
+    let before = process::cpu_of_children();
     let mut child = Command::new(program)
         .args(arguments)
         .env("O28M_DATABASE__URL", database)
@@ -91,21 +91,9 @@ pub(crate) fn command(program: &Path, database: &str, arguments: &[&str]) -> Res
     ensure!(status.success(), "{arguments:?} failed");
     Ok(Spent {
         time: started.elapsed(),
-        cpu: cpu_of_children().saturating_sub(before),
+        cpu: process::cpu_of_children().saturating_sub(before),
         peak_kib,
     })
-}
-
-/// CPU time of the children that ended.
-fn cpu_of_children() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let rest = text.rsplit(')').next().unwrap_or_default();
-    let field = |at: usize| -> u64 {
-        let field = rest.split_whitespace().nth(at);
-        field.and_then(|it| it.parse().ok()).unwrap_or_default()
-    };
-    // Fields 16 and 17 of proc(5), in hundredths of a second; the first two are before the bracket.
-    Duration::from_millis((field(13) + field(14)) * 10)
 }
 
 /// A process that serves proxy and Admin API.

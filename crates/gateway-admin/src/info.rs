@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use o28m_kong::{PluginSchema, plugin, plugins};
 use o28m_net::Body;
-use o28m_store::{Query, Store};
+use o28m_store::Store;
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
@@ -118,26 +118,18 @@ impl Api {
         settings
     }
 
-    /// Names of plugins that have at least one instance: one look at the index of scopes for each.
+    /// Names of plugins that have at least one instance, found in the index of scopes: its values are
+    /// JSON arrays that begin with the name.
     async fn configured_plugins(&self) -> Result<Vec<&'static str>, Problem> {
-        let mut found = Vec::new();
-        for plugin in plugins() {
-            // Values of that index are JSON arrays that begin with the name.
-            let prefix = format!("[\"{}\",", plugin.name);
-            let query = Query {
-                kind: "plugins",
-                by_key: Some("scope"),
-                after: Some(&prefix),
-                limit: 1,
-                ..Query::default()
-            };
-            let next = self.store().list(&query).await?;
-            let is_one = |body: &Value| body.get("name").is_some_and(|name| name == plugin.name);
-            if next.iter().any(|record| is_one(&record.body)) {
-                found.push(plugin.name);
-            }
-        }
-        Ok(found)
+        let prefixes = plugins().iter().map(|it| format!("[\"{}\",", it.name));
+        let prefixes: Vec<_> = prefixes.collect();
+        let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
+        let found = self
+            .store()
+            .occurring("plugins", "scope", &prefixes)
+            .await?;
+        let found = plugins().iter().zip(found).filter(|(_, found)| *found);
+        Ok(found.map(|(plugin, _)| plugin.name).collect())
     }
 }
 

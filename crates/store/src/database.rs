@@ -18,6 +18,16 @@ use crate::{Error, Settings};
 /// Limit for waiting until another writer is done.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pages of SQLite's write-ahead log above which a writer moves them into the database itself.
+const LOG_PAGES_MAX: &str = "16384";
+
+/// Bytes that the log's file keeps when it is begun anew after a large transaction.
+const LOG_BYTES_KEPT: &str = "67108864";
+
+/// SQLite's own memory for pages of the writer: 64 MiB, given in KiB as a negative number. A large
+/// transaction with less of it writes the same pages of its indexes again and again.
+const WRITER_CACHE: &str = "-65536";
+
 /// Limit for a connection while the database is known to be away: callers learn quickly.
 const DOUBTFUL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -198,6 +208,26 @@ impl Database {
         }
     }
 
+    /// Whether committed changes wait in a file of SQLite's until they are moved into the database.
+    pub(crate) const fn has_log_file(&self) -> bool {
+        matches!(
+            self.pools,
+            Pools::Sqlite {
+                in_memory: false,
+                ..
+            }
+        )
+    }
+
+    /// Moves as much of SQLite's write-ahead log into the database as is possible without waiting for
+    /// anybody.
+    pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
+        self.reader(false)
+            .await?
+            .script("PRAGMA wal_checkpoint(PASSIVE)")
+            .await
+    }
+
     /// Whether a new connection can be made right now; without the pool, which would try again and again.
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         let Pools::Postgres { options, .. } = &self.pools else {
@@ -356,9 +386,13 @@ async fn open_sqlite(settings: &Settings) -> Result<Pools, Error> {
         });
     }
     create_private(options.get_filename()).map_err(|error| Error::Unavailable(error.into()))?;
-    let writer = sqlite_pool(settings, 1)
-        .connect_with(options.clone().journal_mode(SqliteJournalMode::Wal))
-        .await?;
+    let writing = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .pragma("wal_autocheckpoint", LOG_PAGES_MAX)
+        .pragma("journal_size_limit", LOG_BYTES_KEPT)
+        .pragma("cache_size", WRITER_CACHE);
+    let writer = sqlite_pool(settings, 1).connect_with(writing).await?;
     let reader = sqlite_pool(settings, settings.pool_max.saturating_sub(1).max(1))
         .connect_with(options.pragma("query_only", "ON"))
         .await?;

@@ -20,28 +20,30 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// Limit for a notification of our own to come back. It does not through a pooler in transaction mode.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Pause after a write until SQLite's log is moved into the database.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Payload of the notification that tries whether notifications arrive.
 const ECHO: &str = "echo";
 
 /// Follows the database until `stop`.
 pub(crate) async fn run(shared: Arc<Shared>, poll_interval: Duration, stop: CancellationToken) {
-    let following = follow(&shared, poll_interval);
+    let following = Box::pin(follow(&shared, poll_interval));
     // Nothing here is left half done when dropped.
     let _stopped = stop.run_until_cancelled(following).await;
 }
 
 async fn follow(shared: &Shared, poll_interval: Duration) {
     loop {
-        let listener = listen(shared).await;
+        let listener = listen_and_look(shared, poll_interval).await;
         // Whatever was announced while nobody listened is found by looking.
         let looked = look(shared).await;
         match listener {
             Ok(Some(listener)) => listened(shared, listener, poll_interval).await,
             // Without notifications, look often, and try to listen again now and then.
             Ok(None) => {
-                let interval = poll_interval.min(UNASSISTED_INTERVAL);
                 for _ in 0..60 {
-                    wait(shared, interval).await;
+                    wait(shared, poll_interval.min(UNASSISTED_INTERVAL)).await;
                     if look(shared).await.is_err() {
                         break;
                     }
@@ -55,21 +57,65 @@ async fn follow(shared: &Shared, poll_interval: Duration) {
     }
 }
 
-/// Announces what the listener hears until its connection breaks.
+/// Starts to listen, which may take a while, and goes on looking meanwhile.
+async fn listen_and_look(
+    shared: &Shared,
+    poll_interval: Duration,
+) -> Result<Option<PgListener>, Error> {
+    let mut listening = std::pin::pin!(listen(shared));
+    loop {
+        tokio::select! {
+            listener = &mut listening => return listener,
+            () = tokio::time::sleep(poll_interval.min(UNASSISTED_INTERVAL)) => {
+                // What is wrong is found out, and reported, by who tries to listen.
+                drop(look(shared).await);
+            }
+        }
+    }
+}
+
+/// Moves what was committed from SQLite's write-ahead log into the database after a while, beside the
+/// writers: otherwise one of them would, every thousand pages, while its client waits.
+pub(crate) async fn keep_checkpointed(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut announced = shared.announced.subscribe();
+    let checkpointing = async {
+        while announced.changed().await.is_ok() {
+            tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+            announced.mark_unchanged();
+            if let Err(error) = shared.database.checkpoint().await {
+                tracing::warn!(%error, "write-ahead log cannot be moved into the database");
+            }
+        }
+    };
+    let _stopped = stop.run_until_cancelled(checkpointing).await;
+}
+
+/// Announces what the listener hears until its connection breaks, or until it turns out to hear
+/// nothing: a connection can be dead without saying so.
 async fn listened(shared: &Shared, mut listener: PgListener, poll_interval: Duration) {
+    // What a look found that had not been heard: by the next look it must have been.
+    let mut unheard = None;
     loop {
         let heard = tokio::select! {
             heard = listener.try_recv() => heard,
-            () = wait(shared, poll_interval) => {
+            () = wait(shared, if unheard.is_some() { ECHO_TIMEOUT } else { poll_interval }) => {
+                let known_before = *shared.announced.borrow();
                 if look(shared).await.is_err() {
                     return;
                 }
+                let known = *shared.announced.borrow();
+                if unheard.is_some() {
+                    tracing::warn!("database stopped delivering notifications; connecting anew");
+                    return;
+                }
+                unheard = (known > known_before).then_some(known);
                 continue;
             }
         };
         match heard {
             Ok(Some(notification)) => {
-                if let Ok(version) = notification.payload().parse() {
+                if let Ok(version) = notification.payload().parse::<i64>() {
+                    unheard = unheard.filter(|unheard| version < *unheard);
                     shared.announce(version);
                 }
             }

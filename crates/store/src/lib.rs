@@ -79,6 +79,9 @@ impl Store {
             settings.poll_interval,
             stop.clone(),
         ));
+        if shared.database.has_log_file() {
+            tasks.spawn(feed::keep_checkpointed(Arc::clone(&shared), stop.clone()));
+        }
         let running = Running {
             tasks,
             _stop_on_drop: stop.clone().drop_guard(),

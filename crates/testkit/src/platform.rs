@@ -109,6 +109,17 @@ impl Platform {
     /// # Panics
     /// When it does not start, or the first one runs on a file that cannot be shared.
     pub async fn replica(&self) -> Self {
+        let url = self.database_url.clone();
+        self.replica_on(url.expect("replicas need a database server"), &[])
+            .await
+    }
+
+    /// A second process of the same platform that reaches the same database under another URL, with
+    /// extra settings.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn replica_on(&self, database_url: String, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let credentials = "credentials.env";
         std::fs::copy(
@@ -116,11 +127,7 @@ impl Platform {
             dir.path().join(credentials),
         )
         .unwrap();
-        assert!(
-            self.database_url.is_some(),
-            "replicas need a database server"
-        );
-        Self::start_in(dir, self.database_url.clone(), &[]).await
+        Self::start_in(dir, Some(database_url), settings).await
     }
 
     /// The database of the platform, for what its own programs would never write.
