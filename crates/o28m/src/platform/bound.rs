@@ -96,7 +96,7 @@ impl Bound {
         let mut listener = Listener::bind_with(name, listen.address, options(listen))?;
         if listen.ssl {
             let tls = self.certificates.of(door.tls, config);
-            listener.tls = Some(tls.with_context(|| format!("cannot use {}.cert", door.tls))?);
+            listener.tls = Some(tls.with_context(|| format!("no TLS for listener {name}"))?);
         }
         Ok(listener)
     }

@@ -50,7 +50,8 @@ impl Certificates {
             return Ok(slot.tls.clone());
         }
         let certificate = match files(key, config)? {
-            Some((certificate, key)) => identities(&certificate, &key)?,
+            Some((certificate, private)) => identities(&certificate, &private)
+                .with_context(|| format!("cannot use {key}.cert"))?,
             None => self_signed()?,
         };
         let current = Arc::new(Current(ArcSwapAny::new(Arc::new(certificate))));
@@ -103,12 +104,14 @@ const PROXY: &str = "proxy.tls";
 
 /// What the listeners speak.
 fn settings(config: &Config) -> Result<ListenerSettings> {
-    let profile = config.text("proxy.tls.cipher_suite").parse()?;
+    let profile = config.text("proxy.tls.cipher_suite");
+    let profile = profile.parse().context("proxy.tls.cipher_suite")?;
     let (protocols, ciphers) = (
         config.text("proxy.tls.protocols"),
         config.text("proxy.tls.ciphers"),
     );
-    Ok(ListenerSettings::new(profile, protocols, ciphers)?)
+    ListenerSettings::new(profile, protocols, ciphers)
+        .context("cannot use proxy.tls.protocols and proxy.tls.ciphers")
 }
 
 fn identities(certificate: &str, key: &str) -> Result<Identities> {
