@@ -252,6 +252,7 @@ impl Snapshot {
         let version = record.version;
         // What came from a vault may differ although the entity does not.
         let previous = previous.filter(|_| !secret).map(|it| &it.certificates);
+        let holds_secrets = record.kind == "certificates" || record.kind.ends_with("credentials");
         let body = record.body;
         let outcome = match record.kind.as_str() {
             "upstreams" => self.put_upstream(body, touched),
@@ -284,7 +285,7 @@ impl Snapshot {
             }
             kind => self.credentials.put(kind, body).map_err(Broken::from),
         };
-        match secret {
+        match secret || holds_secrets {
             true => outcome.map_err(Broken::discreet),
             false => outcome,
         }
