@@ -173,3 +173,90 @@ fn self_signed() -> Result<Identities> {
     let made = o28m_jose::x509::self_signed(&key, "localhost", &["localhost", "127.0.0.1"], 2100)?;
     identities(&made.certificate_pem, &made.key_pem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn of(settings: &[(&str, &str)]) -> Result<Arc<ServerConfig>> {
+        let settings = settings.iter();
+        let command = settings.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let sources = Sources {
+            command: command.collect(),
+            ..Sources::default()
+        };
+        Certificates::default().of(PROXY, &load(&sources).unwrap())
+    }
+
+    #[test]
+    fn protocols_and_ciphers_count_with_a_custom_suite_and_errors_name_the_setting() {
+        let custom = ("proxy.tls.cipher_suite", "custom");
+        assert!(of(&[("proxy.tls.protocols", "SSLv1")]).is_ok());
+        let ciphers = "DHE-RSA-AES256-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256";
+        assert!(of(&[custom, ("proxy.tls.ciphers", ciphers)]).is_ok());
+        for (key, value, wanted) in [
+            (
+                "proxy.tls.protocols",
+                "SSLv1",
+                "unknown TLS protocol \"SSLv1\"",
+            ),
+            (
+                "proxy.tls.protocols",
+                "TLSv1",
+                "no supported TLS protocol in \"TLSv1\"",
+            ),
+            (
+                "proxy.tls.ciphers",
+                "nonsense",
+                "unknown TLS cipher \"nonsense\"",
+            ),
+            (
+                "proxy.tls.ciphers",
+                "AES256-SHA",
+                "no supported TLS cipher for TLSv1.2",
+            ),
+        ] {
+            let error = format!("{:#}", of(&[custom, (key, value)]).unwrap_err());
+            assert!(error.contains(key) && error.contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_and_trusted_upstream_comes_from_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = o28m_jose::SigningKey::generate_pkcs8(o28m_jose::Algorithm::ES256).unwrap();
+        let made = o28m_jose::x509::self_signed(&key, "client", &["client"], 2100).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (cert, key) = (
+            write("cert.pem", &made.certificate_pem),
+            write("key.pem", &made.key_pem),
+        );
+        let config = |settings: &[(&str, &str)]| {
+            let settings = settings.iter();
+            let command = settings.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let sources = Sources {
+                command: command.collect(),
+                ..Sources::default()
+            };
+            load(&sources).unwrap()
+        };
+        let none = config(&[]);
+        assert!(upstream_identity(&none).unwrap().is_none());
+        assert!(upstream_ca(&none).unwrap().is_none());
+        let both = config(&[
+            ("upstream.tls.cert", &cert),
+            ("upstream.tls.key", &key),
+            ("upstream.tls.ca", &cert),
+        ]);
+        assert!(upstream_identity(&both).unwrap().is_some());
+        assert_eq!(*upstream_ca(&both).unwrap().unwrap(), *made.certificate_pem);
+        let half = config(&[("upstream.tls.cert", &cert)]);
+        let error = upstream_identity(&half).unwrap_err().to_string();
+        assert!(error.contains("belong together"), "{error}");
+    }
+}
