@@ -46,7 +46,7 @@ pub(super) fn of(exchange: &Exchange) -> Value {
         "upstream_status": statuses.join(", "),
         "response": {
             "status": exchange.status.map(|it| it.as_u16()),
-            "headers": observed.response_headers.as_ref().map(headers).unwrap_or_default(),
+            "headers": observed.response_headers.as_deref().map(headers).unwrap_or_default(),
             "size": traffic.1,
         },
         "latencies": latencies(exchange),
