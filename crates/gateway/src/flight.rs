@@ -145,7 +145,7 @@ impl Flight {
             observed.head_ended = Some(Instant::now());
         }
         if observed.wants_head {
-            observed.response_headers = Some(head.headers.clone());
+            observed.response_headers = Some(Box::new(head.headers.clone()));
         }
         if observed.is_counting() {
             observed.count_response(&head, &body);

@@ -33,7 +33,7 @@ pub struct Observed {
     /// Set by a plugin in header_filter: the head of the response is kept as the client gets it.
     pub wants_head: bool,
     /// That head's headers.
-    pub response_headers: Option<HeaderMap>,
+    pub response_headers: Option<Box<HeaderMap>>,
     traffic: Option<Box<Traffic>>,
 }
 

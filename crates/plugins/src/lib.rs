@@ -20,6 +20,7 @@ mod log;
 mod opentelemetry;
 mod prometheus;
 mod rate_limiting;
+mod redact;
 mod redis;
 mod request_size_limiting;
 mod request_termination;

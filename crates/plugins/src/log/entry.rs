@@ -9,29 +9,13 @@ use o28m_gateway::{Exchange, Source};
 use o28m_kong::{Consumer, Route, Service};
 use serde_json::{Map, Value, json};
 
-const HIDDEN: &str = "REDACTED";
-/// Headers that hold credentials, or what a token gateway makes tokens of.
-const SECRET_HEADERS: &[&str] = &[
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "consumer-token",
-    "jumper_config",
-    "routing_config",
-    "client_secret",
-    "apikey",
-    "api-key",
-    "x-api-key",
-];
-/// Arguments that hold credentials.
-const SECRET_ARGUMENTS: &[&str] = &["apikey", "api_key", "api-key", "jwt", "access_token"];
+use crate::redact::{HIDDEN, hidden, is_secret_argument, is_secret_header, target};
 
 /// The entry of a finished exchange.
 pub(super) fn of(exchange: &Exchange) -> Value {
     let observed = &exchange.observed;
     let traffic = observed.traffic().unwrap_or_default();
-    let uri = hidden_arguments(exchange.request.uri.path_and_query());
+    let uri = target(&exchange.request.uri);
     let connection = &exchange.connection;
     let host = exchange.header("host").unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(name, port)| {
@@ -62,7 +46,7 @@ pub(super) fn of(exchange: &Exchange) -> Value {
         "upstream_status": statuses.join(", "),
         "response": {
             "status": exchange.status.map(|it| it.as_u16()),
-            "headers": observed.response_headers.as_ref().map(headers).unwrap_or_default(),
+            "headers": observed.response_headers.as_deref().map(headers).unwrap_or_default(),
             "size": traffic.1,
         },
         "latencies": latencies(exchange),
@@ -185,7 +169,7 @@ fn collect<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, Value)>) -> Map<String
 
 fn headers(headers: &HeaderMap) -> Map<String, Value> {
     collect(headers.iter().map(|(name, value)| {
-        let value = if SECRET_HEADERS.contains(&name.as_str()) {
+        let value = if is_secret_header(name.as_str()) {
             HIDDEN.into()
         } else {
             String::from_utf8_lossy(value.as_bytes())
@@ -194,42 +178,17 @@ fn headers(headers: &HeaderMap) -> Map<String, Value> {
     }))
 }
 
-fn is_secret(name: &str) -> bool {
-    SECRET_ARGUMENTS
-        .iter()
-        .any(|it| it.eq_ignore_ascii_case(name))
-}
-
 fn arguments(query: &str) -> Map<String, Value> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     collect(pairs.map(|pair| {
         let mut decoded = form_urlencoded::parse(pair.as_bytes());
         let (name, value) = decoded.next().unwrap_or_default();
         let value = match pair.contains('=') {
-            _ if is_secret(&name) => Value::from(HIDDEN),
+            _ if is_secret_argument(&name) => Value::from(HIDDEN),
             true => Value::from(value),
             // As the original shows an argument without a value.
             false => Value::Bool(true),
         };
         (name, value)
     }))
-}
-
-fn hidden_arguments(target: Option<&http::uri::PathAndQuery>) -> String {
-    target.map_or_else(|| "/".to_owned(), |it| hidden(it.as_str()))
-}
-
-/// A target without the values of arguments that hold credentials.
-fn hidden(target: &str) -> String {
-    let Some((path, query)) = target.split_once('?') else {
-        return target.to_owned();
-    };
-    let pairs = query.split('&').map(|pair| {
-        let name = form_urlencoded::parse(pair.as_bytes()).next();
-        match (name, pair.split_once('=')) {
-            (Some((name, _)), Some((raw, _))) if is_secret(&name) => format!("{raw}={HIDDEN}"),
-            _ => pair.to_owned(),
-        }
-    });
-    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
