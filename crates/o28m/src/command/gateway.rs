@@ -110,12 +110,7 @@ pub(crate) fn write(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-async fn import(
-    declarative: &Declarative,
-    origin: &Origin,
-    mode: Mode,
-    output: Output,
-) -> Outcome {
+async fn import(declarative: &Declarative, origin: &Origin, mode: Mode, output: Output) -> Outcome {
     let document = origin::document(origin).await?;
     let imported = declarative.import(document, mode).await;
     let imported = imported.map_err(|error| refused(name(origin), error))?;
@@ -129,12 +124,7 @@ async fn import(
     Ok(())
 }
 
-async fn diff(
-    declarative: &Declarative,
-    origin: &Origin,
-    mode: Mode,
-    output: Output,
-) -> Outcome {
+async fn diff(declarative: &Declarative, origin: &Origin, mode: Mode, output: Output) -> Outcome {
     let document = origin::document(origin).await?;
     let changes = declarative.diff(document, mode).await;
     let changes = changes.map_err(|error| refused(name(origin), error))?;

@@ -203,7 +203,10 @@ fn without_login(url: &str) -> (String, Option<String>) {
     match authority.rsplit_once('@') {
         Some((login, place)) => {
             let login = percent_encoding::percent_decode_str(login).decode_utf8_lossy();
-            (format!("{scheme}://{place}{path}"), Some(login.into_owned()))
+            (
+                format!("{scheme}://{place}{path}"),
+                Some(login.into_owned()),
+            )
         }
         None => (url.to_owned(), None),
     }

@@ -112,6 +112,14 @@ impl Bound {
         listeners.map(Listener::address)
     }
 
+    /// The first address of a listener that has TLS; `None` when there is none.
+    #[must_use]
+    pub fn tls_address(&self, name: &str) -> Option<SocketAddr> {
+        let listeners = self.listeners.get(name).into_iter().flatten();
+        let mut with_tls = listeners.filter(|it| it.tls.is_some());
+        with_tls.next().map(Listener::address)
+    }
+
     /// Hands a listener over to whoever serves it.
     pub(super) fn take(&mut self, name: &str) -> Vec<Listener> {
         self.listeners.remove(name).unwrap_or_default()

@@ -29,9 +29,7 @@ const LISTS: &[(&str, &str)] = &[
     ("status_ssl_cert_key", "status.tls.key"),
     ("admin_gui_url", "admin.gui_url"),
 ];
-const NUMBERS: &[(&str, &str)] = &[
-    ("upstream_keepalive_pool_size", "upstream.keepalive_max"),
-];
+const NUMBERS: &[(&str, &str)] = &[("upstream_keepalive_pool_size", "upstream.keepalive_max")];
 
 /// The whole map.
 pub(super) fn configuration(config: &Config) -> Map<String, Value> {
@@ -58,7 +56,11 @@ pub(super) fn configuration(config: &Config) -> Map<String, Value> {
     shown.insert("log_level".to_owned(), json!(level(config)));
     shown.insert(
         "real_ip_recursive".to_owned(),
-        json!(if config.boolean("proxy.real_ip_recursive") { "on" } else { "off" }),
+        json!(if config.boolean("proxy.real_ip_recursive") {
+            "on"
+        } else {
+            "off"
+        }),
     );
     let seconds = config.duration("sync.poll_interval").as_secs_f64();
     shown.insert("db_update_frequency".to_owned(), json!(seconds));
@@ -110,7 +112,9 @@ fn level(config: &Config) -> &str {
 
 fn masked(config: &Config, name: &str, key: &str, text: &str) -> Value {
     let secret = table::find(key).is_some_and(|setting| setting.secret);
-    let vaulted = config.resolved(key).is_some_and(|resolved| resolved.vaulted);
+    let vaulted = config
+        .resolved(key)
+        .is_some_and(|resolved| resolved.vaulted);
     // Kong hides the place of keys as well.
     if secret || vaulted || name.ends_with("_key") {
         json!(MASKED)
@@ -165,7 +169,10 @@ fn database(config: &Config, shown: &mut Map<String, Value>) {
     let timeout = u64::try_from(timeout).unwrap_or(u64::MAX);
     shown.insert("pg_timeout".to_owned(), json!(timeout));
     let url = config.text("database.url");
-    let Some((_, rest)) = url.split_once("://").filter(|_| url.starts_with("postgres")) else {
+    let Some((_, rest)) = url
+        .split_once("://")
+        .filter(|_| url.starts_with("postgres"))
+    else {
         return;
     };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -220,7 +227,10 @@ mod tests {
             ("KONG_PG_SSL", "on"),
             ("KONG_SSL_CERT", "/tls.crt"),
             ("KONG_SSL_CERT_KEY", "/hunter2.key"),
-            ("KONG_PROXY_LISTEN", "0.0.0.0:8000, 0.0.0.0:8443 ssl backlog=7"),
+            (
+                "KONG_PROXY_LISTEN",
+                "0.0.0.0:8000, 0.0.0.0:8443 ssl backlog=7",
+            ),
             ("KONG_ADMIN_LISTEN", "off"),
             ("KONG_LOG_LEVEL", "notice"),
             ("KONG_MEM_CACHE_SIZE", "128m"),
@@ -242,7 +252,10 @@ mod tests {
             ("mem_cache_size", json!("128m")),
             ("db_update_frequency", json!(10.0)),
             ("real_ip_header", json!("******")),
-            ("proxy_listen", json!(["0.0.0.0:8000", "0.0.0.0:8443 ssl backlog=7"])),
+            (
+                "proxy_listen",
+                json!(["0.0.0.0:8000", "0.0.0.0:8443 ssl backlog=7"]),
+            ),
             ("admin_listen", json!(["off"])),
             ("admin_listeners", json!([])),
             ("nginx_worker_processes", json!("auto")),

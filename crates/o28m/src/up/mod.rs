@@ -211,6 +211,9 @@ fn publish_urls(config: &mut Config, bound: &Bound, credentials: &mut Credential
     let issuer = format!("{gateway}/auth/realms");
     credentials.set("IRIS_URL", &iris);
     credentials.set("GATEWAY_URL", &gateway);
+    let tls = bound.tls_address("proxy");
+    let tls = tls.map_or(String::new(), |it| format!("https://{it}"));
+    credentials.set("GATEWAY_TLS_URL", &tls);
     credentials.set("GATEWAY_ADMIN_URL", &url(bound.address("admin")));
     credentials.set("ISSUER_URL", &issuer);
     credentials.set("STATUS_URL", &url(bound.address("status")));

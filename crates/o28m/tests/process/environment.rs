@@ -79,7 +79,11 @@ fn listeners_certificates_and_the_admin_log_follow_the_environment() {
     let key_file = write(&node, "tls.key", &key_one);
     node.set("KONG_ADMIN_SSL_CERT", &certificate_file);
     node.set("KONG_ADMIN_SSL_CERT_KEY", &key_file);
-    let users = write(&node, "htpasswd", "admin:{PLAIN}planted-secret\nold:changeme\n");
+    let users = write(
+        &node,
+        "htpasswd",
+        "admin:{PLAIN}planted-secret\nold:changeme\n",
+    );
     node.set("O28M_ADMIN__HTPASSWD_FILE", &users);
     let plain_and_tls = format!(
         "{}, {} ssl http2 reuseport backlog=128",
@@ -88,11 +92,17 @@ fn listeners_certificates_and_the_admin_log_follow_the_environment() {
     );
     node.set("KONG_PROXY_LISTEN", &plain_and_tls);
     node.set("KONG_ADMIN_LISTEN", &format!("{} ssl", place(&node, 8001)));
-    node.set("KONG_ADMIN_ACCESS_LOG", &format!("{} log_admin_json", node.path("admin.log")));
+    node.set(
+        "KONG_ADMIN_ACCESS_LOG",
+        &format!("{} log_admin_json", node.path("admin.log")),
+    );
     let gateway = node.start();
 
     assert!(get(node.port(8000), "/").starts_with("HTTP/1.1 404"));
-    assert!(get(node.port(8443), "/").starts_with("HTTP/1.1 400"), "plain on a TLS port");
+    assert!(
+        get(node.port(8443), "/").starts_with("HTTP/1.1 400"),
+        "plain on a TLS port"
+    );
     let admin = format!("https://{}/", place(&node, 8001));
     let basic = format!("Basic {}", STANDARD.encode("admin:planted-secret"));
     let (status, body) = get_tls(&admin, &certificate_one, &basic).unwrap();
@@ -102,29 +112,47 @@ fn listeners_certificates_and_the_admin_log_follow_the_environment() {
     let settings = &body["configuration"];
     assert_eq!(settings["database"], "off");
     assert_eq!(settings["pg_password"], "******");
-    assert_eq!(settings["admin_ssl_cert_key"], serde_json::json!(["******"]));
+    assert_eq!(
+        settings["admin_ssl_cert_key"],
+        serde_json::json!(["******"])
+    );
     assert_eq!(settings["log_level"], "notice");
     let listeners = settings["proxy_listeners"].as_array().unwrap();
     assert_eq!(listeners.len(), 2);
     assert_eq!(listeners[1]["ssl"], true);
     assert_eq!(listeners[1]["port"], node.port(8443));
-    let (status, _) = get_tls(&format!("{admin}services?x=planted-secret"), &certificate_one, "").unwrap();
+    let (status, _) = get_tls(
+        &format!("{admin}services?x=planted-secret"),
+        &certificate_one,
+        "",
+    )
+    .unwrap();
     assert_eq!(status, 401);
 
     let log = || std::fs::read_to_string(node.path("admin.log")).unwrap_or_default();
     eventually("two lines are written", || log().lines().count() == 2);
     let lines = log();
-    assert!(!lines.contains("planted-secret") && !lines.contains(&basic), "{lines}");
+    assert!(
+        !lines.contains("planted-secret") && !lines.contains(&basic),
+        "{lines}"
+    );
     let lines: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let field = |at: usize, name: &str| lines[at]["@fields"][name].as_str().unwrap().to_owned();
     assert_eq!(
-        (field(0, "status"), field(0, "remote_user"), field(0, "request_path")),
+        (
+            field(0, "status"),
+            field(0, "remote_user"),
+            field(0, "request_path")
+        ),
         ("200".to_owned(), "admin".to_owned(), "/".to_owned())
     );
-    assert_eq!((field(1, "status"), field(1, "remote_user")), ("401".to_owned(), "-".to_owned()));
+    assert_eq!(
+        (field(1, "status"), field(1, "remote_user")),
+        ("401".to_owned(), "-".to_owned())
+    );
 
     // A new certificate is shown after a reload, and one that is broken is not.
     let (certificate_two, key_two) = certificate();
@@ -158,26 +186,47 @@ fn an_open_admin_api_has_to_be_asked_for_and_is_warned_about() {
     ]);
     node.set("KONG_ADMIN_LISTEN", &format!("0.0.0.0:{}", node.port(8001)));
     let refused = node.kong("start", 1);
-    assert!(refused.contains("admin.htpasswd_file is not set"), "{refused}");
+    assert!(
+        refused.contains("admin.htpasswd_file is not set"),
+        "{refused}"
+    );
     node.set("O28M_ADMIN__ALLOW_UNAUTHENTICATED", "true");
     let _gateway = node.start();
     assert!(get(node.port(8001), "/services").starts_with("HTTP/1.1 200"));
     let log = node.log();
-    assert!(log.contains("everyone who reaches it may reconfigure the gateway"), "{log}");
+    assert!(
+        log.contains("everyone who reaches it may reconfigure the gateway"),
+        "{log}"
+    );
     assert!(log.contains("pages of every origin"), "{log}");
 }
 
 #[test]
 fn what_would_be_unsafe_to_leave_out_keeps_the_node_from_starting() {
     for (name, value, said) in [
-        ("KONG_PROXY_LISTEN", "127.0.0.1:1 proxy_protocol", "proxy_protocol is not supported"),
-        ("KONG_ROUTER_FLAVOR", "expressions", "traditional_compatible"),
+        (
+            "KONG_PROXY_LISTEN",
+            "127.0.0.1:1 proxy_protocol",
+            "proxy_protocol is not supported",
+        ),
+        (
+            "KONG_ROUTER_FLAVOR",
+            "expressions",
+            "traditional_compatible",
+        ),
         ("KONG_ROLE", "data_plane", "only traditional is supported"),
-        ("KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE", "1m", "request-size-limiting"),
+        (
+            "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
+            "1m",
+            "request-size-limiting",
+        ),
         ("KONG_PG_PASSWORD", "{vault://aws/x}", "vault env"),
     ] {
         let printed = Node::new(&[(name, value)]).kong("start", 1);
-        assert!(printed.contains(name) && printed.contains(said), "{printed}");
+        assert!(
+            printed.contains(name) && printed.contains(said),
+            "{printed}"
+        );
     }
 }
 
@@ -198,7 +247,8 @@ fn counting_upstream() -> (u16, Arc<AtomicUsize>) {
                     read.extend_from_slice(&chunk[..bytes]);
                     if read.ends_with(b"\r\n\r\n") {
                         read.clear();
-                        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                        let _gone =
+                            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
                     }
                 }
             });
@@ -236,7 +286,11 @@ fn head_limits_keep_alive_and_headers_follow_the_environment() {
     let answer = with_head(plain.port(8000), 10);
     assert!(answer.contains("x-kong-proxy-latency") && answer.contains("x-kong-request-id"));
     with_head(plain.port(8000), 10);
-    assert_eq!(connections.load(Ordering::Relaxed), 1, "the connection is used again");
+    assert_eq!(
+        connections.load(Ordering::Relaxed),
+        1,
+        "the connection is used again"
+    );
     drop(gateway);
 
     let mut node = Node::new(&database);
@@ -249,10 +303,20 @@ fn head_limits_keep_alive_and_headers_follow_the_environment() {
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
     assert!(!answer.contains("x-kong-"), "{answer}");
     with_head(node.port(8000), 10);
-    assert_eq!(connections.load(Ordering::Relaxed), before + 2, "each request has its own");
+    assert_eq!(
+        connections.load(Ordering::Relaxed),
+        before + 2,
+        "each request has its own"
+    );
     let missing = get(node.port(8000), "/nowhere").to_ascii_lowercase();
     assert!(missing.starts_with("http/1.1 404"), "{missing}");
-    assert!(!missing.contains("server:") && !missing.contains("x-kong-"), "{missing}");
+    assert!(
+        !missing.contains("server:") && !missing.contains("x-kong-"),
+        "{missing}"
+    );
     let admin = get(node.port(8001), "/").to_ascii_lowercase();
-    assert!(!admin.contains("server:") && !admin.contains("x-kong-admin-latency"), "{admin}");
+    assert!(
+        !admin.contains("server:") && !admin.contains("x-kong-admin-latency"),
+        "{admin}"
+    );
 }

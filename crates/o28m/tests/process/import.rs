@@ -74,21 +74,43 @@ fn a_running_gateway_is_taken_over_through_its_admin_api() {
     let place = format!("127.0.0.1:{}", node.port(8001));
     let url = format!("http://{place}");
     let refused = destination.gateway(&["import", "--from", "kong-admin-url", &url], 1);
-    assert!(refused.contains("401") && refused.contains("--authorization"), "{refused}");
+    assert!(
+        refused.contains("401") && refused.contains("--authorization"),
+        "{refused}"
+    );
     let with_login = format!("http://admin:p%40ss@{place}");
     let imported = destination.gateway(&["import", "--from", "kong-admin-url", &with_login], 0);
     let all = SERVICES + 8;
     assert_eq!(imported, format!("create {all}, update 0, delete 0\n"));
     // Again through the other way to log in, and everything is there with its ids and times.
     let login = write(&node, "login", "admin:p@ss\n");
-    let same = ["diff", "--replace", "--from", "kong-admin-url", &url, "--authorization", &login];
-    assert_eq!(destination.gateway(&same, 0), "create 0, update 0, delete 0\n");
+    let same = [
+        "diff",
+        "--replace",
+        "--from",
+        "kong-admin-url",
+        &url,
+        "--authorization",
+        &login,
+    ];
+    assert_eq!(
+        destination.gateway(&same, 0),
+        "create 0, update 0, delete 0\n"
+    );
     let exported = destination.exported();
     assert_eq!(exported["services"].as_array().unwrap().len(), SERVICES);
-    let hash = exported["basicauth_credentials"][0]["password"].as_str().unwrap();
+    let hash = exported["basicauth_credentials"][0]["password"]
+        .as_str()
+        .unwrap();
     assert_eq!(hash.len(), 40, "the hash is not hashed again");
-    let missing = destination.gateway(&["import", "--from", "kong-admin-url", "http://127.0.0.1:1"], 1);
-    assert!(missing.contains("cannot read /") && missing.contains("127.0.0.1:1"), "{missing}");
+    let missing = destination.gateway(
+        &["import", "--from", "kong-admin-url", "http://127.0.0.1:1"],
+        1,
+    );
+    assert!(
+        missing.contains("cannot read /") && missing.contains("127.0.0.1:1"),
+        "{missing}"
+    );
 }
 
 const KONG_TABLES: &str = r#"
@@ -141,14 +163,20 @@ INSERT INTO targets VALUES ('77777777-7777-4777-8777-777777777777', to_timestamp
 #[test]
 fn a_kongs_database_is_taken_over_and_not_touched() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for (migration, path) in [("024_380_to_390", "/a/\\d+"), ("015_270_to_280", "~/a/\\d+")] {
+    for (migration, path) in [
+        ("024_380_to_390", "/a/\\d+"),
+        ("015_270_to_280", "~/a/\\d+"),
+    ] {
         let Some(url) = runtime.block_on(o28m_store::testing::postgres_url()) else {
             return;
         };
         let destination = Destination::new();
         let from = ["--from", "kong-postgres", &url];
         let none = destination.gateway(&[&["import"], &from[..]].concat(), 1);
-        assert!(none.contains("there is no Kong in schema \"public\""), "{none}");
+        assert!(
+            none.contains("there is no Kong in schema \"public\""),
+            "{none}"
+        );
 
         let tables = KONG_TABLES.replace("@@", migration);
         runtime.block_on(o28m_store::testing::execute(&url, &tables));
@@ -169,17 +197,26 @@ fn a_kongs_database_is_taken_over_and_not_touched() {
         let route = &exported["routes"][0];
         assert_eq!(route["paths"], json!([path, "/b"]));
         assert_eq!(route["headers"], json!({"x-a": ["1"]}));
-        assert_eq!(exported["plugins"][0]["id"], "55555555-5555-4555-8555-555555555555");
+        assert_eq!(
+            exported["plugins"][0]["id"],
+            "55555555-5555-4555-8555-555555555555"
+        );
         assert_eq!(
             exported["basicauth_credentials"][0]["password"],
             "0123456789abcdef0123456789abcdef01234567"
         );
-        assert_eq!(exported["targets"][0]["created_at"], json!(1_700_000_000.25));
+        assert_eq!(
+            exported["targets"][0]["created_at"],
+            json!(1_700_000_000.25)
+        );
         assert_eq!(exported["upstreams"][0]["slots"], 100);
 
         let more = "INSERT INTO workspaces VALUES ('0dc6f45b-8f8d-40d2-a504-473544ee190c', 'team')";
         runtime.block_on(o28m_store::testing::execute(&url, more));
         let refused = destination.gateway(&[&["import"], &from[..]].concat(), 1);
-        assert!(refused.contains("workspaces are not supported: team"), "{refused}");
+        assert!(
+            refused.contains("workspaces are not supported: team"),
+            "{refused}"
+        );
     }
 }

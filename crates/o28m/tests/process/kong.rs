@@ -162,7 +162,10 @@ fn migrations_and_health(database: Database) {
     let Some(node) = Node::on(database) else {
         return;
     };
-    assert!(node.kong("migrations list", 3).contains("needs bootstrapping"));
+    assert!(
+        node.kong("migrations list", 3)
+            .contains("needs bootstrapping")
+    );
     let first = node.kong("migrations bootstrap", 0);
     assert!(
         first.contains("Bootstrapping database...") && first.contains("Database is up-to-date"),
@@ -175,7 +178,10 @@ fn migrations_and_health(database: Database) {
     let finish = node.kong("migrations finish", 0);
     assert_eq!(finish, "No pending migrations to finish\n");
     assert_eq!(node.kong("migrations list -q", 0), "");
-    assert!(node.kong("migrations status", 0).contains("\"up_to_date\": true"));
+    assert!(
+        node.kong("migrations status", 0)
+            .contains("\"up_to_date\": true")
+    );
 
     node.kong("prepare", 0);
     let stopped = node.kong("health", 1);
@@ -194,7 +200,10 @@ fn migrations_and_health(database: Database) {
     assert!(get(node.port(8100), "/status/ready").starts_with("HTTP/1.1 200"));
     assert!(get(node.port(8001), "/").contains("\"version\":\"3.9.3\""));
     assert_eq!(node.kong("restart", 0), "Kong stopped\nKong started\n");
-    assert_eq!(node.kong("quit --timeout 60", 0), "Kong stopped (gracefully)\n");
+    assert_eq!(
+        node.kong("quit --timeout 60", 0),
+        "Kong stopped (gracefully)\n"
+    );
     node.kong("health", 1);
     assert!(node.kong("quit", 1).contains("nginx not running in prefix"));
 
@@ -202,7 +211,10 @@ fn migrations_and_health(database: Database) {
     let reset = node.kong("migrations reset -y", 0);
     assert!(reset.contains("Database successfully reset"), "{reset}");
     node.kong("migrations list", 3);
-    assert!(node.kong("migrations reset -y", 1).contains("nothing to reset"));
+    assert!(
+        node.kong("migrations reset -y", 1)
+            .contains("nothing to reset")
+    );
 }
 
 #[test]
@@ -226,7 +238,10 @@ fn upgrade_job(database: Database) {
         "{up}"
     );
     let finish = node.kong("migrations finish", 1);
-    assert!(finish.contains("run 'kong migrations bootstrap' instead"), "{finish}");
+    assert!(
+        finish.contains("run 'kong migrations bootstrap' instead"),
+        "{finish}"
+    );
     node.kong("migrations bootstrap", 0);
     node.kong("migrations up", 0);
     node.kong("migrations finish", 0);
@@ -275,7 +290,10 @@ fn a_node_that_waits_too_long_for_the_lock_says_so() {
     let _held = runtime.block_on(o28m_store::testing::hold_write_lock(&path));
     let begun = Instant::now();
     let printed = node.kong("migrations bootstrap --force --lock-timeout 1", 0);
-    assert_eq!(printed, "aborted: another node is performing database changes\n");
+    assert_eq!(
+        printed,
+        "aborted: another node is performing database changes\n"
+    );
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
@@ -379,7 +397,10 @@ fn the_hook_before_a_stop_lets_requests_finish() {
     assert!(gateway.runs() && hook.try_wait().unwrap().is_none());
     answer(waiting);
     let response = request.join().unwrap();
-    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("done"), "{response}");
+    assert!(
+        response.starts_with("HTTP/1.1 200") && response.ends_with("done"),
+        "{response}"
+    );
     let output = hook.wait_with_output().unwrap();
     assert_eq!(text(&output.stdout), "Kong stopped (gracefully)\n");
     assert_eq!(gateway.exit_code(), Some(0));
@@ -417,22 +438,39 @@ fn files_of_kong_are_read_and_checked() {
     let conf = node.path("kong.conf");
     let level = "log_level = debug # comment\nproxy_listen = 127.0.0.1:1 sssl\n";
     std::fs::write(&conf, level).unwrap();
-    node.environment.retain(|(name, _)| name != "KONG_PROXY_LISTEN");
+    node.environment
+        .retain(|(name, _)| name != "KONG_PROXY_LISTEN");
     let wrong = node.kong(&format!("check {conf}"), 1);
     assert!(wrong.contains("sssl"), "{wrong}");
     std::fs::write(&conf, "log_level = debug\n").unwrap();
     let right = node.kong(&format!("check {conf}"), 0);
     assert_eq!(right, format!("configuration at {conf} is valid\n"));
-    assert!(node.kong("check /nowhere/kong.conf", 1).contains("/nowhere/kong.conf"));
+    assert!(
+        node.kong("check /nowhere/kong.conf", 1)
+            .contains("/nowhere/kong.conf")
+    );
 
     let yml = node.path("kong.yml");
     node.kong(&format!("config init {yml}"), 0);
-    assert!(node.kong(&format!("config init {yml}"), 1).contains("Will not overwrite it"));
-    assert_eq!(node.kong(&format!("config parse {yml}"), 0), "parse successful\n");
+    assert!(
+        node.kong(&format!("config init {yml}"), 1)
+            .contains("Will not overwrite it")
+    );
+    assert_eq!(
+        node.kong(&format!("config parse {yml}"), 0),
+        "parse successful\n"
+    );
     node.kong("migrations bootstrap", 0);
-    std::fs::write(&yml, "_format_version: '3.0'\nservices: [{name: s, host: h}]\n").unwrap();
+    std::fs::write(
+        &yml,
+        "_format_version: '3.0'\nservices: [{name: s, host: h}]\n",
+    )
+    .unwrap();
     let imported = node.kong(&format!("config db_import {yml}"), 0);
-    assert_eq!(imported, "parse successful, beginning import\nimport successful\n");
+    assert_eq!(
+        imported,
+        "parse successful, beginning import\nimport successful\n"
+    );
     let out = node.path("out.yml");
     node.kong(&format!("config db_export {out}"), 0);
     assert!(std::fs::read_to_string(&out).unwrap().contains("name: s"));
