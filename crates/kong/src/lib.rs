@@ -19,7 +19,10 @@ mod typed;
 mod violations;
 mod walk;
 
+pub mod body;
 pub mod declarative;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 pub mod vault;
 pub mod yaml;
 
