@@ -277,6 +277,7 @@ fn value(field: &Field, path: &str, given: &mut Value, found: &mut dyn FnMut(&st
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -364,6 +365,19 @@ mod tests {
             resolve("{vault://other/x}"),
             Err(ReferenceError::UnknownVault("other".to_owned()))
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_reference_or_none(
+            text in prop_oneof![any::<String>(), "\\{vault://[a-z0-9/?#%=&é-]{0,24}\\}"],
+        ) {
+            if let Ok(reference) = Reference::parse(&text) {
+                prop_assert!(is_reference(&text));
+                prop_assert!(!reference.vault.is_empty() && !reference.resource.is_empty());
+            }
+            let _either = resolve(&text);
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The inputs of the fuzz targets, run as an ordinary test.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests fail them")]
-
 use std::path::Path;
 
 /// What the fuzz targets promise holds for every committed input.

@@ -47,10 +47,11 @@ pub(crate) static ENTITIES: &[Entity] = &[
     targets::ENTITY,
 ];
 
-/// What an entity makes of a client's input before defaults and checks.
-pub(crate) fn preparation(entity: &str) -> Option<fn(&mut Document)> {
+/// What an entity makes of a client's input before defaults and checks; see `Entity::prepare`.
+pub(crate) fn preparation(entity: &str, transform: bool) -> Option<fn(&mut Document)> {
     match entity {
-        "upstreams" => Some(upstreams::couple),
+        // A PATCH of one of the two fields may have left them uncoupled.
+        "upstreams" if transform => Some(upstreams::couple),
         "targets" => Some(targets::normalise),
         "ca_certificates" => Some(certificates::digest),
         _ => None,

@@ -351,3 +351,29 @@ fn references_stand_where_they_may() {
     let schema = entity("certificates").unwrap().describe().to_string();
     assert!(schema.contains(r#""referenceable":true"#), "{schema}");
 }
+
+proptest! {
+    #[test]
+    fn damaged_certificates_and_keys_are_refused_or_taken(
+        at in any::<proptest::sample::Index>(),
+        with in "[A-Za-z0-9+/=\n-]{1,3}",
+        cut in any::<bool>(),
+    ) {
+        for material in [rsa(), ec(), ed25519(), ca()] {
+            let damage = |pem: &str| {
+                let at = at.index(pem.len());
+                let (before, after) = pem.split_at(at);
+                let after = after.get(1..).filter(|_| !cut).unwrap_or_default();
+                format!("{before}{with}{after}")
+            };
+            let body = json!({"cert": damage(&material.cert), "key": damage(&material.key)});
+            if let Err(violations) = insert("certificates", body) {
+                prop_assert!(!violations.message().contains("PRIVATE KEY-----"));
+            }
+            let _either = insert("ca_certificates", json!({"cert": damage(&material.cert)}));
+            let pem = json!({"public_key": damage(&material.public), "private_key": damage(&material.key)});
+            let _either = insert("keys", json!({"kid": "k", "pem": pem}));
+            let _either = insert("keys", json!({"kid": "k", "jwk": damage(include_str!("../fixtures/rsa.jwk"))}));
+        }
+    }
+}
