@@ -192,6 +192,7 @@ async fn ask(pool: &Arc<Pool>, probe: &Probe, trust: &UpstreamTls) {
             SendError::Resolve { .. }
             | SendError::Connect { .. }
             | SendError::Tls { .. }
+            | SendError::RequestBody { .. }
             | SendError::Closed { .. },
         )) => balancer.saw(peer, Report::Tcp, failed),
     }

@@ -57,7 +57,7 @@ pub(super) async fn connect(
                     })?
             }
         };
-        Upstream::handshake(transport, target, is_loopback(address.ip())).await
+        Ok(Upstream::new(transport, target, is_loopback(address.ip())))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
         Ok(result) => result,
