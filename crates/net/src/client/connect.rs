@@ -57,7 +57,8 @@ pub(super) async fn connect(
                     })?
             }
         };
-        Ok(Upstream::new(transport, target, is_loopback(address.ip())))
+        let loopback = is_loopback(address.ip());
+        Ok(Upstream::new(transport, target, loopback))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
         Ok(result) => result,
