@@ -677,6 +677,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["CERT_MOUNT_PATH"]),
     setting(
+        "keys.rotation_interval",
+        Kind::Duration,
+        "720h",
+        "Age at which signing keys in the database are rotated, by one of all replicas; 0s is never. Keys in a directory are rotated by who writes it.",
+    ),
+    setting(
         "keys.reload_interval",
         Kind::Duration,
         "10s",
