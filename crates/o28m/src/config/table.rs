@@ -207,7 +207,7 @@ pub const SETTINGS: &[Setting] = &[
         "gateway.database",
         Kind::OneOf(&["on", "postgres", "sqlite", "off"]),
         "on",
-        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url.",
+        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url. postgres and sqlite have to fit that.",
     )
     .compat(&["KONG_DATABASE"]),
     setting(
