@@ -207,7 +207,7 @@ pub const SETTINGS: &[Setting] = &[
         "gateway.database",
         Kind::OneOf(&["on", "postgres", "sqlite", "off"]),
         "on",
-        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url.",
+        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url. postgres and sqlite have to fit that.",
     )
     .compat(&["KONG_DATABASE"]),
     setting(
@@ -676,6 +676,12 @@ pub const SETTINGS: &[Setting] = &[
         "Directory with {next-,,prev-}tls.{crt,key,kid}, as the rotated Kubernetes secret is mounted.",
     )
     .compat(&["CERT_MOUNT_PATH"]),
+    setting(
+        "keys.rotation_interval",
+        Kind::Duration,
+        "720h",
+        "Age at which signing keys in the database are rotated, by one of all replicas; 0s is never. Keys in a directory are rotated by who writes it.",
+    ),
     setting(
         "keys.reload_interval",
         Kind::Duration,
