@@ -12,6 +12,7 @@ mod error;
 mod grant;
 mod keys;
 mod load;
+mod login;
 mod mapper;
 mod model;
 mod new_realm;
@@ -37,9 +38,19 @@ pub use admin::scopes::{ScopeAssignment, ScopeHolder};
 pub use admin::users::UserFilter;
 pub use authority::{Caller, Permission, Unauthorized};
 pub use cpu::Busy;
-pub use error::{Error, GrantError, Invalid, RefreshProblem, Thing};
+pub use error::{
+    AssertionProblem, CodeProblem, DeviceProblem, Error, ExchangeProblem, GrantError, Invalid,
+    RefreshProblem, Thing,
+};
 pub use grant::Grant;
 pub use keys::{Error as KeyMakingError, Keys};
+pub use login::code::Redemption;
+pub use login::device::DeviceForm;
+pub use login::exchange::Exchange;
+pub use login::{
+    Browser, DeviceAuthorization, Identity, LoginError, LoginForm, LoginProblem, LoginStep,
+    LogoutForm, LogoutStep, Outcome, Page, PasswordForm, PasswordProblem, ResponseMode, Return,
+};
 pub use model::{Client, Realm, Rep, User};
 pub use token::{Origin, Tokens};
 pub use verify::{MissingScope, Revocation};

@@ -23,6 +23,36 @@ pub(crate) async fn put(connection: &mut Connection, session: &Session) -> Resul
     connection.execute(sql).await.map(drop)
 }
 
+pub(crate) async fn replace(
+    connection: &mut Connection,
+    session: &Session,
+    old: Option<&serde_json::Value>,
+) -> Result<bool, Error> {
+    let sql = if let Some(old) = old {
+        Sql::new("UPDATE @session SET expires_at_s = ")
+            .int(session.expires_at_s)
+            .raw(", body = ")
+            .body(session.body.to_string())
+            .raw(" WHERE owner = ")
+            .text(&session.owner)
+            .raw(" AND id = ")
+            .text(&session.id)
+            .raw(" AND body = ")
+            .body(old.to_string())
+    } else {
+        Sql::new("INSERT INTO @session (owner, id, expires_at_s, body) VALUES (")
+            .text(&session.owner)
+            .raw(", ")
+            .text(&session.id)
+            .raw(", ")
+            .int(session.expires_at_s)
+            .raw(", ")
+            .body(session.body.to_string())
+            .raw(") ON CONFLICT (owner, id) DO NOTHING")
+    };
+    Ok(connection.execute(sql).await? > 0)
+}
+
 pub(crate) async fn get(
     connection: &mut Connection,
     owner: &str,

@@ -356,7 +356,7 @@ impl Iris {
         Ok(())
     }
 
-    async fn hash(&self, secret: Secret<String>) -> Result<String, Error> {
+    pub(crate) async fn hash(&self, secret: Secret<String>) -> Result<String, Error> {
         let ambient = self.ambient.clone();
         let hash = self
             .hashing
