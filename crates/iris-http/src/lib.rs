@@ -5,6 +5,7 @@
 
 mod admin;
 mod base;
+mod browser;
 mod errors;
 mod management;
 mod protocol;

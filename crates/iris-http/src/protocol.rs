@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
 use o28m_core::Secret;
-use o28m_iris::{Client, Grant, GrantError, Origin, Realm, Revocation, Tokens};
+use o28m_iris::{
+    Client, Exchange, Grant, GrantError, Origin, Realm, Redemption, ResponseMode, Revocation, Tokens,
+};
 use o28m_jose::Algorithm;
 use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
+use crate::browser::{self, View};
 use crate::errors;
 use crate::reply::{self, Reply, members};
 use crate::router::{self, Found, Route};
@@ -29,6 +34,9 @@ enum Endpoint {
     Revoke,
     UserInfo,
     Logout,
+    DeviceAuthorization,
+    /// A page.
+    View(View),
 }
 
 const fn route(method: Method, pattern: &'static str, serve: Endpoint) -> Route<Endpoint> {
@@ -86,7 +94,50 @@ const ROUTES: &[Route<Endpoint>] = &[
         "{}/protocol/openid-connect/logout",
         Endpoint::Logout,
     ),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/auth/device",
+        Endpoint::DeviceAuthorization,
+    ),
+    view(
+        Method::GET,
+        "{}/protocol/openid-connect/auth",
+        View::Authorize,
+    ),
+    view(
+        Method::POST,
+        "{}/protocol/openid-connect/auth",
+        View::Authorize,
+    ),
+    view(
+        Method::GET,
+        "{}/protocol/openid-connect/logout",
+        View::Logout,
+    ),
+    view(
+        Method::POST,
+        "{}/protocol/openid-connect/logout/logout-confirm",
+        View::LogoutConfirm,
+    ),
+    view(Method::GET, "{}/login-actions/authenticate", View::Login),
+    view(Method::POST, "{}/login-actions/authenticate", View::Login),
+    view(
+        Method::POST,
+        "{}/login-actions/required-action",
+        View::Action,
+    ),
+    view(Method::GET, "{}/login-actions/theme.css", View::Theme),
+    view(Method::GET, "{}/device", View::Device),
+    view(Method::POST, "{}/device", View::Device),
 ];
+
+const fn view(method: Method, pattern: &'static str, view: View) -> Route<Endpoint> {
+    route(method, pattern, Endpoint::View(view))
+}
+
+/// What other origins may send to the endpoints that clients in browsers call (Keycloak 26.5 `Cors`).
+const CORS_HEADERS: &str = "Origin, Accept, X-Requested-With, Content-Type, \
+     Access-Control-Request-Method, Access-Control-Request-Headers, Authorization";
 
 impl Endpoint {
     /// Name in metrics.
@@ -99,8 +150,21 @@ impl Endpoint {
             Self::Introspect => "/realms/{realm}/protocol/{protocol}/token/introspect",
             Self::Revoke => "/realms/{realm}/protocol/{protocol}/revoke",
             Self::UserInfo => "/realms/{realm}/protocol/{protocol}/userinfo",
-            Self::Logout => "/realms/{realm}/protocol/{protocol}/logout",
+            Self::Logout | Self::View(View::Logout | View::LogoutConfirm) => {
+                "/realms/{realm}/protocol/{protocol}/logout"
+            }
+            Self::DeviceAuthorization => "/realms/{realm}/protocol/{protocol}/auth/device",
+            Self::View(View::Authorize) => "/realms/{realm}/protocol/{protocol}/auth",
+            Self::View(View::Login | View::Action | View::Theme) => {
+                "/realms/{realm}/login-actions"
+            }
+            Self::View(View::Device) => "/realms/{realm}/device",
         }
+    }
+
+    /// The endpoints that clients in browsers call from their own origins.
+    const fn is_shared(self) -> bool {
+        !matches!(self, Self::View(_))
     }
 
     /// The documents that any browser page may read, even of a disabled realm.
@@ -117,14 +181,20 @@ pub(crate) async fn answer(
 ) -> (&'static str, Reply) {
     let (endpoint, captured) = match router::find(ROUTES, &call.method, segments) {
         Found::Route(endpoint, captured) => (*endpoint, captured),
-        Found::OtherMethod(allowed) => return ("other", reply::wrong_method(&allowed)),
+        Found::OtherMethod(allowed) => {
+            let reply = preflight(&call, segments, &allowed);
+            return ("other", reply.unwrap_or_else(|| reply::wrong_method(&allowed)));
+        }
         Found::Nothing => return ("other", reply::unknown_path()),
     };
     let name = captured.first().map_or("", String::as_str).to_owned();
     let reply = serve(call, body, endpoint, &name).await;
     let protects = matches!(
         endpoint,
-        Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke
+        Endpoint::Token
+            | Endpoint::Introspect
+            | Endpoint::Revoke
+            | Endpoint::DeviceAuthorization
     );
     (
         endpoint.name(),
@@ -136,6 +206,32 @@ pub(crate) async fn answer(
     )
 }
 
+/// The response to what a browser asks before it sends another origin's request. Which origins a client
+/// has is known only when it comes, and decided then.
+fn preflight(call: &Call<'_>, segments: &[String], allowed: &str) -> Option<Reply> {
+    let origin = call.header("origin")?;
+    if call.method != Method::OPTIONS {
+        return None;
+    }
+    let shared = [Method::POST, Method::GET].iter().any(|method| {
+        matches!(router::find(ROUTES, method, segments), Found::Route(endpoint, _)
+            if endpoint.is_shared())
+    });
+    if !shared {
+        return None;
+    }
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+        (ACCESS_CONTROL_ALLOW_METHODS, &format!("{allowed}, OPTIONS")),
+        (ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS),
+        (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+        (ACCESS_CONTROL_MAX_AGE, "3600"),
+        (VARY, "Origin"),
+    ];
+    let set = |reply, (name, value): (_, &str)| reply::with(reply, name, value);
+    Some(headers.into_iter().fold(reply::empty(StatusCode::OK), set))
+}
+
 async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Reply {
     // The body is read first: a peer that sends too much is refused whatever it asks for.
     let bytes = match read_form(body).await {
@@ -144,11 +240,18 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
     };
     let realm = match call.iris.realm(name).await {
         Ok(Some(realm)) => realm,
+        Ok(None) if matches!(endpoint, Endpoint::View(_)) => return browser::no_realm(&call),
         Ok(None) => return reply::prose(StatusCode::NOT_FOUND, "Realm does not exist"),
         Err(error) => return errors::admin(&error),
     };
     if endpoint.is_public() {
         return public(&call, endpoint, &realm);
+    }
+    if let Some(view) = page_of(&call, endpoint, &bytes) {
+        return Box::pin(browser::answer(&call, realm, view, &bytes)).await;
+    }
+    if endpoint == Endpoint::DeviceAuthorization && !realm.has_device_flow() {
+        return reply::unknown_path();
     }
     if call.base.refuses_plain(realm.ssl_required()) {
         return code(
@@ -171,7 +274,16 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         call,
     };
     if endpoint == Endpoint::UserInfo {
-        return asked.userinfo(&bytes).await;
+        let reply = asked.userinfo(&bytes).await;
+        // Who has the token may read it from anywhere; no cookie is looked at.
+        return match asked.call.header("origin") {
+            Some(origin) => reply::with(
+                reply::with(reply, ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+                VARY,
+                "Origin",
+            ),
+            None => reply,
+        };
     }
     let fits = match asked.call.media_type().as_deref() {
         Some("application/x-www-form-urlencoded") => true,
@@ -193,9 +305,28 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         Endpoint::Introspect => asked.introspect(&form).await,
         Endpoint::Revoke => asked.revoke(&form).await,
         Endpoint::Logout => asked.logout(&form).await,
-        Endpoint::Realm | Endpoint::Discovery | Endpoint::Keys | Endpoint::UserInfo => {
-            reply::unknown_path()
+        Endpoint::DeviceAuthorization => asked.device(&form).await,
+        Endpoint::Realm
+        | Endpoint::Discovery
+        | Endpoint::Keys
+        | Endpoint::UserInfo
+        | Endpoint::View(_) => reply::unknown_path(),
+    }
+}
+
+/// The page an endpoint is, if it is one. A posted logout with a refresh token or a client's secret comes
+/// from a program, any other from a browser (Keycloak 26.5 `LogoutEndpoint`).
+fn page_of(call: &Call<'_>, endpoint: Endpoint, bytes: &[u8]) -> Option<View> {
+    match endpoint {
+        Endpoint::View(view) => Some(view),
+        Endpoint::Logout => {
+            let form = Form::parse(bytes).unwrap_or_default();
+            let of_program = ["refresh_token", "client_secret", "client_assertion"];
+            let is_program = call.header("authorization").is_some()
+                || of_program.iter().any(|name| form.get(name).is_some());
+            (!is_program).then_some(View::Logout)
         }
+        _ => None,
     }
 }
 
@@ -250,7 +381,24 @@ fn realm_info(issuer: &str, realm: &Realm) -> Map<String, Value> {
 fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
     let at = |path: &str| json!(format!("{issuer}/protocol/openid-connect/{path}"));
     let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::name).collect();
-    let methods = ["client_secret_basic", "client_secret_post"];
+    let methods = [
+        "private_key_jwt",
+        "client_secret_basic",
+        "client_secret_post",
+        "client_secret_jwt",
+    ];
+    let mut grants = vec![
+        "authorization_code",
+        "client_credentials",
+        "password",
+        "refresh_token",
+    ];
+    if realm.has_device_flow() {
+        grants.push(DEVICE_CODE);
+    }
+    if realm.has_token_exchange() {
+        grants.push(TOKEN_EXCHANGE);
+    }
     let mut scopes = vec!["openid"];
     scopes.extend(realm.scope_names());
     let claims = [
@@ -267,26 +415,35 @@ fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
         "email",
         "acr",
         "azp",
+        "nonce",
     ];
-    members(vec![
+    let mut document = members(vec![
         ("issuer", json!(issuer)),
+        ("authorization_endpoint", at("auth")),
         ("token_endpoint", at("token")),
         ("introspection_endpoint", at("token/introspect")),
         ("userinfo_endpoint", at("userinfo")),
         ("end_session_endpoint", at("logout")),
         ("jwks_uri", at("certs")),
-        (
-            "grant_types_supported",
-            json!(["client_credentials", "password", "refresh_token"]),
-        ),
+        ("grant_types_supported", json!(grants)),
         ("acr_values_supported", json!(["0", "1"])),
-        ("response_types_supported", json!([])),
+        ("response_types_supported", json!(["code"])),
+        ("response_modes_supported", json!(ResponseMode::NAMES)),
         ("subject_types_supported", json!(["public"])),
+        ("prompt_values_supported", json!(["none", "login"])),
         ("id_token_signing_alg_values_supported", json!(algorithms)),
         ("token_endpoint_auth_methods_supported", json!(methods)),
         (
+            "token_endpoint_auth_signing_alg_values_supported",
+            json!(algorithms),
+        ),
+        (
             "introspection_endpoint_auth_methods_supported",
             json!(methods),
+        ),
+        (
+            "introspection_endpoint_auth_signing_alg_values_supported",
+            json!(algorithms),
         ),
         ("claims_supported", json!(claims)),
         ("claim_types_supported", json!(["normal"])),
@@ -294,10 +451,26 @@ fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
         ("scopes_supported", json!(scopes)),
         ("request_parameter_supported", json!(false)),
         ("request_uri_parameter_supported", json!(false)),
-        ("code_challenge_methods_supported", json!([])),
+        ("code_challenge_methods_supported", json!(["plain", "S256"])),
+        ("ui_locales_supported", json!(["en", "de"])),
         ("revocation_endpoint", at("revoke")),
         ("revocation_endpoint_auth_methods_supported", json!(methods)),
-    ])
+        (
+            "revocation_endpoint_auth_signing_alg_values_supported",
+            json!(algorithms),
+        ),
+        (
+            "authorization_response_iss_parameter_supported",
+            json!(true),
+        ),
+    ]);
+    if realm.has_device_flow() {
+        document.insert(
+            "device_authorization_endpoint".to_owned(),
+            at("auth/device"),
+        );
+    }
+    document
 }
 
 /// A request to an endpoint of an enabled realm.
@@ -317,7 +490,29 @@ impl Asked<'_> {
 
     async fn client(&self, form: &Form) -> Result<Arc<Client>, GrantError> {
         let credentials = ClientCredentials::collect(self.call.header("authorization"), form);
-        self.call.iris.authenticate(&self.realm, &credentials).await
+        self.call
+            .iris
+            .authenticate(&self.realm, &credentials, self.origin())
+            .await
+    }
+
+    /// Lets the client's origins read a response (Keycloak 26.5 `Cors`).
+    fn share(&self, reply: Reply, client: &Client) -> Reply {
+        let Some(origin) = self.call.header("origin") else {
+            return reply;
+        };
+        let origins = client.web_origins();
+        if !origins.iter().any(|it| it == "*" || it == origin) {
+            return reply;
+        }
+        let headers = [
+            (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
+            (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, "Access-Control-Allow-Methods"),
+            (VARY, "Origin"),
+        ];
+        let set = |reply, (name, value)| reply::with(reply, name, value);
+        headers.into_iter().fold(reply, set)
     }
 
     async fn token(&self, form: &Form) -> Reply {
@@ -325,27 +520,20 @@ impl Asked<'_> {
         let Some(name) = form.get("grant_type") else {
             return bad("Missing form parameter: grant_type");
         };
-        let owned = |field: &str| form.get(field).map(str::to_owned);
-        let grant = match name {
-            "client_credentials" => Grant::ClientCredentials,
-            "password" => Grant::Password {
-                username: owned("username"),
-                password: owned("password").map(Secret::new),
-            },
-            "refresh_token" => Grant::RefreshToken {
-                token: owned("refresh_token"),
-            },
-            _ => {
-                let text = "Unsupported grant_type";
-                return code(StatusCode::BAD_REQUEST, Code::UnsupportedGrantType, text);
-            }
+        let Some(grant) = grant_of(name, form, &self.realm) else {
+            let text = "Unsupported grant_type";
+            return code(StatusCode::BAD_REQUEST, Code::UnsupportedGrantType, text);
         };
         let client = match self.client(form).await {
             Ok(client) => client,
             Err(error) => return errors::grant(&error),
         };
-        if form.has_duplicate() {
-            return bad("duplicated parameter");
+        let repeatable = match &grant {
+            Grant::TokenExchange(_) => "audience",
+            _ => "",
+        };
+        if form.has_duplicate_except(repeatable) {
+            return self.share(bad("duplicated parameter"), &client);
         }
         let granted = self
             .call
@@ -358,10 +546,45 @@ impl Asked<'_> {
                 form.get("scope"),
             )
             .await;
-        match granted {
+        let reply = match granted {
             Ok(tokens) => reply::json(StatusCode::OK, &token_response(tokens)),
             Err(error) => errors::grant(&error),
+        };
+        self.share(reply, &client)
+    }
+
+    /// Begins the request of a device (RFC 8628 section 3.1).
+    async fn device(&self, form: &Form) -> Reply {
+        let client = match self.client(form).await {
+            Ok(client) => client,
+            Err(error) => return errors::grant(&error),
+        };
+        if form.has_duplicate() {
+            let text = "duplicated parameter";
+            return code(StatusCode::BAD_REQUEST, Code::InvalidRequest, text);
         }
+        let begun = self
+            .call
+            .iris
+            .authorize_device(&self.realm, &client, form)
+            .await;
+        let reply = match begun {
+            Ok(begun) => {
+                let uri = format!("{}/device", self.issuer);
+                let complete = format!("{uri}?user_code={}", begun.user_code);
+                let body = members(vec![
+                    ("device_code", json!(begun.device_code)),
+                    ("user_code", json!(begun.user_code)),
+                    ("verification_uri", json!(uri)),
+                    ("verification_uri_complete", json!(complete)),
+                    ("expires_in", json!(begun.expires_in_s)),
+                    ("interval", json!(begun.interval_s)),
+                ]);
+                reply::json(StatusCode::OK, &body)
+            }
+            Err(error) => errors::grant(&error),
+        };
+        self.share(reply, &client)
     }
 
     /// The token and the authenticated client of introspection and revocation.
@@ -415,7 +638,7 @@ impl Asked<'_> {
             Ok(found) => found,
             Err(reply) => return reply,
         };
-        match self
+        let reply = match self
             .call
             .iris
             .revoke(&self.realm, &client, &token, &self.issuer)
@@ -429,7 +652,8 @@ impl Asked<'_> {
                 "Unmatching clients",
             ),
             Err(error) => errors::admin(&error),
-        }
+        };
+        self.share(reply, &client)
     }
 
     async fn logout(&self, form: &Form) -> Reply {
@@ -444,7 +668,7 @@ impl Asked<'_> {
                 "No refresh token",
             );
         };
-        match self
+        let reply = match self
             .call
             .iris
             .logout(&self.realm, &client, token, &self.issuer)
@@ -457,7 +681,8 @@ impl Asked<'_> {
                 "Invalid refresh token",
             ),
             Err(error) => errors::admin(&error),
-        }
+        };
+        self.share(reply, &client)
     }
 
     async fn userinfo(&self, body: &[u8]) -> Reply {
@@ -500,6 +725,47 @@ impl Asked<'_> {
         let reply = reply::with(reply::empty(status), WWW_AUTHENTICATE, &value);
         reply::with(reply, CONTENT_TYPE, "text/plain")
     }
+}
+
+/// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628).
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693).
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// The grant of that name, if the realm serves it.
+fn grant_of(name: &str, form: &Form, realm: &Realm) -> Option<Grant> {
+    let owned = |field: &str| form.get(field).map(str::to_owned);
+    Some(match name {
+        "client_credentials" => Grant::ClientCredentials,
+        "password" => Grant::Password {
+            username: owned("username"),
+            password: owned("password").map(Secret::new),
+        },
+        "refresh_token" => Grant::RefreshToken {
+            token: owned("refresh_token"),
+        },
+        "authorization_code" => Grant::AuthorizationCode(Redemption {
+            code: owned("code"),
+            redirect_uri: owned("redirect_uri"),
+            verifier: owned("code_verifier"),
+        }),
+        DEVICE_CODE if realm.has_device_flow() => Grant::DeviceCode {
+            code: owned("device_code"),
+            verifier: owned("code_verifier"),
+        },
+        TOKEN_EXCHANGE if realm.has_token_exchange() => {
+            let foreign = ["requested_subject", "requested_issuer", "subject_issuer"];
+            let unsupported = foreign.into_iter().find(|name| form.get(name).is_some());
+            Grant::TokenExchange(Exchange {
+                subject: owned("subject_token"),
+                subject_type: owned("subject_token_type"),
+                requested_type: owned("requested_token_type"),
+                audience: form.all("audience").map(str::to_owned).collect(),
+                unsupported,
+            })
+        }
+        _ => return None,
+    })
 }
 
 /// The token response with its members in the original's order.

@@ -351,10 +351,6 @@ pub enum ExchangeProblem {
     AudienceDisabled,
     #[error("Requested audience not available: {0}")]
     AudienceUnavailable(String),
-    #[error(
-        "Refresh token not valid as requested_token_type because creating a new session is needed"
-    )]
-    RefreshWithoutSession,
     #[error("Scope offline_access not allowed for token exchange")]
     Offline,
 }

@@ -218,7 +218,7 @@ impl Iris {
         scope: Option<&str>,
     ) -> Result<Tokens, GrantError> {
         let user = self
-            .check_password(realm, username, password)
+            .check_person(realm, username, password, origin.address)
             .await?
             .ok_or(GrantError::UserCredentials)?;
         if !user.is_enabled() {
@@ -243,11 +243,12 @@ impl Iris {
     ///
     /// # Errors
     /// When the store fails or too many passwords are being checked.
-    pub(crate) async fn check_password(
+    pub(crate) async fn check_person(
         &self,
         realm: &Realm,
         username: &str,
         password: Secret<String>,
+        _address: &str,
     ) -> Result<Option<Arc<User>>, Error> {
         let found = self.find_person(realm, username).await?;
         let hash = found.as_ref().and_then(|user| user.password.clone());

@@ -327,6 +327,12 @@ impl Realm {
         self.body.rep.entry_text("attributes", name)
     }
 
+    /// Whether people may give their e-mail address instead of their user name.
+    #[must_use]
+    pub fn allows_email_login(&self) -> bool {
+        self.body.rep.flag("loginWithEmailAllowed")
+    }
+
     /// Whether devices may ask for tokens (RFC 8628): attribute `deviceFlowEnabled`.
     #[must_use]
     pub fn has_device_flow(&self) -> bool {
@@ -412,6 +418,12 @@ impl Client {
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.body.rep.flag("publicClient")
+    }
+
+    /// The origins whose pages may read its responses; `*` stands for any.
+    #[must_use]
+    pub fn web_origins(&self) -> Vec<String> {
+        crate::token::allowed_origins(self)
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {

@@ -45,10 +45,11 @@ impl Form {
     }
 
     /// Every value of a field that is not empty.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let found = self.fields.iter().filter(move |(field, _)| field == name);
-        let values = found.map(|(_, value)| value.as_str());
-        values.filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether a field occurs twice (RFC 6749 section 3.2 forbids it).

@@ -14,7 +14,7 @@ use crate::login::{Browser, Identity, LoginError, LoginStep, Outcome, Page};
 use crate::model::{Client, Fields as _, Realm, User, UserBody};
 use crate::session::{Login, login_ends};
 use crate::token::{Origin, not_before_of};
-use crate::{Error, Invalid, Iris, Thing};
+use crate::{Error, Invalid, Iris, Thing, password};
 
 /// `typ` of the token in `KEYCLOAK_IDENTITY` (Keycloak 26.5).
 const IDENTITY: &str = "Serialized-ID";
@@ -59,14 +59,14 @@ pub struct PasswordForm {
     /// Whose password it is, for password stores.
     pub username: String,
     /// What was wrong with the last try.
-    pub problem: Option<PasswordProblem>,
+    pub problem: Option<NewPasswordProblem>,
     /// `ui_locales` of the request.
     pub locales: Option<String>,
 }
 
 /// Why a new password is asked for again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PasswordProblem {
+pub enum NewPasswordProblem {
     /// Nothing was sent.
     Missing,
     /// The repetition differs.
@@ -313,7 +313,9 @@ impl Iris {
         let stage = self.resume(realm, request, browser, origin).await?;
         let username = form.get("username").unwrap_or_default().trim().to_owned();
         let password = Secret::new(form.get("password").unwrap_or_default().to_owned());
-        let user = self.check_password(realm, &username, password).await?;
+        let user = self
+            .check_person(realm, &username, password, origin.address)
+            .await?;
         let problem = match &user {
             None => Some(LoginProblem::Credentials),
             Some(user) if !user.is_enabled() => Some(LoginProblem::Disabled),
@@ -454,7 +456,7 @@ impl Iris {
         stage: Stage<'_>,
         user: &UserBody,
         proof: Proof,
-        problem: Option<PasswordProblem>,
+        problem: Option<NewPasswordProblem>,
     ) -> Step {
         let realm = stage.realm;
         let bond = self.bond(stage.browser.session);
@@ -517,9 +519,9 @@ impl Iris {
         let new = form.get("password-new").unwrap_or_default();
         let repeated = form.get("password-confirm").unwrap_or_default();
         let problem = if new.is_empty() {
-            Some(PasswordProblem::Missing)
+            Some(NewPasswordProblem::Missing)
         } else if new != repeated {
-            Some(PasswordProblem::Mismatch)
+            Some(NewPasswordProblem::Mismatch)
         } else {
             self.change_password(realm, &user, &waiting.stamp, new)
                 .await?
@@ -539,16 +541,17 @@ impl Iris {
         user: &UserBody,
         before: &str,
         new: &str,
-    ) -> Result<Option<PasswordProblem>, LoginError> {
+    ) -> Result<Option<NewPasswordProblem>, LoginError> {
         let secret = || Secret::new(new.to_owned());
-        let same = self.check_password(realm, &user.username, secret()).await?;
-        if same.is_some() {
-            return Ok(Some(PasswordProblem::Unchanged));
+        let (old, sent) = (user.password.clone(), secret());
+        let check = move || password::verify(&sent, old.as_deref());
+        if self.hashing.run(check).await.map_err(Error::from)? {
+            return Ok(Some(NewPasswordProblem::Unchanged));
         }
         let hashed = match self.hash(secret()).await {
             Ok(hashed) => hashed,
             Err(Error::Invalid(Invalid::PasswordTooLong)) => {
-                return Ok(Some(PasswordProblem::TooLong));
+                return Ok(Some(NewPasswordProblem::TooLong));
             }
             Err(error) => return Err(error.into()),
         };
