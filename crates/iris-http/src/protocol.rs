@@ -10,7 +10,8 @@ use http::header::{
 use http::{Method, StatusCode};
 use o28m_core::Secret;
 use o28m_iris::{
-    Client, Exchange, Grant, GrantError, Origin, Realm, Redemption, ResponseMode, Revocation, Tokens,
+    Client, Exchange, Grant, GrantError, Origin, Realm, Redemption, ResponseMode, Revocation,
+    Tokens,
 };
 use o28m_jose::Algorithm;
 use o28m_net::Body;
@@ -155,9 +156,7 @@ impl Endpoint {
             }
             Self::DeviceAuthorization => "/realms/{realm}/protocol/{protocol}/auth/device",
             Self::View(View::Authorize) => "/realms/{realm}/protocol/{protocol}/auth",
-            Self::View(View::Login | View::Action | View::Theme) => {
-                "/realms/{realm}/login-actions"
-            }
+            Self::View(View::Login | View::Action | View::Theme) => "/realms/{realm}/login-actions",
             Self::View(View::Device) => "/realms/{realm}/device",
         }
     }
@@ -183,7 +182,10 @@ pub(crate) async fn answer(
         Found::Route(endpoint, captured) => (*endpoint, captured),
         Found::OtherMethod(allowed) => {
             let reply = preflight(&call, segments, &allowed);
-            return ("other", reply.unwrap_or_else(|| reply::wrong_method(&allowed)));
+            return (
+                "other",
+                reply.unwrap_or_else(|| reply::wrong_method(&allowed)),
+            );
         }
         Found::Nothing => return ("other", reply::unknown_path()),
     };
@@ -191,10 +193,7 @@ pub(crate) async fn answer(
     let reply = serve(call, body, endpoint, &name).await;
     let protects = matches!(
         endpoint,
-        Endpoint::Token
-            | Endpoint::Introspect
-            | Endpoint::Revoke
-            | Endpoint::DeviceAuthorization
+        Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke | Endpoint::DeviceAuthorization
     );
     (
         endpoint.name(),
@@ -508,7 +507,10 @@ impl Asked<'_> {
         let headers = [
             (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
             (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
-            (ACCESS_CONTROL_EXPOSE_HEADERS, "Access-Control-Allow-Methods"),
+            (
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                "Access-Control-Allow-Methods",
+            ),
             (VARY, "Origin"),
         ];
         let set = |reply, (name, value)| reply::with(reply, name, value);

@@ -104,7 +104,11 @@ pub(crate) fn tagged(value: &impl Serialize, if_none_match: Option<&str>) -> Rep
 /// A name for a version of a text.
 pub(crate) fn tag_of(text: &str) -> String {
     let digest = digest(text.as_bytes());
-    digest.iter().take(8).map(|it| format!("{it:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|it| format!("{it:02x}"))
+        .collect()
 }
 
 /// FNV-1a of 128 bits: tells documents apart, protects nothing.

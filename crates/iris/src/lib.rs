@@ -49,7 +49,7 @@ pub use login::device::DeviceForm;
 pub use login::exchange::Exchange;
 pub use login::{
     Browser, DeviceAuthorization, Identity, LoginError, LoginForm, LoginProblem, LoginStep,
-    LogoutForm, LogoutStep, Outcome, Page, PasswordForm, NewPasswordProblem, ResponseMode, Return,
+    LogoutForm, LogoutStep, NewPasswordProblem, Outcome, Page, PasswordForm, ResponseMode, Return,
 };
 pub use model::{Client, Realm, Rep, User};
 pub use token::{Origin, Tokens};

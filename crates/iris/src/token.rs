@@ -343,9 +343,8 @@ impl Iris {
         }
         let granted = self.granted(issue).await?;
         let claims = issue.finish(Target::Access, &granted, Map::new());
-        let has = |name: &String| {
-            claims.text("aud") == Some(name) || claims.texts("aud").contains(name)
-        };
+        let has =
+            |name: &String| claims.text("aud") == Some(name) || claims.texts("aud").contains(name);
         let missing = issue.audience.iter().filter(|name| !has(name));
         Ok(missing.cloned().collect())
     }

@@ -40,11 +40,9 @@ pub(crate) fn script_url(base: &str) -> String {
 pub(crate) fn answer(segments: &[String]) -> Reply {
     match segments {
         [name] if name == "login.css" => asset("text/css;charset=utf-8", STYLE, "max-age=2592000"),
-        [name] if name == "form-post.js" => asset(
-            "text/javascript;charset=utf-8",
-            SCRIPT,
-            "max-age=2592000",
-        ),
+        [name] if name == "form-post.js" => {
+            asset("text/javascript;charset=utf-8", SCRIPT, "max-age=2592000")
+        }
         _ => reply::unknown_path(),
     }
 }

@@ -93,7 +93,10 @@ mod tests {
     fn cookies_are_found_among_others() {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, "a=1; AUTH_SESSION_ID=x=y".parse().unwrap());
-        headers.append(COOKIE, "KEYCLOAK_IDENTITY=t; AUTH_SESSION_ID=z".parse().unwrap());
+        headers.append(
+            COOKIE,
+            "KEYCLOAK_IDENTITY=t; AUTH_SESSION_ID=z".parse().unwrap(),
+        );
         let browser = read(&headers);
         assert_eq!(browser.session, Some("x=y"));
         assert_eq!(browser.identity, Some("t"));

@@ -61,7 +61,8 @@ mod tests {
         html.markup("<p").attribute("title", "\" onclick='x'");
         html.markup(">").text("<script>&</script>").markup("</p>");
         let text = String::from_utf8(html.into_bytes()).unwrap();
-        let expected = "<p title=\"&quot; onclick=&#39;x&#39;\">&lt;script&gt;&amp;&lt;/script&gt;</p>";
+        let expected =
+            "<p title=\"&quot; onclick=&#39;x&#39;\">&lt;script&gt;&amp;&lt;/script&gt;</p>";
         assert_eq!(text, expected);
     }
 }

@@ -8,8 +8,8 @@ mod texts;
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
 use http::header::LOCATION;
+use http::{Method, StatusCode};
 use o28m_iris::{
     Browser, LoginError, LoginStep, LogoutStep, Origin, Outcome, Page, Realm, ResponseMode, Return,
 };
@@ -269,12 +269,8 @@ impl Visit<'_> {
             }
         };
         match page {
-            Page::MissingParameter(name) => {
-                setting.error(BAD, Text::MissingParameter, Some(name))
-            }
-            Page::InvalidParameter(name) => {
-                setting.error(BAD, Text::InvalidParameter, Some(name))
-            }
+            Page::MissingParameter(name) => setting.error(BAD, Text::MissingParameter, Some(name)),
+            Page::InvalidParameter(name) => setting.error(BAD, Text::InvalidParameter, Some(name)),
             Page::ClientNotFound => setting.error(BAD, Text::ClientNotFound, None),
             Page::ClientDisabled => setting.error(BAD, Text::ClientDisabled, None),
             Page::BearerOnly => setting.error(StatusCode::FORBIDDEN, Text::BearerOnly, None),

@@ -63,16 +63,23 @@ impl Setting<'_> {
         html.markup("</title>\n<link rel=\"stylesheet\"");
         html.attribute("href", &assets::style_url(self.base));
         html.markup(">\n");
-        if self.realm.is_some_and(|realm| assets::theme(realm).is_some()) {
+        if self
+            .realm
+            .is_some_and(|realm| assets::theme(realm).is_some())
+        {
             let url = format!("{}/login-actions/theme.css", self.issuer);
             html.markup("<link rel=\"stylesheet\"");
             html.attribute("href", &url).markup(">\n");
         }
         html.markup("</head>\n<body>\n<main>\n");
         if !realm.is_empty() {
-            html.markup("<p class=\"realm\">").text(realm).markup("</p>\n");
+            html.markup("<p class=\"realm\">")
+                .text(realm)
+                .markup("</p>\n");
         }
-        html.markup("<h1 id=\"kc-page-title\">").text(title).markup("</h1>\n");
+        html.markup("<h1 id=\"kc-page-title\">")
+            .text(title)
+            .markup("</h1>\n");
         content(&mut html);
         html.markup("</main>\n</body>\n</html>\n");
         let mut reply = reply::empty(status);
@@ -90,7 +97,10 @@ impl Setting<'_> {
     fn action(&self, path: &str, ticket: &str, client_id: &str) -> String {
         let ticket = assets::encode(ticket);
         let client_id = assets::encode(client_id);
-        format!("{}/{path}?session_code={ticket}&client_id={client_id}", self.issuer)
+        format!(
+            "{}/{path}?session_code={ticket}&client_id={client_id}",
+            self.issuer
+        )
     }
 
     /// The form for user name and password.
@@ -106,7 +116,9 @@ impl Setting<'_> {
             Text::Username
         };
         self.page(StatusCode::OK, self.say(Text::SignIn), |html| {
-            html.markup("<p>").text(self.say(Text::SignInTo)).markup(" <strong>");
+            html.markup("<p>")
+                .text(self.say(Text::SignInTo))
+                .markup(" <strong>");
             html.text(&form.client_name).markup("</strong></p>\n");
             error(html, problem);
             open_form(html, "kc-form-login", &action);
@@ -134,7 +146,8 @@ impl Setting<'_> {
                 html.markup("<div class=\"field choice\"><input type=\"checkbox\"");
                 html.markup(" id=\"rememberMe\" name=\"rememberMe\" value=\"on\">");
                 html.markup("<label for=\"rememberMe\">");
-                html.text(self.say(Text::RememberMe)).markup("</label></div>\n");
+                html.text(self.say(Text::RememberMe))
+                    .markup("</label></div>\n");
             }
             button(html, "kc-login", "login", self.say(Text::SignInButton));
             html.markup("</form>\n");
@@ -157,7 +170,9 @@ impl Setting<'_> {
             _ => None,
         };
         self.page(StatusCode::OK, self.say(Text::NewPasswordTitle), |html| {
-            html.markup("<p>").text(self.say(Text::NewPasswordHint)).markup("</p>\n");
+            html.markup("<p>")
+                .text(self.say(Text::NewPasswordHint))
+                .markup("</p>\n");
             error(html, problem);
             if let Some(rule) = rule {
                 html.markup("<p>").text(rule).markup("</p>\n");
@@ -205,9 +220,16 @@ impl Setting<'_> {
         let path = "protocol/openid-connect/logout/logout-confirm";
         let action = format!("{}/{path}?session_code={ticket}", self.issuer);
         self.page(StatusCode::OK, self.say(Text::LogoutTitle), |html| {
-            html.markup("<p>").text(self.say(Text::LogoutQuestion)).markup("</p>\n");
+            html.markup("<p>")
+                .text(self.say(Text::LogoutQuestion))
+                .markup("</p>\n");
             open_form(html, "kc-logout-confirm", &action);
-            button(html, "kc-logout", "confirmLogout", self.say(Text::LogoutButton));
+            button(
+                html,
+                "kc-logout",
+                "confirmLogout",
+                self.say(Text::LogoutButton),
+            );
             html.markup("</form>\n");
         })
     }
@@ -215,7 +237,9 @@ impl Setting<'_> {
     /// Something is done.
     pub(crate) fn done(&self, title: Text, text: Text) -> Reply {
         self.page(StatusCode::OK, self.say(title), |html| {
-            html.markup("<p role=\"status\">").text(self.say(text)).markup("</p>\n");
+            html.markup("<p role=\"status\">")
+                .text(self.say(text))
+                .markup("</p>\n");
         })
     }
 
@@ -224,7 +248,9 @@ impl Setting<'_> {
         let action = format!("{}/device", self.issuer);
         let problem = wrong.then(|| self.say(Text::DeviceCodeWrong));
         self.page(StatusCode::OK, self.say(Text::DeviceTitle), |html| {
-            html.markup("<p>").text(self.say(Text::DeviceHint)).markup("</p>\n");
+            html.markup("<p>")
+                .text(self.say(Text::DeviceHint))
+                .markup("</p>\n");
             error(html, problem);
             open_form(html, "kc-user-verify-device-user-code-form", &action);
             field(html, self.say(Text::DeviceCode), |html| {
@@ -242,19 +268,29 @@ impl Setting<'_> {
     /// The question whether a device may have tokens.
     pub(crate) fn device_question(&self, form: &DeviceForm) -> Reply {
         let action = format!("{}/device", self.issuer);
-        self.page(StatusCode::OK, self.say(Text::DeviceQuestionTitle), |html| {
-            html.markup("<p>").text(self.say(Text::DeviceQuestion)).markup(" <strong>");
-            html.text(&form.client_name).markup("</strong></p>\n<p>");
-            html.text(self.say(Text::DeviceAs)).markup(" <strong>");
-            html.text(&form.username).markup("</strong></p>\n<p>");
-            html.text(self.say(Text::DeviceWarning)).markup("</p>\n");
-            open_form(html, "kc-device-grant", &action);
-            html.hidden("session_code", &form.ticket);
-            button(html, "kc-login", "accept", self.say(Text::Allow));
-            html.markup("<button type=\"submit\" class=\"second\" id=\"kc-cancel\" name=\"cancel\"");
-            html.markup(" value=\"true\">").text(self.say(Text::Deny)).markup("</button>\n");
-            html.markup("</form>\n");
-        })
+        self.page(
+            StatusCode::OK,
+            self.say(Text::DeviceQuestionTitle),
+            |html| {
+                html.markup("<p>")
+                    .text(self.say(Text::DeviceQuestion))
+                    .markup(" <strong>");
+                html.text(&form.client_name).markup("</strong></p>\n<p>");
+                html.text(self.say(Text::DeviceAs)).markup(" <strong>");
+                html.text(&form.username).markup("</strong></p>\n<p>");
+                html.text(self.say(Text::DeviceWarning)).markup("</p>\n");
+                open_form(html, "kc-device-grant", &action);
+                html.hidden("session_code", &form.ticket);
+                button(html, "kc-login", "accept", self.say(Text::Allow));
+                html.markup(
+                    "<button type=\"submit\" class=\"second\" id=\"kc-cancel\" name=\"cancel\"",
+                );
+                html.markup(" value=\"true\">")
+                    .text(self.say(Text::Deny))
+                    .markup("</button>\n");
+                html.markup("</form>\n");
+            },
+        )
     }
 
     /// A form that brings a response to the client.
@@ -266,7 +302,8 @@ impl Setting<'_> {
                 html.hidden(name, value);
             }
             // Without a name: the client gets the parameters alone.
-            html.markup("<button type=\"submit\">").text(self.say(Text::Continue));
+            html.markup("<button type=\"submit\">")
+                .text(self.say(Text::Continue));
             html.markup("</button>\n</form>\n<script");
             html.attribute("src", &assets::script_url(self.base));
             html.markup("></script>\n");
@@ -283,7 +320,9 @@ fn open_form(html: &mut Html, id: &'static str, action: &str) {
 fn field(html: &mut Html, label: &str, attributes: impl FnOnce(&mut Html) -> &'static str) {
     let mut input = Html::default();
     let id = attributes(&mut input);
-    html.markup("<div class=\"field\"><label").attribute("for", id).markup(">");
+    html.markup("<div class=\"field\"><label")
+        .attribute("for", id)
+        .markup(">");
     html.text(label).markup("</label><input").append(input);
     html.markup("></div>\n");
 }
@@ -302,6 +341,10 @@ fn error(html: &mut Html, text: Option<&str>) {
 }
 
 fn button(html: &mut Html, id: &'static str, name: &'static str, label: &str) {
-    html.markup("<button type=\"submit\" value=\"true\"").attribute("id", id);
-    html.attribute("name", name).markup(">").text(label).markup("</button>\n");
+    html.markup("<button type=\"submit\" value=\"true\"")
+        .attribute("id", id);
+    html.attribute("name", name)
+        .markup(">")
+        .text(label)
+        .markup("</button>\n");
 }

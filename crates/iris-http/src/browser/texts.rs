@@ -168,18 +168,12 @@ impl Text {
             Self::NewPassword => ("New password", "Neues Passwort"),
             Self::RepeatPassword => ("Confirm password", "Passwort bestätigen"),
             Self::Submit => ("Submit", "Absenden"),
-            Self::PasswordMissing => (
-                "Please specify password.",
-                "Bitte gib ein Passwort ein.",
-            ),
+            Self::PasswordMissing => ("Please specify password.", "Bitte gib ein Passwort ein."),
             Self::PasswordMismatch => (
                 "Passwords don't match.",
                 "Die Passwörter stimmen nicht überein.",
             ),
-            Self::PasswordTooLong => (
-                "The password is too long.",
-                "Das Passwort ist zu lang.",
-            ),
+            Self::PasswordTooLong => ("The password is too long.", "Das Passwort ist zu lang."),
             Self::PasswordUnchanged => (
                 "The new password must differ from the old one.",
                 "Das neue Passwort muss sich vom alten unterscheiden.",

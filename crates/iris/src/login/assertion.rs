@@ -200,7 +200,8 @@ fn check_audience(claims: &Rep, issuer: &str) -> Result<(), AssertionProblem> {
 fn check_times(claims: &Rep, now_s: i64) -> Result<i64, AssertionProblem> {
     let time = |name: &str| claims.get(name).and_then(Value::as_f64).map(whole);
     let Some(exp_s) = time("exp") else {
-        let is_new = |iat_s: i64| now_s <= iat_s.saturating_add(ENDLESS_S) && iat_s <= now_s + SKEW_S;
+        let is_new =
+            |iat_s: i64| now_s <= iat_s.saturating_add(ENDLESS_S) && iat_s <= now_s + SKEW_S;
         let fits = time("iat").is_some_and(is_new);
         return fits.then_some(ENDLESS_S).ok_or(AssertionProblem::Expiry);
     };
@@ -248,7 +249,10 @@ mod tests {
         assert_eq!(times(json!({"iat": 989})), Err(AssertionProblem::Expiry));
         assert_eq!(times(json!({"exp": 985})), Err(AssertionProblem::NotActive));
         assert_eq!(times(json!({"exp": 5000})), Err(AssertionProblem::TooLong));
-        assert_eq!(times(json!({"exp": 5000, "iat": 1000})), Ok(LIFE_S + SKEW_S));
+        assert_eq!(
+            times(json!({"exp": 5000, "iat": 1000})),
+            Ok(LIFE_S + SKEW_S)
+        );
         assert_eq!(
             times(json!({"exp": 5000, "iat": 699})),
             Err(AssertionProblem::TooOld)

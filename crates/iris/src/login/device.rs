@@ -185,11 +185,7 @@ impl Iris {
         })
     }
 
-    async fn device(
-        &self,
-        realm: &Realm,
-        name: &str,
-    ) -> Result<Option<(Session, Device)>, Error> {
+    async fn device(&self, realm: &Realm, name: &str) -> Result<Option<(Session, Device)>, Error> {
         let now_s = self.ambient.now().seconds();
         let found = self
             .store
@@ -327,7 +323,7 @@ impl Iris {
         let deciding: Deciding =
             self.unseal(realm, origin, Purpose::Device, browser.session, ticket)?;
         let current = self.sso(realm, browser.identity, origin).await?;
-        if !current.is_some_and(|(login, _)| login.id == deciding.login) {
+        if current.is_none_or(|(login, _)| login.id != deciding.login) {
             return Err(Page::Expired.into());
         }
         let now_s = self.ambient.now().seconds();
@@ -411,12 +407,7 @@ impl Iris {
     }
 
     /// Notes that the device asked, which it may do once an interval.
-    async fn poll(
-        &self,
-        realm: &Realm,
-        client: &Client,
-        name: &str,
-    ) -> Result<Device, GrantError> {
+    async fn poll(&self, realm: &Realm, client: &Client, name: &str) -> Result<Device, GrantError> {
         let refuse = |problem| Err(GrantError::Device(problem));
         let now_s = self.ambient.now().seconds();
         let Some((session, mut device)) = self.device(realm, name).await? else {

@@ -387,9 +387,10 @@ impl Iris {
         {
             parameters.push(("session_state", login.id));
         }
-        let mut back = stage
-            .request
-            .answer(&stage.client, stage.origin.issuer, parameters);
+        let mut back =
+            stage
+                .request
+                .answer(&stage.client, stage.origin.issuer, Vec::new(), parameters);
         back.parameters.push(("code", code));
         Ok(Outcome {
             step: LoginStep::Return(back),

@@ -11,7 +11,7 @@ use crate::login::ticket::Purpose;
 use crate::login::{Browser, Identity, LoginError, Outcome, Page};
 use crate::model::{Client, Fields as _, Realm, Rep};
 use crate::token::Origin;
-use crate::{Iris, Return, ResponseMode};
+use crate::{Iris, ResponseMode, Return};
 
 /// Seconds the question whether to log out may be answered (Keycloak's `accessCodeLifespanUserAction`).
 const ASK_S: i64 = 300;

@@ -18,7 +18,7 @@ mod ticket;
 use crate::Error;
 
 pub use device::DeviceAuthorization;
-pub use flow::{LoginForm, LoginProblem, PasswordForm, NewPasswordProblem};
+pub use flow::{LoginForm, LoginProblem, NewPasswordProblem, PasswordForm};
 pub use logout::{LogoutForm, LogoutStep};
 pub use request::{ResponseMode, Return};
 

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn refusals_have_keycloaks_texts() {
-        let check = |value, method, required| Challenge::check(value, method, required).unwrap_err();
+        let check =
+            |value, method, required| Challenge::check(value, method, required).unwrap_err();
         assert_eq!(
             check(Some(HASHED), None, Some("S256")),
             "Missing parameter: code_challenge_method"

@@ -298,7 +298,11 @@ mod tests {
 
     #[test]
     fn loopback_addresses_have_any_port() {
-        let one = &["http://127.0.0.1/cb", "http://localhost/*", "http://[::1]/cb"];
+        let one = &[
+            "http://127.0.0.1/cb",
+            "http://localhost/*",
+            "http://[::1]/cb",
+        ];
         for asked in [
             "http://127.0.0.1:5000/cb",
             "http://localhost:1/x",
@@ -319,7 +323,8 @@ mod tests {
 
     #[test]
     fn a_request_without_a_uri_uses_the_only_one() {
-        let list = |uris: &[&str]| -> Vec<String> { uris.iter().map(|&it| it.to_owned()).collect() };
+        let list =
+            |uris: &[&str]| -> Vec<String> { uris.iter().map(|&it| it.to_owned()).collect() };
         assert_eq!(single(&list(&["https://a/x/*"])).unwrap(), "https://a/x");
         assert!(single(&list(&["https://a/", "https://b/"])).is_none());
         assert!(single(&[]).is_none());

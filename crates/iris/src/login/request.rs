@@ -6,10 +6,10 @@ use std::sync::Arc;
 use o28m_oauth::{Code, Form};
 use serde::{Deserialize, Serialize};
 
+use crate::Iris;
 use crate::login::{LoginError, Page, pkce, redirect};
 use crate::model::{Client, Fields as _, Realm};
 use crate::token::{Origin, has_scopes};
-use crate::Iris;
 
 /// Bytes of all parameters that are carried through a login: they travel in a URL.
 const CARRIED_BYTES_MAX: usize = 4500;
@@ -112,16 +112,19 @@ pub(crate) enum Checked {
 }
 
 impl Request {
-    /// An error, or the parameters of success, with those that every response has (RFC 9207).
+    /// A response: `first`, the state, `last`, and the issuer (RFC 9207).
     pub(crate) fn answer(
         &self,
         client: &Client,
         issuer: &str,
-        mut parameters: Vec<(&'static str, String)>,
+        first: Vec<(&'static str, String)>,
+        last: Vec<(&'static str, String)>,
     ) -> Return {
+        let mut parameters = first;
         if let Some(state) = &self.state {
             parameters.push(("state", state.clone()));
         }
+        parameters.extend(last);
         if !client.attribute_is("exclude.issuer.from.auth.response") {
             parameters.push(("iss", issuer.to_owned()));
         }
@@ -143,7 +146,7 @@ impl Request {
         if let Some(text) = description {
             parameters.push(("error_description", text.to_owned()));
         }
-        self.answer(client, issuer, parameters)
+        self.answer(client, issuer, parameters, Vec::new())
     }
 }
 
@@ -297,7 +300,10 @@ fn check_parameters(realm: &Realm, client: &Client, form: &Form) -> Result<Promp
         return Err(refuse(Code::InvalidScope, text));
     }
     if form.get("login_hint").is_some_and(|it| it.len() > 255) {
-        return Err(refuse(Code::InvalidRequest, "Invalid parameter: login_hint"));
+        return Err(refuse(
+            Code::InvalidRequest,
+            "Invalid parameter: login_hint",
+        ));
     }
     let words: Vec<&str> = form
         .get("prompt")
