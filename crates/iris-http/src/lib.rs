@@ -6,8 +6,10 @@
 mod admin;
 mod base;
 mod browser;
+mod cors;
 mod errors;
 mod management;
+mod metadata;
 mod protocol;
 mod reply;
 mod router;

@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use o28m_core::Secret;
 use o28m_iris::{
-    Client, Exchange, Grant, GrantError, Origin, Realm, Redemption, ResponseMode, Revocation,
-    Tokens,
+    Client, Exchange, Grant, GrantError, Origin, Realm, Redemption, Revocation, Tokens,
 };
-use o28m_jose::Algorithm;
 use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
 use crate::browser::{self, View};
+use crate::cors;
 use crate::errors;
+use crate::metadata::{self, DEVICE_CODE, TOKEN_EXCHANGE};
 use crate::reply::{self, Reply, members};
 use crate::router::{self, Found, Route};
 use crate::service::{Call, read_form};
@@ -136,10 +132,6 @@ const fn view(method: Method, pattern: &'static str, view: View) -> Route<Endpoi
     route(method, pattern, Endpoint::View(view))
 }
 
-/// What other origins may send to the endpoints that clients in browsers call (Keycloak 26.5 `Cors`).
-const CORS_HEADERS: &str = "Origin, Accept, X-Requested-With, Content-Type, \
-     Access-Control-Request-Method, Access-Control-Request-Headers, Authorization";
-
 impl Endpoint {
     /// Name in metrics.
     const fn name(self) -> &'static str {
@@ -205,30 +197,14 @@ pub(crate) async fn answer(
     )
 }
 
-/// The response to what a browser asks before it sends another origin's request. Which origins a client
-/// has is known only when it comes, and decided then.
+/// The preflight response for an endpoint that clients in browsers call.
 fn preflight(call: &Call<'_>, segments: &[String], allowed: &str) -> Option<Reply> {
     let origin = call.header("origin")?;
-    if call.method != Method::OPTIONS {
-        return None;
-    }
     let shared = [Method::POST, Method::GET].iter().any(|method| {
         matches!(router::find(ROUTES, method, segments), Found::Route(endpoint, _)
             if endpoint.is_shared())
     });
-    if !shared {
-        return None;
-    }
-    let headers = [
-        (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
-        (ACCESS_CONTROL_ALLOW_METHODS, &format!("{allowed}, OPTIONS")),
-        (ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS),
-        (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
-        (ACCESS_CONTROL_MAX_AGE, "3600"),
-        (VARY, "Origin"),
-    ];
-    let set = |reply, (name, value): (_, &str)| reply::with(reply, name, value);
-    Some(headers.into_iter().fold(reply::empty(StatusCode::OK), set))
+    (shared && call.method == Method::OPTIONS).then(|| cors::preflight(origin, allowed))
 }
 
 async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Reply {
@@ -276,11 +252,7 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         let reply = asked.userinfo(&bytes).await;
         // Who has the token may read it from anywhere; no cookie is looked at.
         return match asked.call.header("origin") {
-            Some(origin) => reply::with(
-                reply::with(reply, ACCESS_CONTROL_ALLOW_ORIGIN, origin),
-                VARY,
-                "Origin",
-            ),
+            Some(origin) => cors::open(reply, origin),
             None => reply,
         };
     }
@@ -339,7 +311,7 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
     let reply = match endpoint {
         Endpoint::Keys => reply::tagged(realm.jwk_set(), call.header("if-none-match")),
         Endpoint::Discovery => {
-            let document = discovery(&issuer, realm);
+            let document = metadata::discovery(&issuer, realm);
             let reply = reply::json(StatusCode::OK, &document);
             reply::with(
                 reply,
@@ -348,128 +320,15 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
             )
         }
         _ => {
-            let document = realm_info(&issuer, realm);
+            let document = metadata::realm_info(&issuer, realm);
             let reply = reply::json(StatusCode::OK, &document);
             reply::with(reply, CONTENT_TYPE, "application/json;charset=UTF-8")
         }
     };
     if call.header("origin").is_some() {
-        return reply::with(
-            reply::with(reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-            VARY,
-            "Origin",
-        );
+        return cors::open(reply, "*");
     }
     reply
-}
-
-fn realm_info(issuer: &str, realm: &Realm) -> Map<String, Value> {
-    members(vec![
-        ("realm", json!(realm.name())),
-        ("public_key", json!(realm.keys().rsa_public_key())),
-        (
-            "token-service",
-            json!(format!("{issuer}/protocol/openid-connect")),
-        ),
-        ("account-service", json!(format!("{issuer}/account"))),
-        ("tokens-not-before", json!(realm.not_before_s())),
-    ])
-}
-
-/// The metadata document: only what is served (OpenID Connect Discovery 1.0, RFC 8414).
-fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
-    let at = |path: &str| json!(format!("{issuer}/protocol/openid-connect/{path}"));
-    let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::name).collect();
-    let methods = [
-        "private_key_jwt",
-        "client_secret_basic",
-        "client_secret_post",
-        "client_secret_jwt",
-    ];
-    let mut grants = vec![
-        "authorization_code",
-        "client_credentials",
-        "password",
-        "refresh_token",
-    ];
-    if realm.has_device_flow() {
-        grants.push(DEVICE_CODE);
-    }
-    if realm.has_token_exchange() {
-        grants.push(TOKEN_EXCHANGE);
-    }
-    let mut scopes = vec!["openid"];
-    scopes.extend(realm.scope_names());
-    let claims = [
-        "iss",
-        "sub",
-        "aud",
-        "exp",
-        "iat",
-        "auth_time",
-        "name",
-        "given_name",
-        "family_name",
-        "preferred_username",
-        "email",
-        "acr",
-        "azp",
-        "nonce",
-    ];
-    let mut document = members(vec![
-        ("issuer", json!(issuer)),
-        ("authorization_endpoint", at("auth")),
-        ("token_endpoint", at("token")),
-        ("introspection_endpoint", at("token/introspect")),
-        ("userinfo_endpoint", at("userinfo")),
-        ("end_session_endpoint", at("logout")),
-        ("jwks_uri", at("certs")),
-        ("grant_types_supported", json!(grants)),
-        ("acr_values_supported", json!(["0", "1"])),
-        ("response_types_supported", json!(["code"])),
-        ("response_modes_supported", json!(ResponseMode::NAMES)),
-        ("subject_types_supported", json!(["public"])),
-        ("prompt_values_supported", json!(["none", "login"])),
-        ("id_token_signing_alg_values_supported", json!(algorithms)),
-        ("token_endpoint_auth_methods_supported", json!(methods)),
-        (
-            "token_endpoint_auth_signing_alg_values_supported",
-            json!(algorithms),
-        ),
-        (
-            "introspection_endpoint_auth_methods_supported",
-            json!(methods),
-        ),
-        (
-            "introspection_endpoint_auth_signing_alg_values_supported",
-            json!(algorithms),
-        ),
-        ("claims_supported", json!(claims)),
-        ("claim_types_supported", json!(["normal"])),
-        ("claims_parameter_supported", json!(false)),
-        ("scopes_supported", json!(scopes)),
-        ("request_parameter_supported", json!(false)),
-        ("request_uri_parameter_supported", json!(false)),
-        ("code_challenge_methods_supported", json!(["plain", "S256"])),
-        ("ui_locales_supported", json!(["en", "de"])),
-        ("revocation_endpoint", at("revoke")),
-        ("revocation_endpoint_auth_methods_supported", json!(methods)),
-        (
-            "revocation_endpoint_auth_signing_alg_values_supported",
-            json!(algorithms),
-        ),
-        (
-            "authorization_response_iss_parameter_supported",
-            json!(true),
-        ),
-    ]);
-    if realm.has_device_flow() {
-        document.insert(
-            "device_authorization_endpoint".to_owned(),
-            at("auth/device"),
-        );
-    }
-    document
 }
 
 /// A request to an endpoint of an enabled realm.
@@ -495,26 +354,12 @@ impl Asked<'_> {
             .await
     }
 
-    /// Lets the client's origins read a response (Keycloak 26.5 `Cors`).
+    /// Lets the client's origins read a response.
     fn share(&self, reply: Reply, client: &Client) -> Reply {
-        let Some(origin) = self.call.header("origin") else {
-            return reply;
-        };
-        let origins = client.web_origins();
-        if !origins.iter().any(|it| it == "*" || it == origin) {
-            return reply;
+        match self.call.header("origin") {
+            Some(origin) => cors::share(reply, origin, client),
+            None => reply,
         }
-        let headers = [
-            (ACCESS_CONTROL_ALLOW_ORIGIN, origin),
-            (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
-            (
-                ACCESS_CONTROL_EXPOSE_HEADERS,
-                "Access-Control-Allow-Methods",
-            ),
-            (VARY, "Origin"),
-        ];
-        let set = |reply, (name, value)| reply::with(reply, name, value);
-        headers.into_iter().fold(reply, set)
     }
 
     async fn token(&self, form: &Form) -> Reply {
@@ -728,11 +573,6 @@ impl Asked<'_> {
         reply::with(reply, CONTENT_TYPE, "text/plain")
     }
 }
-
-/// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628).
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693).
-const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// The grant of that name, if the realm serves it.
 fn grant_of(name: &str, form: &Form, realm: &Realm) -> Option<Grant> {

@@ -407,6 +407,12 @@ async fn responses_come_in_the_mode_asked_for() {
     let _ = site.world.http.get(&script).await.expect(200);
     let code = attribute(&html, "name=\"code\"", "value");
     let _ = site.redeem("app", &code, &[]).await.expect(200);
+    // A state as long as the original takes comes back.
+    let long = "s".repeat(4000);
+    let mut bert = Visitor::new(&site.world);
+    let url = site.auth_url("app", &[("state", &long)]);
+    let reply = bert.log_in(&url, "anna", "secret").await.expect(302);
+    assert_eq!(parameters(reply.header("location"))["state"], long);
     // Errors as well, and requests that are posted.
     let fields = [
         ("client_id", "app"),

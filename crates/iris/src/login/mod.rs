@@ -4,6 +4,7 @@
 //! Nothing is written before a password was right: what a login must remember travels in a signed
 //! ticket that is bound to the browser by a cookie.
 
+mod action;
 pub(crate) mod assertion;
 pub(crate) mod code;
 pub(crate) mod device;
@@ -17,8 +18,9 @@ mod ticket;
 
 use crate::Error;
 
+pub use action::{NewPasswordProblem, PasswordForm};
 pub use device::DeviceAuthorization;
-pub use flow::{LoginForm, LoginProblem, NewPasswordProblem, PasswordForm};
+pub use flow::{LoginForm, LoginProblem};
 pub use logout::{LogoutForm, LogoutStep};
 pub use request::{ResponseMode, Return};
 
