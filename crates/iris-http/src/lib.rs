@@ -6,6 +6,7 @@
 mod admin;
 mod base;
 mod errors;
+mod login_events;
 mod management;
 mod protocol;
 mod reply;

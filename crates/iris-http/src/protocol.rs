@@ -7,13 +7,14 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use o28m_core::Secret;
-use o28m_iris::{Client, Grant, GrantError, Origin, Realm, Revocation, Tokens};
+use o28m_iris::{Client, Event, Grant, GrantError, Origin, Realm, Revocation, Tokens};
 use o28m_jose::Algorithm;
 use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
 use crate::errors;
+use crate::login_events;
 use crate::reply::{self, Reply, members};
 use crate::router::{self, Found, Route};
 use crate::service::{Call, read_form};
@@ -342,7 +343,10 @@ impl Asked<'_> {
         };
         let client = match self.client(form).await {
             Ok(client) => client,
-            Err(error) => return errors::grant(&error),
+            Err(error) => {
+                self.report(form, None, Err(&error));
+                return errors::grant(&error);
+            }
         };
         if form.has_duplicate() {
             return bad("duplicated parameter");
@@ -358,10 +362,27 @@ impl Asked<'_> {
                 form.get("scope"),
             )
             .await;
+        self.report(form, Some(client.client_id()), granted.as_ref());
         match granted {
             Ok(tokens) => reply::json(StatusCode::OK, &token_response(tokens)),
             Err(error) => errors::grant(&error),
         }
+    }
+
+    /// Reports the outcome of a token request as a login event.
+    fn report(
+        &self,
+        form: &Form,
+        client_id: Option<&str>,
+        outcome: Result<&Tokens, &GrantError>,
+    ) {
+        let asked = login_events::Asked {
+            grant: form.get("grant_type").unwrap_or_default(),
+            client_id: client_id.or_else(|| form.get("client_id")),
+            username: form.get("username"),
+            address: &self.call.base.address,
+        };
+        login_events::granted(self.call.iris, &self.realm, &asked, outcome);
     }
 
     /// The token and the authenticated client of introspection and revocation.
@@ -450,7 +471,16 @@ impl Asked<'_> {
             .logout(&self.realm, &client, token, &self.issuer)
             .await
         {
-            Ok(true) => reply::no_content(),
+            Ok(true) => {
+                let event = Event {
+                    kind: "LOGOUT",
+                    client_id: Some(client.client_id()),
+                    address: &self.call.base.address,
+                    ..Event::default()
+                };
+                self.call.iris.event(&self.realm, &event);
+                reply::no_content()
+            }
             Ok(false) => code(
                 StatusCode::BAD_REQUEST,
                 Code::InvalidGrant,

@@ -12,7 +12,7 @@ use crate::model::{Client, Fields as _, Realm, User, UserBody, kind};
 use crate::session::{Login, ends};
 use crate::token::{Applied, Issue, Origin, Tokens, apply_scopes, not_before};
 use crate::verify::Inactive;
-use crate::{Error, GrantError, Iris, password};
+use crate::{Error, GrantError, Iris};
 
 /// Longer user names are unknown without a look into the store.
 const USERNAME_BYTES_MAX: usize = 1024;
@@ -183,15 +183,8 @@ impl Iris {
         password: Secret<String>,
         scope: Option<&str>,
     ) -> Result<Tokens, GrantError> {
-        let found = self.find_person(realm, username).await?;
-        let hash = found.as_ref().and_then(|user| user.password.clone());
-        let check = move || password::verify(&password, hash.as_deref());
-        let fits = self.hashing.run(check).await.map_err(Error::from)?;
-        let Some(person) = found.filter(|_| fits) else {
-            return Err(GrantError::UserCredentials);
-        };
         let user = self
-            .user(realm.id(), &person.id)
+            .check_person(realm, username, password, origin.address)
             .await?
             .ok_or(GrantError::UserCredentials)?;
         if !user.is_enabled() {
@@ -213,7 +206,7 @@ impl Iris {
     }
 
     /// A person by name or, where the realm allows it, by e-mail; service accounts have no password.
-    async fn find_person(&self, realm: &Realm, username: &str) -> Result<Option<UserBody>, Error> {
+    pub(crate) async fn find_person(&self, realm: &Realm, username: &str) -> Result<Option<UserBody>, Error> {
         if username.len() > USERNAME_BYTES_MAX {
             return Ok(None);
         }
@@ -247,6 +240,8 @@ impl Iris {
             offline: seat.applied.offline,
             clients: [(seat.client.body.id.clone(), scope)].into(),
             notes,
+            address: seat.origin.address.to_owned(),
+            used_s: now_s,
         };
         self.continue_session(seat, &login, now_s).await
     }
@@ -307,14 +302,14 @@ impl Iris {
             Some(id) => self.login(realm.id(), id).await?,
             None => None,
         };
-        let Some(login) = login else {
+        let Some(mut login) = login else {
             return refuse(if offline {
                 RefreshProblem::OfflineSession
             } else {
                 RefreshProblem::SessionNotActive
             });
         };
-        let Some(granted) = login.clients.get(&client.body.id) else {
+        let Some(granted) = login.clients.get(&client.body.id).cloned() else {
             return refuse(RefreshProblem::SessionWithoutClient);
         };
         let user = self
@@ -329,7 +324,7 @@ impl Iris {
         }
         self.count_use(realm, &login, claims.text("jti").unwrap_or_default())
             .await?;
-        let narrowed = narrow(realm, client, granted, scope)?;
+        let narrowed = narrow(realm, client, &granted, scope)?;
         let applied = apply_scopes(realm, client, &user, Some(&narrowed))?;
         let seat = Seat {
             realm,
@@ -340,6 +335,7 @@ impl Iris {
             grant: "rt",
         };
         let now_s = self.ambient.now().seconds();
+        login.used_s = now_s;
         self.continue_session(&seat, &login, now_s).await
     }
 

@@ -6,7 +6,7 @@ use o28m_store::Session;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Client, Fields as _, Realm};
-use crate::{Error, Iris};
+use crate::{Error, Iris, sessions};
 
 /// What is kept of a login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +19,12 @@ pub(crate) struct Login {
     /// Scope parameter per client id.
     pub(crate) clients: BTreeMap<String, String>,
     pub(crate) notes: Vec<(String, String)>,
+    /// Address of who logged in.
+    #[serde(default)]
+    pub(crate) address: String,
+    /// When it was last used, in seconds since the epoch.
+    #[serde(default)]
+    pub(crate) used_s: i64,
 }
 
 /// When a session and its tokens end.
@@ -138,7 +144,9 @@ impl Iris {
             expires_at_s,
             body,
         };
-        Ok(self.store.put_session(&session).await?)
+        let mut all = sessions::named(realm_id, login, expires_at_s);
+        all.push(session);
+        Ok(self.store.put_sessions(&all).await?)
     }
 
     /// Ends a login. A refresh that read it before may write it back after: the mark tells it not to.
@@ -150,7 +158,12 @@ impl Iris {
             body: serde_json::Value::Null,
         };
         self.store.put_session(&mark).await?;
-        self.store.delete_session(realm_id, id).await?;
+        let mut gone = match self.login(realm_id, id).await? {
+            Some(login) => sessions::names(&login),
+            None => Vec::new(),
+        };
+        gone.push(id.to_owned());
+        self.store.delete_sessions(realm_id, &gone).await?;
         Ok(())
     }
 

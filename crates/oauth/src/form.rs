@@ -44,6 +44,14 @@ impl Form {
         value.filter(|value| !value.is_empty())
     }
 
+    /// Every value of a field that is not empty.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.fields.iter().filter(move |(field, _)| field == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
     /// Whether a field occurs twice (RFC 6749 section 3.2 forbids it).
     #[must_use]
     pub fn has_duplicate(&self) -> bool {
