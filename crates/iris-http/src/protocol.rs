@@ -370,12 +370,7 @@ impl Asked<'_> {
     }
 
     /// Reports the outcome of a token request as a login event.
-    fn report(
-        &self,
-        form: &Form,
-        client_id: Option<&str>,
-        outcome: Result<&Tokens, &GrantError>,
-    ) {
+    fn report(&self, form: &Form, client_id: Option<&str>, outcome: Result<&Tokens, &GrantError>) {
         let asked = login_events::Asked {
             grant: form.get("grant_type").unwrap_or_default(),
             client_id: client_id.or_else(|| form.get("client_id")),

@@ -1,7 +1,7 @@
 //! Why operations fail, named by what a caller can do about it.
 
-use crate::schema::Problem;
 use crate::policy::PasswordProblem;
+use crate::schema::Problem;
 use crate::{cpu, keys};
 
 /// An administrative operation failed.

@@ -206,7 +206,11 @@ impl Iris {
     /// Reports an event to the realm's listeners, and stores it if the realm stores such events.
     pub fn event(&self, realm: &Realm, event: &Event<'_>) {
         let rep = &realm.body.rep;
-        if rep.texts("eventsListeners").iter().any(|it| it == LOG_LISTENER) {
+        if rep
+            .texts("eventsListeners")
+            .iter()
+            .any(|it| it == LOG_LISTENER)
+        {
             log(realm, event);
         }
         let types = rep.texts("enabledEventTypes");
@@ -248,7 +252,11 @@ impl Iris {
     /// When the store fails.
     pub async fn admin_event(&self, realm: &Realm, event: &AdminEvent<'_>) -> Result<(), Error> {
         let rep = &realm.body.rep;
-        if rep.texts("eventsListeners").iter().any(|it| it == LOG_LISTENER) {
+        if rep
+            .texts("eventsListeners")
+            .iter()
+            .any(|it| it == LOG_LISTENER)
+        {
             tracing::debug!(
                 realm.name = realm.name(),
                 admin.operation = event.operation,
@@ -307,7 +315,8 @@ impl Iris {
         filters.push(one(&["clientId"], filter.client.as_ref()));
         filters.push(one(&["userId"], filter.user.as_ref()));
         filters.push(one(&["ipAddress"], filter.address.as_ref()));
-        self.list_events(realm_id, LOGIN_PREFIX, filter, filters).await
+        self.list_events(realm_id, LOGIN_PREFIX, filter, filters)
+            .await
     }
 
     /// Admin events of a realm, newest first unless asked otherwise.
@@ -332,7 +341,8 @@ impl Iris {
                 test: Test::Fits(path),
             }]
         }));
-        self.list_events(realm_id, ADMIN_PREFIX, filter, filters).await
+        self.list_events(realm_id, ADMIN_PREFIX, filter, filters)
+            .await
     }
 
     async fn list_events(

@@ -206,7 +206,11 @@ impl Iris {
     }
 
     /// A person by name or, where the realm allows it, by e-mail; service accounts have no password.
-    pub(crate) async fn find_person(&self, realm: &Realm, username: &str) -> Result<Option<UserBody>, Error> {
+    pub(crate) async fn find_person(
+        &self,
+        realm: &Realm,
+        username: &str,
+    ) -> Result<Option<UserBody>, Error> {
         if username.len() > USERNAME_BYTES_MAX {
             return Ok(None);
         }

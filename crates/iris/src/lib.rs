@@ -49,11 +49,11 @@ pub use cpu::Busy;
 pub use error::{Error, GrantError, Invalid, RefreshProblem, Thing};
 pub use events::{AdminEvent, Event, EventFilter};
 pub use grant::Grant;
-pub use mapper::TYPES as MAPPER_TYPES;
 pub use keys::{Error as KeyMakingError, Keys};
+pub use mapper::TYPES as MAPPER_TYPES;
+pub use model::{Client, Realm, Rep, User};
 pub use policy::PasswordProblem;
 pub use sessions::SessionsOf;
-pub use model::{Client, Realm, Rep, User};
 pub use token::{Origin, Tokens};
 pub use verify::{MissingScope, Revocation};
 

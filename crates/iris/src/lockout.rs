@@ -299,7 +299,8 @@ impl Iris {
             if expires_now {
                 let mut actions = user.rep.texts("requiredActions");
                 actions.push("UPDATE_PASSWORD".to_owned());
-                user.rep.insert("requiredActions".to_owned(), json!(actions));
+                user.rep
+                    .insert("requiredActions".to_owned(), json!(actions));
             }
             Ok(Vec::new())
         };
@@ -338,11 +339,7 @@ impl Iris {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn clear_failures(
-        &self,
-        realm_id: &str,
-        user_id: Option<&str>,
-    ) -> Result<(), Error> {
+    pub async fn clear_failures(&self, realm_id: &str, user_id: Option<&str>) -> Result<(), Error> {
         match user_id {
             Some(user) => drop(self.store.delete_session(realm_id, &id(user)).await?),
             None => drop(self.store.clear_sessions(realm_id, PREFIX).await?),

@@ -201,7 +201,11 @@ impl Mapper {
             Effect::Groups { paths } => {
                 let groups = scene.user.groups.iter();
                 let named = groups.map(|group| {
-                    let whole = if *paths { &group.path } else { &group.body.name };
+                    let whole = if *paths {
+                        &group.path
+                    } else {
+                        &group.body.name
+                    };
                     Value::String(whole.clone())
                 });
                 let all: Vec<Value> = named.collect();

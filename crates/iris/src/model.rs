@@ -120,6 +120,9 @@ pub(crate) struct RoleBody {
     pub(crate) name: String,
     pub(crate) rep: Rep,
     pub(crate) composites: Vec<String>,
+    /// Lower-cased name that lists are searched in; made anew with every write.
+    #[serde(default)]
+    pub(crate) find: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -265,13 +268,15 @@ impl Stored for RoleBody {
             Some(client) => cascade("container", kind::CLIENT, client),
             None => cascade("container", kind::REALM, &self.realm),
         };
+        let mut whole = self.clone();
+        whole.find = self.name.to_lowercase();
         object(
             kind::ROLE,
             &self.id,
             &self.realm,
             keys,
             vec![reference],
-            self,
+            &whole,
         )
     }
 }
@@ -295,7 +300,11 @@ impl Stored for UserBody {
         if let Some(client) = &self.client {
             references.push(cascade("client", kind::CLIENT, client));
         }
-        references.extend(self.groups.iter().map(|id| detach("group", kind::GROUP, id)));
+        references.extend(
+            self.groups
+                .iter()
+                .map(|id| detach("group", kind::GROUP, id)),
+        );
         references.extend(self.roles.iter().map(|id| detach("role", kind::ROLE, id)));
         let mut whole = self.clone();
         whole.find = ["email", "firstName", "lastName"]

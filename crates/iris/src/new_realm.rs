@@ -111,6 +111,7 @@ impl NewRealm {
             name: format!("default-roles-{}", self.realm.name.to_lowercase()),
             rep: description("${role_default-roles}"),
             composites: inside.into_iter().flatten().collect(),
+            find: String::new(),
         };
         self.roles.push(default_role);
         self.add_admin_role(ambient);
@@ -156,6 +157,7 @@ impl NewRealm {
             name: name.to_owned(),
             rep: description(text),
             composites: Vec::new(),
+            find: String::new(),
         });
         id
     }
@@ -289,6 +291,7 @@ pub(crate) fn management(
         name: (*name).to_owned(),
         rep: description(&format!("${{role_{name}}}")),
         composites: Vec::new(),
+        find: String::new(),
     };
     let mut roles: Vec<RoleBody> = ADMIN_ROLES.iter().map(role).collect();
     for (outer, inner) in COMPOSITES {

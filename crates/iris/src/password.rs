@@ -160,8 +160,7 @@ pub(crate) fn verify(password: &Secret<String>, hash: Option<&str>) -> bool {
     let bytes = password.expose().as_bytes();
     if let Some(stored) = hash.and_then(read_pbkdf2) {
         let algorithm = stored.of.algorithm();
-        let verified =
-            pbkdf2::verify(algorithm, stored.rounds, &stored.salt, bytes, &stored.hash);
+        let verified = pbkdf2::verify(algorithm, stored.rounds, &stored.salt, bytes, &stored.hash);
         return verified.is_ok();
     }
     let (Ok(parsed), Some(hasher)) = (PasswordHash::new(hash.unwrap_or(NOBODY)), hasher(PASSES))
@@ -175,9 +174,9 @@ pub(crate) fn verify(password: &Secret<String>, hash: Option<&str>) -> bool {
 /// Whether a hash was made by another plan.
 pub(crate) fn is_outdated(hash: &str, plan: Plan) -> bool {
     match plan {
-        Plan::Argon2 { passes } => {
-            !hash.starts_with(&format!("$argon2id$v=19$m={MEMORY_KIB},t={passes},p={LANES}$"))
-        }
+        Plan::Argon2 { passes } => !hash.starts_with(&format!(
+            "$argon2id$v=19$m={MEMORY_KIB},t={passes},p={LANES}$"
+        )),
         Plan::Pbkdf2 { of, rounds } => !hash.starts_with(&format!("${}$i={rounds}$", of.name())),
     }
 }
@@ -201,7 +200,11 @@ pub(crate) fn documents(hash: &str) -> Option<(Value, Value)> {
         "argon2i" => "i",
         _ => "id",
     };
-    let version = if parsed.version == Some(16) { "1.0" } else { "1.3" };
+    let version = if parsed.version == Some(16) {
+        "1.0"
+    } else {
+        "1.3"
+    };
     let data = json!({
         "hashIterations": params.t_cost(), "algorithm": "argon2",
         "additionalParameters": {
@@ -257,8 +260,7 @@ pub(crate) fn from_documents(credential_data: &str, secret_data: &str) -> Option
         return None;
     }
     let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
-    let text =
-        format!("$argon2{kind}$v={version}$m={memory},t={rounds},p={lanes}${salt}${hash}");
+    let text = format!("$argon2{kind}$v={version}$m={memory},t={rounds},p={lanes}${salt}${hash}");
     PasswordHash::new(&text).is_ok().then_some(text)
 }
 
@@ -318,7 +320,10 @@ mod tests {
             assert_eq!(again, stored);
             assert!(verify(&secret("right"), Some(&again)) && !verify(&secret("x"), Some(&again)));
             assert!(!is_outdated(&again, plan));
-            let other = Plan::Pbkdf2 { of: Pbkdf2::Sha512, rounds: 11 };
+            let other = Plan::Pbkdf2 {
+                of: Pbkdf2::Sha512,
+                rounds: 11,
+            };
             assert!(is_outdated(&again, other));
         }
     }

@@ -1,7 +1,7 @@
 //! Password policies: the text of a realm's `passwordPolicy`, what it asks of new passwords and how
 //! they are hashed (Keycloak 26.5 `PasswordPolicy` and its providers).
 
-use crate::password::{Plan, Pbkdf2};
+use crate::password::{Pbkdf2, Plan};
 
 /// Regular expressions may compile to this many bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -146,21 +146,21 @@ impl Policy {
                     let text = format!("must contain at least {least} upper case characters.");
                     problem("invalidPasswordMinUpperCaseCharsMessage", text)
                 }),
-                Rule::SpecialChars(least) => (count(|it| !it.is_alphanumeric()) < *least)
-                    .then(|| {
+                Rule::SpecialChars(least) => {
+                    (count(|it| !it.is_alphanumeric()) < *least).then(|| {
                         let text = format!("must contain at least {least} special characters.");
                         problem("invalidPasswordMinSpecialCharsMessage", text)
-                    }),
+                    })
+                }
                 Rule::NotUsername => (lower == username).then(|| {
                     let text = "must not be equal to the username.";
                     problem("invalidPasswordNotUsernameMessage", text)
                 }),
-                Rule::NotContainsUsername => {
-                    (!username.is_empty() && lower.contains(username)).then(|| {
+                Rule::NotContainsUsername => (!username.is_empty() && lower.contains(username))
+                    .then(|| {
                         let text = "Can not contain the username.";
                         problem("invalidPasswordNotContainsUsernameMessage", text)
-                    })
-                }
+                    }),
                 Rule::NotEmail => (!email.is_empty() && lower == email).then(|| {
                     let text = "must not be equal to the email.";
                     problem("invalidPasswordNotEmailMessage", text)
@@ -205,7 +205,11 @@ fn plan(algorithm: &str, rounds: Option<u32>) -> Result<Plan, String> {
         "pbkdf2" => Pbkdf2::Sha1,
         "pbkdf2-sha256" => Pbkdf2::Sha256,
         "pbkdf2-sha512" => Pbkdf2::Sha512,
-        other => return Err(format!("Password hashing provider {other} is not supported")),
+        other => {
+            return Err(format!(
+                "Password hashing provider {other} is not supported"
+            ));
+        }
     };
     let rounds = rounds.unwrap_or_else(|| pbkdf2.default_rounds());
     if rounds > PBKDF2_ROUNDS_MAX {
@@ -227,16 +231,61 @@ mod tests {
     #[test]
     fn each_rule_says_what_is_missing() {
         for (policy, bad, good, wanted) in [
-            ("length(8)", "1234567", "12345678", "invalidPasswordMinLengthMessage"),
-            ("maxLength(3)", "1234", "123", "invalidPasswordMaxLengthMessage"),
+            (
+                "length(8)",
+                "1234567",
+                "12345678",
+                "invalidPasswordMinLengthMessage",
+            ),
+            (
+                "maxLength(3)",
+                "1234",
+                "123",
+                "invalidPasswordMaxLengthMessage",
+            ),
             ("digits(2)", "a1", "12", "invalidPasswordMinDigitsMessage"),
-            ("lowerCase(1)", "A", "a", "invalidPasswordMinLowerCaseCharsMessage"),
-            ("upperCase", "a", "A", "invalidPasswordMinUpperCaseCharsMessage"),
-            ("specialChars(1)", "a1", "a!", "invalidPasswordMinSpecialCharsMessage"),
-            ("notUsername(undefined)", "Anna", "bob", "invalidPasswordNotUsernameMessage"),
-            ("notContainsUsername", "xAnna1", "an", "invalidPasswordNotContainsUsernameMessage"),
-            ("notEmail(undefined)", "A@b.c", "x", "invalidPasswordNotEmailMessage"),
-            ("regexPattern([a-c]+)", "abcd", "abc", "invalidPasswordRegexPatternMessage"),
+            (
+                "lowerCase(1)",
+                "A",
+                "a",
+                "invalidPasswordMinLowerCaseCharsMessage",
+            ),
+            (
+                "upperCase",
+                "a",
+                "A",
+                "invalidPasswordMinUpperCaseCharsMessage",
+            ),
+            (
+                "specialChars(1)",
+                "a1",
+                "a!",
+                "invalidPasswordMinSpecialCharsMessage",
+            ),
+            (
+                "notUsername(undefined)",
+                "Anna",
+                "bob",
+                "invalidPasswordNotUsernameMessage",
+            ),
+            (
+                "notContainsUsername",
+                "xAnna1",
+                "an",
+                "invalidPasswordNotContainsUsernameMessage",
+            ),
+            (
+                "notEmail(undefined)",
+                "A@b.c",
+                "x",
+                "invalidPasswordNotEmailMessage",
+            ),
+            (
+                "regexPattern([a-c]+)",
+                "abcd",
+                "abc",
+                "invalidPasswordRegexPatternMessage",
+            ),
         ] {
             assert_eq!(code(policy, bad), wanted, "{policy}");
             assert_eq!(code(policy, good), "", "{policy}");
@@ -249,13 +298,21 @@ mod tests {
 
     #[test]
     fn what_it_does_not_know_is_refused() {
-        for bad in ["nosuch(1)", "length(x)", "regexPattern(()", "hashAlgorithm(md5)"] {
+        for bad in [
+            "nosuch(1)",
+            "length(x)",
+            "regexPattern(()",
+            "hashAlgorithm(md5)",
+        ] {
             assert!(Policy::parse(bad).is_err(), "{bad}");
         }
         let policy = Policy::parse("hashAlgorithm(pbkdf2-sha256) and hashIterations(5000)");
         assert!(matches!(
             policy.unwrap().plan,
-            Plan::Pbkdf2 { of: Pbkdf2::Sha256, rounds: 5000 }
+            Plan::Pbkdf2 {
+                of: Pbkdf2::Sha256,
+                rounds: 5000
+            }
         ));
         assert!(Policy::parse("").unwrap().rules.is_empty());
     }

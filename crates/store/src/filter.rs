@@ -39,10 +39,7 @@ fn one<'a>(sql: Sql<'a>, filter: &Filter<'a>, alias: &str, postgres: bool) -> Sq
     };
     match filter.test {
         Test::Is(value) => sql.raw(" = ").text(value),
-        Test::Fits(pattern) => sql
-            .raw(" LIKE ")
-            .text(like(pattern))
-            .raw(" ESCAPE '\\'"),
+        Test::Fits(pattern) => sql.raw(" LIKE ").text(like(pattern)).raw(" ESCAPE '\\'"),
         Test::Flag(true) if postgres => sql.raw(" = 'true'"),
         Test::Flag(false) if postgres => sql.raw(" = 'false'"),
         Test::Flag(wanted) => sql.raw(" = ").int(i64::from(wanted)),
@@ -66,13 +63,11 @@ fn has<'a>(
             .text(value)
             .raw(")");
     }
-    sql.raw(&format!(
-        "EXISTS (SELECT 1 FROM json_each({alias}.body, "
-    ))
-    .text(path(filter, postgres))
-    .raw(") e WHERE e.value = ")
-    .text(value)
-    .raw(")")
+    sql.raw(&format!("EXISTS (SELECT 1 FROM json_each({alias}.body, "))
+        .text(path(filter, postgres))
+        .raw(") e WHERE e.value = ")
+        .text(value)
+        .raw(")")
 }
 
 /// The place of a value: an array of names on PostgreSQL, a JSON path on SQLite.

@@ -5,8 +5,8 @@
 //! looked up for each of its entries.
 
 use crate::connection::{Connection, Row};
-use crate::sql::Sql;
 use crate::filter;
+use crate::sql::Sql;
 use crate::{Change, Changes, Error, Everything, Query, Record, Tagged, Tags};
 
 /// Entries counted at most to find the rarest of several conditions.
@@ -170,7 +170,14 @@ pub(crate) async fn list(
         }
         (None, None) => {
             let order = format!(" ORDER BY {}.id", lead(&conditions.all));
-            by_id(Sql::new(&select), query, &conditions.all, query.after, postgres).raw(&order)
+            by_id(
+                Sql::new(&select),
+                query,
+                &conditions.all,
+                query.after,
+                postgres,
+            )
+            .raw(&order)
         }
         (None, Some(any)) => {
             // Each branch need not give more than the whole page.
@@ -200,9 +207,15 @@ pub(crate) async fn count(connection: &mut Connection, query: &Query<'_>) -> Res
     let sql = match (query.by_key, &conditions.any) {
         (Some(key), _) => by_key(sql, query, key, &conditions, postgres),
         (None, None) => by_id(sql, query, &conditions.all, None, postgres),
-        (None, Some(any)) => {
-            union(sql.raw(" FROM ("), query, any, &conditions.all, None, postgres).raw(") m")
-        }
+        (None, Some(any)) => union(
+            sql.raw(" FROM ("),
+            query,
+            any,
+            &conditions.all,
+            None,
+            postgres,
+        )
+        .raw(") m"),
     };
     let count = connection.one(sql, |row| row.int(0)).await?.unwrap_or(0);
     Ok(u64::try_from(count).unwrap_or_default())

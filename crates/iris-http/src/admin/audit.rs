@@ -30,8 +30,14 @@ const RESOURCES: &[(&str, &str)] = &[
     ("/default-groups", "GROUP"),
     ("/attack-detection/", "USER_LOGIN_FAILURE"),
     ("/clients/{}/roles", "CLIENT_ROLE"),
-    ("/clients/{}/default-client-scopes", "CLIENT_SCOPE_CLIENT_MAPPING"),
-    ("/clients/{}/optional-client-scopes", "CLIENT_SCOPE_CLIENT_MAPPING"),
+    (
+        "/clients/{}/default-client-scopes",
+        "CLIENT_SCOPE_CLIENT_MAPPING",
+    ),
+    (
+        "/clients/{}/optional-client-scopes",
+        "CLIENT_SCOPE_CLIENT_MAPPING",
+    ),
     ("/client-scopes", "CLIENT_SCOPE"),
     ("/default-default-client-scopes", "CLIENT_SCOPE"),
     ("/default-optional-client-scopes", "CLIENT_SCOPE"),
@@ -68,7 +74,10 @@ fn resource(pattern: &str) -> &'static str {
         None if part.ends_with('/') || part.contains("-mappings") => path.contains(part),
         None => path.starts_with(part),
     };
-    RESOURCES.iter().find(fits).map_or("REALM", |(_, kind)| kind)
+    RESOURCES
+        .iter()
+        .find(fits)
+        .map_or("REALM", |(_, kind)| kind)
 }
 
 fn operation(method: &Method, pattern: &str) -> &'static str {
@@ -151,7 +160,10 @@ mod tests {
             ("groups/{}/role-mappings/realm", "REALM_ROLE_MAPPING"),
             ("clients/{}/protocol-mappers/models/{}", "PROTOCOL_MAPPER"),
             ("clients/{}/roles/{}/composites", "CLIENT_ROLE"),
-            ("clients/{}/default-client-scopes/{}", "CLIENT_SCOPE_CLIENT_MAPPING"),
+            (
+                "clients/{}/default-client-scopes/{}",
+                "CLIENT_SCOPE_CLIENT_MAPPING",
+            ),
             ("client-scopes/{}", "CLIENT_SCOPE"),
             ("roles-by-id/{}", "REALM_ROLE"),
             ("events/config", "REALM"),

@@ -70,7 +70,9 @@ fn may_view(context: &Context<'_>) -> Result<(), Error> {
 fn common(context: &Context<'_>) -> EventFilter {
     EventFilter {
         from_ms: context.query("dateFrom").and_then(|text| time(text, 0)),
-        to_ms: context.query("dateTo").and_then(|text| time(text, DAY_MS - 1)),
+        to_ms: context
+            .query("dateTo")
+            .and_then(|text| time(text, DAY_MS - 1)),
         ascending: context.query("direction") == Some("asc"),
         first: context.number("first").unwrap_or_default(),
         max: context.number("max"),
@@ -84,7 +86,11 @@ fn time(text: &str, rest: i64) -> Option<i64> {
         return Some(number);
     }
     let mut parts = text.split('-').map(str::parse::<i64>);
-    let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    let (year, month, day) = (
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+    );
     let fits = (1970..=9999).contains(&year)
         && (1..=12).contains(&month)
         && (1..=31).contains(&day)

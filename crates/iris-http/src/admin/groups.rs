@@ -82,11 +82,16 @@ async fn put(context: &Context<'_>, parent: Option<&str>) -> Result<Reply, Error
     if parent.is_none() {
         return Ok(created);
     }
-    let rep = context.iris.group_representation(context.realm, &id).await?;
+    let rep = context
+        .iris
+        .group_representation(context.realm, &id)
+        .await?;
     let mut reply = admin_json(&rep);
     *reply.status_mut() = StatusCode::CREATED;
     let url = created.headers().get(LOCATION);
-    let url = url.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let url = url
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     Ok(reply::with(reply, LOCATION, url))
 }
 

@@ -64,12 +64,7 @@ macro_rules! entries {
 pub(crate) use entries;
 
 impl Entry {
-    const fn new(
-        pattern: &'static str,
-        needs: Permission,
-        input: Input,
-        handler: Handler,
-    ) -> Self {
+    const fn new(pattern: &'static str, needs: Permission, input: Input, handler: Handler) -> Self {
         Self {
             pattern,
             needs,
@@ -113,17 +108,17 @@ impl Context<'_> {
 
     /// Whether a query parameter is `true`.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.query(name) == Some("true")
+        self.truth(name) == Some(true)
     }
 
     /// Whether a query parameter is something else than `false`.
     pub(crate) fn flag_unless_off(&self, name: &str) -> bool {
-        self.query(name) != Some("false")
+        self.truth(name) != Some(false)
     }
 
-    /// A query parameter that is `true` or `false`.
+    /// A query parameter that is true or false: whatever is not `true`, in any case, is false.
     pub(crate) fn truth(&self, name: &str) -> Option<bool> {
-        self.query(name)?.parse().ok()
+        Some(self.query(name)?.eq_ignore_ascii_case("true"))
     }
 
     /// Every value of a query parameter.
@@ -151,7 +146,9 @@ impl Context<'_> {
 
     /// The body as text.
     pub(crate) fn text(&self) -> Option<&str> {
-        std::str::from_utf8(self.body).ok().filter(|text| !text.contains('\0'))
+        std::str::from_utf8(self.body)
+            .ok()
+            .filter(|text| !text.contains('\0'))
     }
 
     /// A query parameter that is a number.
@@ -199,14 +196,18 @@ pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
         let (key, after) = word(rest);
         let Some(after) = after.strip_prefix(':') else {
             // A word alone: the next one may be a pair again.
-            rest = after.trim_start_matches(|it: char| !it.is_whitespace()).trim_start();
+            rest = after
+                .trim_start_matches(|it: char| !it.is_whitespace())
+                .trim_start();
             continue;
         };
         let (value, after) = word(after);
         if !key.is_empty() {
             all.push((key.to_owned(), value.to_owned()));
         }
-        rest = after.trim_start_matches(|it: char| !it.is_whitespace()).trim_start();
+        rest = after
+            .trim_start_matches(|it: char| !it.is_whitespace())
+            .trim_start();
     }
     all
 }

@@ -94,9 +94,15 @@ fn mapper_types() -> Vec<Value> {
 
 fn key_types() -> Vec<Value> {
     let show = |id: &str| json!({"id": id, "helpText": "", "properties": [], "metadata": {}});
-    ["rsa", "rsa-generated", "rsa-enc", "ecdsa-generated", "hmac-generated"]
-        .map(show)
-        .into()
+    [
+        "rsa",
+        "rsa-generated",
+        "rsa-enc",
+        "ecdsa-generated",
+        "hmac-generated",
+    ]
+    .map(show)
+    .into()
 }
 
 fn password_policies() -> Vec<Value> {
@@ -112,7 +118,12 @@ fn password_policies() -> Vec<Value> {
         ("notEmail", "Not Email", "", ""),
         ("regexPattern", "Regular Expression", "String", ""),
         ("passwordHistory", "Not Recently Used", "int", "3"),
-        ("forceExpiredPasswordChange", "Expire Password", "int", "365"),
+        (
+            "forceExpiredPasswordChange",
+            "Expire Password",
+            "int",
+            "365",
+        ),
         ("hashAlgorithm", "Hashing Algorithm", "String", "argon2"),
         ("hashIterations", "Hashing Iterations", "int", "-1"),
     ];

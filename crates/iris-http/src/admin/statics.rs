@@ -33,12 +33,28 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
 /// The flows of a new realm (Keycloak 26.5 `DefaultAuthenticationFlows`), by alias and description.
 const FLOWS: &[(&str, &str, &str)] = &[
     ("browser", "Browser based authentication", "basic-flow"),
-    ("direct grant", "OpenID Connect Resource Owner Grant", "basic-flow"),
+    (
+        "direct grant",
+        "OpenID Connect Resource Owner Grant",
+        "basic-flow",
+    ),
     ("registration", "Registration flow", "basic-flow"),
-    ("reset credentials", "Reset credentials for a user if they forgot their password or something", "basic-flow"),
+    (
+        "reset credentials",
+        "Reset credentials for a user if they forgot their password or something",
+        "basic-flow",
+    ),
     ("clients", "Base authentication for clients", "client-flow"),
-    ("first broker login", "Actions taken after first broker login with identity provider account, which is not yet linked to any Keycloak account", "basic-flow"),
-    ("docker auth", "Used by Docker clients to authenticate against the IDP", "basic-flow"),
+    (
+        "first broker login",
+        "Actions taken after first broker login with identity provider account, which is not yet linked to any Keycloak account",
+        "basic-flow",
+    ),
+    (
+        "docker auth",
+        "Used by Docker clients to authenticate against the IDP",
+        "basic-flow",
+    ),
 ];
 
 /// Ids are the aliases: they name the same flow in every realm.

@@ -86,7 +86,10 @@ async fn list(context: &Context<'_>) -> Result<Reply, Error> {
         return Ok(admin_json(&Vec::<Rep>::new()));
     }
     // A list of ids instead of a search.
-    if let Some(ids) = context.query("search").and_then(|text| text.strip_prefix("id:")) {
+    if let Some(ids) = context
+        .query("search")
+        .and_then(|text| text.strip_prefix("id:"))
+    {
         let mut found = Vec::new();
         for id in ids.split_whitespace().take(100) {
             match context.iris.user_representation(context.realm, id).await {

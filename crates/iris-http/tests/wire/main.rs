@@ -9,10 +9,16 @@
 mod admin;
 mod clients;
 mod control_plane;
+mod events;
+mod groups;
 mod harness;
 mod keys;
+mod passwords;
+mod permissions;
 mod replicas;
 mod rotation;
+mod sessions;
 mod setup;
 mod tokens;
+mod transfer;
 mod users;

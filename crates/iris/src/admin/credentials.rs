@@ -104,7 +104,11 @@ fn show(user: &UserBody) -> Option<Rep> {
     let (data, _) = password::documents(hash)?;
     let card = &user.password_card;
     // A password of a time before cards still has an id: the user's own.
-    let id = if card.id.is_empty() { &user.id } else { &card.id };
+    let id = if card.id.is_empty() {
+        &user.id
+    } else {
+        &card.id
+    };
     let mut rep = Rep::new();
     rep.insert("id".to_owned(), json!(id));
     rep.insert("type".to_owned(), json!("password"));
@@ -289,9 +293,7 @@ impl Iris {
     ) -> Result<(), Error> {
         let all = self.credentials(realm_id, id).await?;
         let known = all.iter().any(|rep| rep.text("id") == Some(credential));
-        known
-            .then_some(())
-            .ok_or(Error::Missing(Thing::Credential))
+        known.then_some(()).ok_or(Error::Missing(Thing::Credential))
     }
 
     /// Deletes a credential.

@@ -103,7 +103,9 @@ impl Iris {
         let is_visible = |id: &str| visible.iter().any(|role| role.body.id == id);
         let own = RoleContainer::Client(&client.body.id) == container;
         if granted && !own {
-            let inside = visible.iter().filter(|role| roles::is_in(&role.body, container));
+            let inside = visible
+                .iter()
+                .filter(|role| roles::is_in(&role.body, container));
             return Ok(inside.map(|role| roles::render(&role.body, true)).collect());
         }
         let filter = RoleFilter {

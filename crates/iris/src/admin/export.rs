@@ -10,9 +10,7 @@ use crate::admin::import::MASK;
 use crate::admin::keys::{self, KEY_PROVIDER};
 use crate::admin::{clients, credentials, realms, scopes};
 use crate::keys::KeyBody;
-use crate::model::{
-    ClientBody, GroupBody, RealmBody, Rep, RoleBody, ScopeBody, UserBody, kind,
-};
+use crate::model::{ClientBody, GroupBody, RealmBody, Rep, RoleBody, ScopeBody, UserBody, kind};
 use crate::{Error, Iris, representation};
 
 /// What an export holds besides the settings, the client scopes and the components.
@@ -189,7 +187,9 @@ impl Iris {
         };
         // The clients that administrate other realms belong to those.
         whole.clients.retain(|client| client.manages.is_none());
-        whole.clients.sort_by(|one, other| one.client_id.cmp(&other.client_id));
+        whole
+            .clients
+            .sort_by(|one, other| one.client_id.cmp(&other.client_id));
         whole.scopes.sort_by(|one, other| one.name.cmp(&other.name));
         whole.roles.sort_by(|one, other| one.name.cmp(&other.name));
         whole.groups.sort_by(|one, other| one.name.cmp(&other.name));
@@ -214,8 +214,14 @@ impl Iris {
         let scopes = whole.scopes.iter().cloned().map(scopes::render);
         set("clientScopes", json!(scopes.collect::<Vec<_>>()));
         let named = |ids: &[String]| json!(scope_names(ids, &whole.scopes));
-        set("defaultDefaultClientScopes", named(&whole.realm.default_scopes));
-        set("defaultOptionalClientScopes", named(&whole.realm.optional_scopes));
+        set(
+            "defaultDefaultClientScopes",
+            named(&whole.realm.default_scopes),
+        );
+        set(
+            "defaultOptionalClientScopes",
+            named(&whole.realm.optional_scopes),
+        );
         set("keycloakVersion", json!(crate::KEYCLOAK_VERSION));
         if what.clients {
             let show = |client: &ClientBody| {
@@ -226,7 +232,10 @@ impl Iris {
                 }
                 rep
             };
-            set("clients", json!(whole.clients.iter().map(show).collect::<Vec<_>>()));
+            set(
+                "clients",
+                json!(whole.clients.iter().map(show).collect::<Vec<_>>()),
+            );
         }
         if what.groups_and_roles {
             whole.mappings(&index, &mut rep, what.clients);

@@ -4,9 +4,7 @@ use o28m_store::{Filter, Query, Test, Write};
 use serde_json::{Value, json};
 
 use crate::admin::{Others, check_length, taken};
-use crate::model::{
-    Fields as _, GroupBody, RealmBody, Rep, Stored as _, UserBody, kind, role_key,
-};
+use crate::model::{Fields as _, GroupBody, RealmBody, Rep, Stored as _, UserBody, kind, role_key};
 use crate::{Caller, Error, Invalid, Iris, Thing, representation};
 
 /// Sub-groups a list gives unless it says otherwise (Keycloak 26.5).
@@ -352,7 +350,8 @@ impl Iris {
         if let Some(id) = rep.text("id")
             && let Some(known) = self.group(realm_id, id).await?
         {
-            self.move_group(realm_id, &known.body, parent, thing).await?;
+            self.move_group(realm_id, &known.body, parent, thing)
+                .await?;
             return Ok((known.body.id.clone(), false));
         }
         let group = draft(realm_id, parent.map(str::to_owned), rep, &self.ambient)?;

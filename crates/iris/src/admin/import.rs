@@ -179,7 +179,10 @@ impl<'a> Names<'a> {
         let found = self.role(client_id, name).await?;
         found.ok_or_else(|| match client_id {
             None => refuse(block, format!("realm role {name} does not exist")),
-            Some(client) => refuse(block, format!("role {name} of client {client} does not exist")),
+            Some(client) => refuse(
+                block,
+                format!("role {name} of client {client} does not exist"),
+            ),
         })
     }
 
@@ -195,7 +198,11 @@ impl<'a> Names<'a> {
         for name in rep.texts(realm) {
             ids.push(self.existing_role(block, None, &name).await?);
         }
-        for (client_id, names) in rep.get(client).and_then(Value::as_object).into_iter().flatten()
+        for (client_id, names) in rep
+            .get(client)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
         {
             for name in names.as_array().into_iter().flatten() {
                 let name = name.as_str().unwrap_or_default();
@@ -307,7 +314,8 @@ impl Iris {
         }
         import_mappings(new, &mut blocks, &names).await?;
         self.import_users(new, users, &names, &mut imported).await?;
-        self.import_components(new, &mut blocks, &mut imported).await?;
+        self.import_components(new, &mut blocks, &mut imported)
+            .await?;
         Ok(imported)
     }
 
@@ -370,7 +378,10 @@ impl Iris {
             .map(|scope| scope.id.clone())
             .collect();
         let oidc = |ids: &[String]| -> Vec<String> {
-            ids.iter().filter(|id| !saml.contains(id)).cloned().collect()
+            ids.iter()
+                .filter(|id| !saml.contains(id))
+                .cloned()
+                .collect()
         };
         for client in &mut new.clients {
             client.default_scopes = oidc(&new.realm.default_scopes);
@@ -612,6 +623,7 @@ pub(crate) fn draft_role(
         name,
         rep: kept,
         composites: Vec::new(),
+        find: String::new(),
     })
 }
 
@@ -651,7 +663,10 @@ async fn import_mappings(
             (None, None) => None,
         };
         let Some(list) = list else {
-            return Err(refuse("scopeMappings", "the client or client scope does not exist"));
+            return Err(refuse(
+                "scopeMappings",
+                "the client or client scope does not exist",
+            ));
         };
         ids.retain(|id| !list.contains(id));
         list.extend(ids);

@@ -133,7 +133,9 @@ pub(crate) fn imported_key(
         "hmac-generated-hs512" => ("secret", "HS512"),
         "aes-generated" => ("secret", "AES"),
         "java-keystore" => {
-            return Err(refuse("Keys in Java key stores are not supported: import them as rsa"));
+            return Err(refuse(
+                "Keys in Java key stores are not supported: import them as rsa",
+            ));
         }
         _ => return Err(refuse("The key provider is not supported")),
     };
@@ -165,7 +167,10 @@ pub(crate) fn imported_key(
 /// A key with this material and nothing else; `None` when it is no key of the algorithm.
 fn read_material(provider: &str, algorithm: &str, text: &str) -> Option<KeyBody> {
     let lines = text.lines().filter(|line| !line.starts_with("-----"));
-    let plain: String = lines.flat_map(str::chars).filter(|it| !it.is_whitespace()).collect();
+    let plain: String = lines
+        .flat_map(str::chars)
+        .filter(|it| !it.is_whitespace())
+        .collect();
     let symmetric = provider.starts_with("hmac") || provider.starts_with("aes");
     let bytes = if symmetric {
         URL_SAFE_NO_PAD.decode(plain.trim_end_matches('=')).ok()?

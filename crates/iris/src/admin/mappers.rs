@@ -35,7 +35,10 @@ fn prepare_any(mut rep: Rep, known: Option<&str>, ambient: &Ambient) -> Result<R
         return Err(Error::Invalid(Invalid::Required("name")));
     }
     check_length("name", &name)?;
-    check_length("protocolMapper", rep.text("protocolMapper").unwrap_or_default())?;
+    check_length(
+        "protocolMapper",
+        rep.text("protocolMapper").unwrap_or_default(),
+    )?;
     if !is_known(&rep) {
         tracing::warn!(
             mapper.name = name,

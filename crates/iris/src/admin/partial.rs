@@ -257,9 +257,11 @@ impl Iris {
                 // Members would come back with the id of the group they were taken out of.
                 forget_ids(&mut rep);
             }
-            let made =
-                draft_groups(&mut plan.names, &realm.id, &[rep], &self.ambient).await?;
-            let new_id = made.first().map(|group| group.id.clone()).unwrap_or_default();
+            let made = draft_groups(&mut plan.names, &realm.id, &[rep], &self.ambient).await?;
+            let new_id = made
+                .first()
+                .map(|group| group.id.clone())
+                .unwrap_or_default();
             let skipped = known.as_ref().filter(|_| plan.policy == Policy::Skip);
             let id = skipped.map_or(new_id, |known| known.id.clone());
             let path = format!("/{name}");

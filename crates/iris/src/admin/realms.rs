@@ -8,7 +8,9 @@ use crate::admin::files::{self, ImportError};
 use crate::admin::import::{KEPT, READ, refuse};
 use crate::admin::{check_length, credentials, policies, taken};
 use crate::authority::management_client;
-use crate::model::{ClientBody, Fields as _, RealmBody, Rep, RoleBody, Stored as _, UserBody, kind};
+use crate::model::{
+    ClientBody, Fields as _, RealmBody, Rep, RoleBody, Stored as _, UserBody, kind,
+};
 use crate::new_realm::{NewRealm, management};
 use crate::{Caller, Error, Invalid, Iris, MASTER, Realms, Thing, representation};
 
@@ -135,11 +137,7 @@ impl Iris {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn realms(
-        &self,
-        of: &Realms,
-        filter: &RealmFilter,
-    ) -> Result<Vec<Rep>, Error> {
+    pub async fn realms(&self, of: &Realms, filter: &RealmFilter) -> Result<Vec<Rep>, Error> {
         let bodies = match of {
             Realms::All => {
                 let query = Query {
@@ -297,7 +295,9 @@ impl Iris {
     async fn management_of(&self, realm: &RealmBody) -> Result<Option<ClientBody>, Error> {
         let master = self.existing_realm(MASTER).await?;
         let client_id = management_client(&realm.name, MASTER);
-        let found = self.client_body_by_client_id(master.id(), &client_id).await?;
+        let found = self
+            .client_body_by_client_id(master.id(), &client_id)
+            .await?;
         Ok(found.filter(|client| client.manages.as_deref() == Some(&realm.id)))
     }
 

@@ -100,16 +100,6 @@ has_roles! {
     GroupBody: roles, Thing::Group;
 }
 
-/// Patterns of names that contain a text, as it was written and in lower case.
-fn patterns(text: &str) -> Vec<String> {
-    let mut all = vec![format!("*{text}*")];
-    let lower = text.to_lowercase();
-    if lower != text {
-        all.push(format!("*{lower}*"));
-    }
-    all
-}
-
 impl Iris {
     async fn container_id(&self, realm_id: &str, of: RoleContainer<'_>) -> Result<String, Error> {
         match of {
@@ -129,13 +119,17 @@ impl Iris {
         filter: &RoleFilter,
     ) -> Result<Vec<Rep>, Error> {
         let id = self.container_id(realm_id, container).await?;
-        let patterns = filter.search.as_deref().map(patterns).unwrap_or_default();
+        let pattern = filter.search.as_ref().map(|text| format!("*{text}*"));
+        let folded = pattern.as_ref().map(|pattern| pattern.to_lowercase());
         let mut alternatives = Vec::new();
-        for pattern in &patterns {
-            alternatives.push(Filter {
-                path: vec!["name"],
-                test: Test::Fits(pattern),
-            });
+        // The name itself finds roles that were stored before their folded names were.
+        for (field, pattern) in [("find", &folded), ("name", &pattern)] {
+            if let Some(pattern) = pattern {
+                alternatives.push(Filter {
+                    path: vec![field],
+                    test: Test::Fits(pattern),
+                });
+            }
         }
         let query = Query {
             kind: kind::ROLE,
@@ -222,6 +216,7 @@ impl Iris {
             name,
             rep,
             composites: Vec::new(),
+            find: String::new(),
         };
         match self
             .write(realm_id, vec![Write::Insert(role.object())])

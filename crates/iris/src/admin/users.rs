@@ -119,7 +119,12 @@ fn word_pattern(word: &str) -> String {
 impl UserFilter {
     fn conditions(&self) -> Vec<Vec<Owned>> {
         let mut all = Vec::new();
-        for word in self.search.as_deref().unwrap_or_default().split_whitespace() {
+        for word in self
+            .search
+            .as_deref()
+            .unwrap_or_default()
+            .split_whitespace()
+        {
             let pattern = word_pattern(word);
             let places = [USERNAME, EMAIL, FIRST_NAME, LAST_NAME];
             all.push(places.map(|path| Owned::fits(path, pattern.clone())).into());
@@ -140,7 +145,10 @@ impl UserFilter {
             };
             all.push(vec![Owned::fits(path, pattern)]);
         }
-        let flags = [("enabled", self.enabled), ("emailVerified", self.email_verified)];
+        let flags = [
+            ("enabled", self.enabled),
+            ("emailVerified", self.email_verified),
+        ];
         for (field, wanted) in flags {
             if let Some(wanted) = wanted {
                 all.push(vec![Owned {
@@ -439,8 +447,11 @@ impl Iris {
         if check || !explicit {
             user.roles.push(realm.default_role.clone());
         }
-        user.roles
-            .extend(names.roles_of("users", rep, "realmRoles", "clientRoles").await?);
+        user.roles.extend(
+            names
+                .roles_of("users", rep, "realmRoles", "clientRoles")
+                .await?,
+        );
         for path in rep.texts("groups") {
             user.groups.push(names.group("users", &path).await?);
         }
