@@ -2,7 +2,9 @@
 
 use http::StatusCode;
 use o28m_iris::schema::Problem;
-use o28m_iris::{Error, GrantError, Invalid, RefreshProblem, Thing};
+use o28m_iris::{
+    CodeProblem, DeviceProblem, Error, ExchangeProblem, GrantError, Invalid, RefreshProblem, Thing,
+};
 use o28m_oauth::Code;
 
 use crate::reply::{self, Reply};
@@ -192,6 +194,11 @@ fn refused(invalid: &Invalid) -> Reply {
     }
 }
 
+/// The status of a page about a failure of ours.
+pub(crate) fn page(error: &Error) -> StatusCode {
+    admin(error).status()
+}
+
 /// The response to a refused token request.
 pub(crate) fn grant(error: &GrantError) -> Reply {
     let client_text = "Invalid client or Invalid client credentials";
@@ -265,8 +272,84 @@ pub(crate) fn grant(error: &GrantError) -> Reply {
             "No refresh token".to_owned(),
         ),
         GrantError::Refresh(problem) => (BAD_REQUEST, Code::InvalidGrant, refresh_text(problem)),
+        GrantError::Parameter(text) => (BAD_REQUEST, Code::InvalidRequest, (*text).to_owned()),
+        GrantError::ClientAssertion(problem) => {
+            (BAD_REQUEST, Code::InvalidClient, problem.to_string())
+        }
+        GrantError::Code(problem) => {
+            let (code, text) = code_text(*problem);
+            (BAD_REQUEST, code, text.to_owned())
+        }
+        GrantError::Device(problem) => {
+            let (code, text) = device_text(*problem);
+            (BAD_REQUEST, code, text.to_owned())
+        }
+        GrantError::Exchange(problem) => {
+            let (status, code) = exchange_code(problem);
+            (status, code, problem.to_string())
+        }
     };
     reply::oauth(status, code.name(), &text)
+}
+
+fn code_text(problem: CodeProblem) -> (Code, &'static str) {
+    let text = match problem {
+        CodeProblem::Missing => return (Code::InvalidRequest, "Missing parameter: code"),
+        CodeProblem::Invalid => "Code not valid",
+        CodeProblem::Expired => "Code is expired",
+        CodeProblem::RedirectUri => "Incorrect redirect_uri",
+        CodeProblem::OtherClient => "Auth error: Found different client_id in clientSession",
+        CodeProblem::FlowOff => "Client not allowed to exchange code",
+        CodeProblem::SessionNotActive => "Session not active",
+        CodeProblem::UserMissing => "User not found",
+        CodeProblem::UserDisabled => "User disabled",
+        CodeProblem::VerifierMissing => "PKCE code verifier not specified",
+        CodeProblem::VerifierUnexpected => {
+            "PKCE code verifier specified but challenge not present in authorization"
+        }
+        CodeProblem::VerifierMalformed => "PKCE verification failed: Invalid code verifier",
+        CodeProblem::VerifierMismatch => "PKCE verification failed: Code mismatch",
+    };
+    (Code::InvalidGrant, text)
+}
+
+fn device_text(problem: DeviceProblem) -> (Code, &'static str) {
+    match problem {
+        DeviceProblem::Off => {
+            let text = "Client is not allowed to initiate OAuth 2.0 Device Authorization Grant. \
+                        The flow is disabled for the client.";
+            (Code::UnauthorizedClient, text)
+        }
+        DeviceProblem::Missing => (Code::InvalidRequest, "Missing parameter: device_code"),
+        DeviceProblem::Invalid => (Code::InvalidGrant, "Device code not valid"),
+        DeviceProblem::Expired => (Code::ExpiredToken, "Device code is expired"),
+        DeviceProblem::SlowDown => (Code::SlowDown, "Slow down"),
+        DeviceProblem::Pending => {
+            let text = "The authorization request is still pending";
+            (Code::AuthorizationPending, text)
+        }
+        DeviceProblem::Denied => {
+            let text = "The end user denied the authorization request";
+            (Code::AccessDenied, text)
+        }
+    }
+}
+
+fn exchange_code(problem: &ExchangeProblem) -> (StatusCode, Code) {
+    match problem {
+        ExchangeProblem::NotInAudience => (StatusCode::FORBIDDEN, Code::AccessDenied),
+        ExchangeProblem::PublicClient
+        | ExchangeProblem::AudienceUnknown
+        | ExchangeProblem::AudienceDisabled => (BAD_REQUEST, Code::InvalidClient),
+        ExchangeProblem::Unsupported(_)
+        | ExchangeProblem::Off
+        | ExchangeProblem::Required(_)
+        | ExchangeProblem::SubjectType
+        | ExchangeProblem::RequestedType
+        | ExchangeProblem::Subject
+        | ExchangeProblem::AudienceUnavailable(_)
+        | ExchangeProblem::Offline => (BAD_REQUEST, Code::InvalidRequest),
+    }
 }
 
 fn refresh_text(problem: &RefreshProblem) -> String {
@@ -282,6 +365,9 @@ fn refresh_text(problem: &RefreshProblem) -> String {
         RefreshProblem::SessionNotActive => "Session not active".to_owned(),
         RefreshProblem::SessionWithoutClient => "Session doesn't have required client".to_owned(),
         RefreshProblem::UserDisabled => "User disabled".to_owned(),
+        RefreshProblem::BeforeSession => {
+            "Refresh toked issued before the client session started".to_owned()
+        }
         RefreshProblem::Stale => "Stale token".to_owned(),
         RefreshProblem::Reused => "Maximum allowed refresh token reuse exceeded".to_owned(),
         RefreshProblem::OfflineSession => "Offline user session not found".to_owned(),

@@ -5,9 +5,12 @@
 
 mod admin;
 mod base;
+mod browser;
+mod cors;
 mod errors;
 mod login_events;
 mod management;
+mod metadata;
 mod protocol;
 mod reply;
 mod router;

@@ -12,7 +12,7 @@ use o28m_telemetry::metrics::Registry;
 use crate::base::Base;
 use crate::reply::{self, Reply};
 use crate::router::{self, BadPath};
-use crate::{Settings, admin, protocol};
+use crate::{Settings, admin, browser, protocol};
 
 /// Upper bounds of request durations in seconds (the chart's `KC_HTTP_METRICS_SLOS`).
 const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -133,6 +133,9 @@ impl Public {
             Some((first, rest)) if first == "realms" => protocol::answer(call, body, rest).await,
             Some((first, rest)) if first == "admin" => {
                 ("admin", admin::answer(call, body, rest).await)
+            }
+            Some((first, rest)) if first == "resources" => {
+                ("resources", browser::assets::answer(rest))
             }
             Some(_) => ("other", reply::unknown_path()),
         }

@@ -14,6 +14,7 @@ mod grant;
 mod keys;
 mod load;
 mod lockout;
+mod login;
 mod mapper;
 mod model;
 mod new_realm;
@@ -46,10 +47,20 @@ pub use admin::scopes::{ScopeAssignment, ScopeHolder};
 pub use admin::users::UserFilter;
 pub use authority::{Caller, Permission, Realms, Unauthorized};
 pub use cpu::Busy;
-pub use error::{Error, GrantError, Invalid, RefreshProblem, Thing};
+pub use error::{
+    AssertionProblem, CodeProblem, DeviceProblem, Error, ExchangeProblem, GrantError, Invalid,
+    RefreshProblem, Thing,
+};
 pub use events::{AdminEvent, Event, EventFilter};
 pub use grant::Grant;
 pub use keys::{Error as KeyMakingError, Keys};
+pub use login::code::Redemption;
+pub use login::device::DeviceForm;
+pub use login::exchange::Exchange;
+pub use login::{
+    Browser, DeviceAuthorization, Identity, LoginError, LoginForm, LoginProblem, LoginStep,
+    LogoutForm, LogoutStep, NewPasswordProblem, Outcome, Page, PasswordForm, ResponseMode, Return,
+};
 pub use mapper::TYPES as MAPPER_TYPES;
 pub use model::{Client, Realm, Rep, User};
 pub use policy::PasswordProblem;

@@ -410,6 +410,43 @@ impl Realm {
         &self.keys.jwk_set
     }
 
+    /// What people call it: its display name, else its name.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        let named = self.body.rep.text("displayName");
+        named.filter(|it| !it.is_empty()).unwrap_or(self.name())
+    }
+
+    /// Language of its pages when neither request nor browser says one.
+    #[must_use]
+    pub fn default_locale(&self) -> Option<&str> {
+        self.body.rep.text("defaultLocale")
+    }
+
+    /// A realm attribute.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.body.rep.entry_text("attributes", name)
+    }
+
+    /// Whether people may give their e-mail address instead of their user name.
+    #[must_use]
+    pub fn allows_email_login(&self) -> bool {
+        self.body.rep.flag("loginWithEmailAllowed")
+    }
+
+    /// Whether devices may ask for tokens (RFC 8628): attribute `deviceFlowEnabled`.
+    #[must_use]
+    pub fn has_device_flow(&self) -> bool {
+        self.attribute("deviceFlowEnabled") == Some("true")
+    }
+
+    /// Whether clients may exchange tokens (RFC 8693): attribute `standardTokenExchangeEnabled`.
+    #[must_use]
+    pub fn has_token_exchange(&self) -> bool {
+        self.attribute("standardTokenExchangeEnabled") == Some("true")
+    }
+
     /// Names of its client scopes that a token may name, sorted.
     #[must_use]
     pub fn scope_names(&self) -> Vec<&str> {
@@ -470,10 +507,25 @@ impl Client {
         &self.body.client_id
     }
 
+    /// What people call it: its name, else its `clientId`.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        // Names of built-in clients are keys of translations.
+        let is_name = |text: &&str| !text.is_empty() && !text.starts_with("${");
+        let named = self.body.rep.text("name").filter(is_name);
+        named.unwrap_or(self.client_id())
+    }
+
     /// Whether it authenticates without a secret.
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.body.rep.flag("publicClient")
+    }
+
+    /// The origins whose pages may read its responses; `*` stands for any.
+    #[must_use]
+    pub fn web_origins(&self) -> Vec<String> {
+        crate::token::allowed_origins(self)
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {

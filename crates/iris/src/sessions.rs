@@ -41,15 +41,17 @@ pub(crate) fn names(login: &Login) -> Vec<String> {
         .collect()
 }
 
-/// The records that name a login, living as long as it.
+/// The records that name a login, living as long as it, and those of clients as long as their part.
 pub(crate) fn named(realm_id: &str, login: &Login, expires_at_s: i64) -> Vec<Session> {
-    let record = |id| Session {
+    let clients = login.clients.values().map(|part| part.ends_s);
+    let ends = std::iter::once(expires_at_s).chain(clients);
+    let record = |(id, ends_s): (String, i64)| Session {
         id,
         owner: realm_id.to_owned(),
-        expires_at_s,
+        expires_at_s: ends_s.min(expires_at_s),
         body: Value::Null,
     };
-    names(login).into_iter().map(record).collect()
+    names(login).into_iter().zip(ends).map(record).collect()
 }
 
 impl Iris {
@@ -115,7 +117,8 @@ impl Iris {
         let user = self.user(realm_id, &login.user).await?;
         let username = user.map(|user| user.username().to_owned());
         let mut clients = Map::new();
-        for id in login.clients.keys() {
+        let now_s = self.ambient.now().seconds();
+        for (id, _) in login.clients.iter().filter(|(_, part)| part.ends_s > now_s) {
             let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
             if let Some((client, _)) = found {
                 clients.insert(id.clone(), json!(client.client_id));
@@ -125,7 +128,7 @@ impl Iris {
             "id": login.id, "username": username, "userId": login.user,
             "ipAddress": login.address, "start": login.started_s.saturating_mul(1000),
             "lastAccess": login.used_s.max(login.started_s).saturating_mul(1000),
-            "rememberMe": false, "clients": clients, "transientUser": false,
+            "rememberMe": login.remember, "clients": clients, "transientUser": false,
         });
         Ok(rep.as_object().cloned().unwrap_or_default())
     }

@@ -55,8 +55,15 @@ impl Form {
     /// Whether a field occurs twice (RFC 6749 section 3.2 forbids it).
     #[must_use]
     pub fn has_duplicate(&self) -> bool {
+        self.has_duplicate_except("")
+    }
+
+    /// Whether a field other than `repeatable` occurs twice.
+    #[must_use]
+    pub fn has_duplicate_except(&self, repeatable: &str) -> bool {
         let mut seen = HashSet::new();
-        self.fields.iter().any(|(field, _)| !seen.insert(field))
+        let others = self.fields.iter().filter(|(field, _)| field != repeatable);
+        others.into_iter().any(|(field, _)| !seen.insert(field))
     }
 }
 

@@ -264,6 +264,23 @@ impl Store {
         self.shared.observe(result.await)
     }
 
+    /// Writes a session in place of the one whose body is `old`, or where there is none; false when
+    /// the stored one is another by now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn replace_session(
+        &self,
+        session: &Session,
+        old: Option<&serde_json::Value>,
+    ) -> Result<bool, Error> {
+        let result = async {
+            let mut connection = self.shared.unordered_writer().await?;
+            session::replace(&mut connection, session, old).await
+        };
+        self.shared.observe(result.await)
+    }
+
     /// A session that has not expired at `now_s`.
     ///
     /// # Errors
@@ -313,23 +330,6 @@ impl Store {
         let result = async {
             let mut connection = self.shared.unordered_writer().await?;
             session::put_all(&mut connection, sessions).await
-        };
-        self.shared.observe(result.await)
-    }
-
-    /// Writes a session in place of the one whose body is `old`, or where there is none; false when
-    /// the stored one is another by now.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], [`Error::Failed`].
-    pub async fn replace_session(
-        &self,
-        session: &Session,
-        old: Option<&serde_json::Value>,
-    ) -> Result<bool, Error> {
-        let result = async {
-            let mut connection = self.shared.unordered_writer().await?;
-            session::replace(&mut connection, session, old).await
         };
         self.shared.observe(result.await)
     }

@@ -657,6 +657,24 @@ async fn sessions_are_listed_by_what_their_ids_start_with(it) {
     assert_eq!(it.store.clear_sessions("r", "").await.unwrap(), 4);
 }
 
+async fn a_session_is_replaced_by_one_of_those_who_read_it(it) {
+    let session = |number: i64| Session {
+        id: "1".to_owned(), owner: "r".to_owned(), expires_at_s: 100, body: json!({"n": number}),
+    };
+    let (one, other) = (session(1), session(2));
+    let (first, second) = tokio::join!(
+        it.store.replace_session(&one, None), it.store.replace_session(&other, None),
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_ne!(first, second);
+    let stored = if first { one.body } else { other.body };
+    assert!(it.store.replace_session(&session(3), Some(&stored)).await.unwrap());
+    assert!(!it.store.replace_session(&session(4), Some(&stored)).await.unwrap());
+    assert!(it.store.delete_session("r", "1").await.unwrap());
+    assert!(!it.store.replace_session(&session(4), Some(&json!({"n": 3}))).await.unwrap());
+    assert_eq!(it.store.session("r", "1", 0).await.unwrap(), None);
+}
+
 async fn migrations_can_be_repeated(it) {
     insert(&it.store, [object("thing", "1")]).await;
     for step in [MigrationStep::Bootstrap, MigrationStep::Up, MigrationStep::Finish] {

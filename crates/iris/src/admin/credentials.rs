@@ -23,6 +23,16 @@ pub(crate) struct SentPasswords {
     history: Vec<String>,
 }
 
+impl SentPasswords {
+    /// One password that its owner chose.
+    pub(crate) fn clear(secret: Secret<String>) -> Self {
+        Self {
+            current: Some((Sent::Clear(secret, false), PasswordCard::default())),
+            history: Vec::new(),
+        }
+    }
+}
+
 /// Reads the `credentials` of a user's representation; credentials of other kinds are refused, because
 /// leaving a second factor out would make the account weaker.
 pub(crate) fn sent(rep: &Rep) -> Result<SentPasswords, Error> {

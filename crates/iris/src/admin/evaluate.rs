@@ -147,6 +147,8 @@ impl Iris {
             origin,
             notes: &[],
             login: None,
+            nonce: None,
+            audience: &[],
             grant: "na",
         };
         Ok(self.example(&issue, example).await?)
