@@ -59,6 +59,7 @@ pub(crate) fn admin(error: &Error) -> Reply {
             renaming,
         } => exists(*thing, name, *renaming),
         Error::Invalid(invalid) => refused(invalid),
+        Error::Forbidden => reply::prose(StatusCode::FORBIDDEN, "HTTP 403 Forbidden"),
     }
 }
 
@@ -95,6 +96,13 @@ fn missing(thing: Thing) -> Reply {
         Thing::User | Thing::Email => "User not found",
         Thing::RotatedSecret => "Client does not have a rotated secret",
         Thing::Key => "Could not find component",
+        Thing::Group | Thing::ChildGroup => "Could not find group by id",
+        Thing::GroupPath => "Group path does not exist",
+        Thing::Session => "Session not found",
+        Thing::Credential => "Credential not found",
+        Thing::Consent => "Consent nor offline token not found",
+        Thing::Flow => "Could not find flow with id",
+        Thing::IdentityProvider | Thing::Imported => "HTTP 404 Not Found",
     };
     reply::prose(NOT_FOUND, text)
 }
@@ -114,7 +122,20 @@ fn exists(thing: Thing, name: &str, renaming: bool) -> Reply {
         (Thing::Role | Thing::RoleById, _) => format!("Role with name {name} already exists"),
         (Thing::User, _) => "User exists with same username".to_owned(),
         (Thing::Email, _) => "User exists with same email".to_owned(),
-        (Thing::RotatedSecret | Thing::Key, _) => "Object exists with same name".to_owned(),
+        (Thing::Group, _) => format!("Top level group named '{name}' already exists."),
+        (Thing::ChildGroup, _) => format!("Sibling group named '{name}' already exists."),
+        (Thing::Imported, _) => format!("{name} already exists"),
+        (
+            Thing::RotatedSecret
+            | Thing::Key
+            | Thing::GroupPath
+            | Thing::Session
+            | Thing::Credential
+            | Thing::Consent
+            | Thing::Flow
+            | Thing::IdentityProvider,
+            _,
+        ) => "Object exists with same name".to_owned(),
     };
     reply::admin_error(CONFLICT, &text)
 }
@@ -153,6 +174,15 @@ fn refused(invalid: &Invalid) -> Reply {
             let text = "Invalid password: maximum length 4096.";
             reply::oauth(BAD_REQUEST, "invalidPasswordMaxLengthMessage", text)
         }
+        Invalid::Password(problem) => reply::oauth(BAD_REQUEST, problem.code, &problem.text),
+        Invalid::PolicyNotMet => admin("Password policy not met"),
+        Invalid::PasswordPolicy(text) => admin(text),
+        Invalid::PasswordHash => {
+            admin("A credential has an unknown algorithm or asks for too much work")
+        }
+        Invalid::Import { block, text } => admin(&format!("{block}: {text}")),
+        Invalid::GroupCircle => admin("A group cannot be in itself"),
+        Invalid::ImportPolicy => admin("ifResourceExists must be FAIL, SKIP or OVERWRITE"),
         Invalid::GlobalsChanged => {
             admin("Global profiles and policies are built in and cannot be changed")
         }

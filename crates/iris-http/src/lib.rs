@@ -9,6 +9,7 @@ mod browser;
 mod client_auth;
 mod cors;
 mod errors;
+mod login_events;
 mod management;
 mod metadata;
 mod protocol;

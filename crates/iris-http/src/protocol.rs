@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use o28m_core::Secret;
 use o28m_iris::{
-    Client, Exchange, Grant, GrantError, Origin, Realm, Redemption, Revocation, Tokens,
+    Client, Event, Exchange, Grant, GrantError, Origin, Realm, Redemption, Revocation, Tokens,
 };
 use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
@@ -16,6 +16,7 @@ use crate::browser::{self, View};
 use crate::client_auth;
 use crate::cors;
 use crate::errors;
+use crate::login_events;
 use crate::metadata::{self, DEVICE_CODE, TOKEN_EXCHANGE};
 use crate::reply::{self, Reply, members};
 use crate::router::{self, Found, Route};
@@ -394,7 +395,10 @@ impl Asked<'_> {
         };
         let client = match self.client(form).await {
             Ok(client) => client,
-            Err(error) => return errors::grant(&error),
+            Err(error) => {
+                self.report(form, None, Err(&error));
+                return errors::grant(&error);
+            }
         };
         let repeatable = match &grant {
             Grant::TokenExchange(_) => "audience",
@@ -414,6 +418,7 @@ impl Asked<'_> {
                 form.get("scope"),
             )
             .await;
+        self.report(form, Some(client.client_id()), granted.as_ref());
         let reply = match granted {
             Ok(tokens) => reply::json(StatusCode::OK, &token_response(tokens)),
             Err(error) => errors::grant(&error),
@@ -453,6 +458,17 @@ impl Asked<'_> {
             Err(error) => errors::grant(&error),
         };
         self.share(reply, &client)
+    }
+
+    /// Reports the outcome of a token request as a login event.
+    fn report(&self, form: &Form, client_id: Option<&str>, outcome: Result<&Tokens, &GrantError>) {
+        let asked = login_events::Asked {
+            grant: form.get("grant_type").unwrap_or_default(),
+            client_id: client_id.or_else(|| form.get("client_id")),
+            username: form.get("username"),
+            address: &self.call.base.address,
+        };
+        login_events::granted(self.call.iris, &self.realm, &asked, outcome);
     }
 
     /// The token and the authenticated client of introspection and revocation.
@@ -542,7 +558,16 @@ impl Asked<'_> {
             .logout(&self.realm, &client, token, &self.issuer)
             .await
         {
-            Ok(true) => reply::no_content(),
+            Ok(true) => {
+                let event = Event {
+                    kind: "LOGOUT",
+                    client_id: Some(client.client_id()),
+                    address: &self.call.base.address,
+                    ..Event::default()
+                };
+                self.call.iris.event(&self.realm, &event);
+                reply::no_content()
+            }
             Ok(false) => code(
                 StatusCode::BAD_REQUEST,
                 Code::InvalidGrant,

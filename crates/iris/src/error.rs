@@ -1,5 +1,6 @@
 //! Why operations fail, named by what a caller can do about it.
 
+use crate::policy::PasswordProblem;
 use crate::schema::Problem;
 use crate::{cpu, keys};
 
@@ -49,6 +50,9 @@ pub enum Error {
     /// A value is not acceptable.
     #[error("invalid value: {0:?}")]
     Invalid(Invalid),
+    /// The caller may do this, but not with these roles.
+    #[error("caller may not give these roles")]
+    Forbidden,
 }
 
 /// Things the Admin REST API names.
@@ -69,6 +73,18 @@ pub enum Thing {
     Email,
     RotatedSecret,
     Key,
+    Group,
+    /// A group given by its path.
+    GroupPath,
+    /// A group in another one.
+    ChildGroup,
+    Session,
+    Credential,
+    Consent,
+    Flow,
+    IdentityProvider,
+    /// Something in a partial import.
+    Imported,
 }
 
 /// Values that are not acceptable.
@@ -112,8 +128,27 @@ pub enum Invalid {
     UsernameMissing,
     /// A password reset without a password.
     PasswordMissing,
-    /// The password does not fit the policy.
+    /// The password is too long to be hashed.
     PasswordTooLong,
+    /// The password does not fit the realm's policy.
+    Password(PasswordProblem),
+    /// A password in the body of a user does not fit the realm's policy.
+    PolicyNotMet,
+    /// The realm's password policy cannot be used, with the text to show.
+    PasswordPolicy(String),
+    /// An imported password hash is of an unknown algorithm or asks for too much work.
+    PasswordHash,
+    /// A block of an import names something that does not exist, or has an unusable value.
+    Import {
+        /// The block.
+        block: &'static str,
+        /// What is wrong.
+        text: String,
+    },
+    /// A group cannot be in itself.
+    GroupCircle,
+    /// `ifResourceExists` is none of `FAIL`, `SKIP` and `OVERWRITE`.
+    ImportPolicy,
     /// Global profiles or policies were changed.
     GlobalsChanged,
     /// A policy or profile is unacceptable, with the text to show.
@@ -201,6 +236,31 @@ pub enum GrantError {
     /// The token cannot be exchanged.
     #[error("token exchange was refused")]
     Exchange(ExchangeProblem),
+}
+
+impl GrantError {
+    /// The error code in a login event (Keycloak 26.5 `Errors`).
+    #[must_use]
+    pub const fn event_code(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "server_error",
+            Self::ClientUnknown => "client_not_found",
+            Self::ClientSecret => "invalid_client_credentials",
+            Self::BearerOnly | Self::PublicServiceAccount | Self::ServiceAccountOff => {
+                "invalid_client"
+            }
+            Self::ServiceUserMissing => "user_not_found",
+            Self::ServiceUserDisabled(_) | Self::UserDisabled => "user_disabled",
+            Self::Parameter(_) | Self::Scope(_) | Self::UsernameMissing | Self::RefreshMissing => "invalid_request",
+            Self::DirectAccessOff => "not_allowed",
+            Self::ConsentRequired => "consent_denied",
+            Self::UserCredentials => "invalid_user_credentials",
+            Self::RequiredAction => "resolve_required_actions",
+            Self::Refresh(_) | Self::Exchange(_) => "invalid_token",
+            Self::ClientAssertion(_) => "invalid_client_credentials",
+            Self::Code(_) | Self::Device(_) => "invalid_code",
+        }
+    }
 }
 
 /// Why a refresh token cannot be used.

@@ -16,7 +16,7 @@ use crate::model::{Client, Fields as _, Realm, User, UserBody, kind};
 use crate::session::{Login, Part, ends, login_ends};
 use crate::token::{Applied, Issue, Origin, Tokens, apply_scopes, not_before};
 use crate::verify::Inactive;
-use crate::{Error, GrantError, Iris, password};
+use crate::{Error, GrantError, Iris};
 
 /// Longer user names are unknown without a look into the store.
 const USERNAME_BYTES_MAX: usize = 1024;
@@ -239,29 +239,12 @@ impl Iris {
         self.open_session(&seat, &[], scope).await
     }
 
-    /// The person of this name and password, enabled or not; finding nobody takes as long.
-    ///
-    /// # Errors
-    /// When the store fails or too many passwords are being checked.
-    pub(crate) async fn check_person(
+    /// A person by name or, where the realm allows it, by e-mail; service accounts have no password.
+    pub(crate) async fn find_person(
         &self,
         realm: &Realm,
         username: &str,
-        password: Secret<String>,
-        _address: &str,
-    ) -> Result<Option<Arc<User>>, Error> {
-        let found = self.find_person(realm, username).await?;
-        let hash = found.as_ref().and_then(|user| user.password.clone());
-        let check = move || password::verify(&password, hash.as_deref());
-        let fits = self.hashing.run(check).await?;
-        match found.filter(|_| fits) {
-            Some(person) => self.user(realm.id(), &person.id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// A person by name or, where the realm allows it, by e-mail; service accounts have no password.
-    async fn find_person(&self, realm: &Realm, username: &str) -> Result<Option<UserBody>, Error> {
+    ) -> Result<Option<UserBody>, Error> {
         if username.len() > USERNAME_BYTES_MAX {
             return Ok(None);
         }

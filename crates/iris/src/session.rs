@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::AUTH_TIME;
 use crate::model::{Client, Fields as _, Realm};
-use crate::{Busy, Error, Iris};
+use crate::{Busy, Error, Iris, sessions};
 
 /// What is kept of a login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -215,15 +215,19 @@ impl Iris {
         login: &Login,
         expires_at_s: i64,
     ) -> Result<(), Error> {
-        Ok(self
-            .store
-            .put_session(&record(realm_id, login, expires_at_s))
-            .await?)
+        let mut all = sessions::named(realm_id, login, expires_at_s);
+        all.push(record(realm_id, login, expires_at_s));
+        Ok(self.store.put_sessions(&all).await?)
     }
 
     /// Ends a login.
     pub(crate) async fn end_login(&self, realm_id: &str, id: &str) -> Result<(), Error> {
-        self.store.delete_session(realm_id, id).await?;
+        let mut gone = match self.login(realm_id, id).await? {
+            Some(login) => sessions::names(&login),
+            None => Vec::new(),
+        };
+        gone.push(id.to_owned());
+        self.store.delete_sessions(realm_id, &gone).await?;
         Ok(())
     }
 
@@ -247,6 +251,7 @@ impl Iris {
                 return Ok(None);
             };
             login.id = session.id;
+            let before = sessions::names(&login);
             let expires_at_s = change(&mut login);
             let next = record(realm_id, &login, expires_at_s);
             if self
@@ -254,10 +259,29 @@ impl Iris {
                 .replace_session(&next, Some(&session.body))
                 .await?
             {
+                self.name_login(realm_id, &login, expires_at_s, before)
+                    .await?;
                 return Ok(Some(login));
             }
         }
         Err(Error::Busy(Busy))
+    }
+
+    /// Brings the records that name a login in line with it.
+    async fn name_login(
+        &self,
+        realm_id: &str,
+        login: &Login,
+        expires_at_s: i64,
+        mut before: Vec<String>,
+    ) -> Result<(), Error> {
+        let named = sessions::named(realm_id, login, expires_at_s);
+        before.retain(|id| !named.iter().any(|session| session.id == *id));
+        self.store.put_sessions(&named).await?;
+        if !before.is_empty() {
+            self.store.delete_sessions(realm_id, &before).await?;
+        }
+        Ok(())
     }
 
     /// Remembers a revoked token until it expires.

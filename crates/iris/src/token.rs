@@ -13,7 +13,7 @@ use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
 use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
 use crate::session::{Ends, Login};
-use crate::{Error, GrantError, Iris};
+use crate::{Error, Example, GrantError, Iris};
 
 /// Order of the leading claims (Keycloak 26.5 `AccessToken`); the rest follows as mapped.
 const CLAIM_ORDER: &[&str] = &[
@@ -67,6 +67,8 @@ pub struct Tokens {
     pub not_before_s: i64,
     /// The session.
     pub session_state: Option<String>,
+    /// The user they are for.
+    pub user_id: String,
     /// The `scope` of the access token.
     pub scope: String,
     /// Members that mappers add.
@@ -372,6 +374,7 @@ impl Iris {
             id_token: None,
             not_before_s: not_before(issue.realm, issue.client, issue.user),
             session_state: issue.login.as_ref().map(|(login, _)| login.id.clone()),
+            user_id: issue.user.body.id.clone(),
             scope: issue.applied.text.clone(),
             other: issue.finish(Target::Response, &granted, Map::new()),
             access_token: access,
@@ -653,4 +656,32 @@ fn half_hash(algorithm: Algorithm, token: &str) -> String {
     let hashed = digest::digest(hash, token.as_bytes());
     let bytes = hashed.as_ref();
     base64url(bytes.get(..bytes.len() / 2).unwrap_or_default())
+}
+
+impl Iris {
+    /// The claims of a token that nobody gets.
+    pub(crate) async fn example(
+        &self,
+        issue: &Issue<'_>,
+        example: Example,
+    ) -> Result<Map<String, Value>, Error> {
+        if example == Example::UserInfo {
+            return self.userinfo_claims(issue).await;
+        }
+        let now_s = self.ambient.now().seconds();
+        let granted = self.granted(issue).await?;
+        let exp_s = now_s.saturating_add(access_lifespan(issue, now_s));
+        let (kind, typ, target) = match example {
+            Example::Id => ("it", "ID", Target::Id),
+            _ if issue.lightweight() => ("lt", "Bearer", Target::Lightweight),
+            _ => ("rt", "Bearer", Target::Access),
+        };
+        let mut claims = self.core(issue, kind, typ, now_s, exp_s);
+        claims.insert("sub".to_owned(), json!(issue.user.body.id));
+        claims.insert("acr".to_owned(), json!("1"));
+        if example == Example::Access {
+            claims.insert("scope".to_owned(), json!(issue.applied.text));
+        }
+        Ok(issue.finish(target, &granted, claims))
+    }
 }

@@ -162,7 +162,7 @@ impl Batch<'_> {
         self.attach_keys(object).await?;
         for reference in unique(&object.references) {
             let target = (reference.kind, reference.id.as_str());
-            let cascades = i64::from(reference.on_delete == OnDelete::Cascade);
+            let cascades = on_delete(reference.on_delete);
             let sql = Sql::new("INSERT INTO @object_reference (kind, id, field, target_kind, target_id, cascades) SELECT ")
                 .text(object.kind)
                 .raw(", ")
@@ -176,7 +176,8 @@ impl Batch<'_> {
                 .raw(" AND id = ")
                 .text(target.1)
                 .raw(" ON CONFLICT DO NOTHING");
-            if self.connection.execute(sql).await? == 0 {
+            let detaches = reference.on_delete == OnDelete::Detach;
+            if self.connection.execute(sql).await? == 0 && !detaches {
                 return Err(Error::ReferenceMissing {
                     field: reference.field.to_owned(),
                     kind: reference.kind.to_owned(),
@@ -267,6 +268,7 @@ impl Batch<'_> {
             // Without their pointers the objects can go in any order, even around a circle.
             self.delete_rows("object_reference", &doomed).await?;
         }
+        self.detach_rows(&doomed).await?;
         self.delete_rows("object", &doomed).await?;
         for object in doomed.iter().rev() {
             self.change(&object.kind, &object.id, &object.owner, true);
@@ -313,7 +315,7 @@ impl Batch<'_> {
         let sql = Sql::new(
             "SELECT r.kind, r.id, o.owner, r.cascades, r.target_kind, r.target_id \
              FROM @object_reference r JOIN @object o ON o.kind = r.kind AND o.id = r.id \
-             WHERE (r.target_kind, r.target_id) IN (VALUES ",
+             WHERE r.cascades <> 2 AND (r.target_kind, r.target_id) IN (VALUES ",
         )
         .list(targets, |sql, target| target.row(sql))
         .raw(") ORDER BY r.kind, r.id");
@@ -334,6 +336,20 @@ impl Batch<'_> {
             let sql = Sql::new(&format!(
                 "DELETE FROM @{table} WHERE (kind, id) IN (VALUES "
             ))
+            .list(chunk, |sql, object| object.row(sql))
+            .raw(")");
+            self.connection.execute(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the pointers of those that stay without the objects they point to.
+    async fn detach_rows(&mut self, objects: &[Doomed]) -> Result<(), Error> {
+        for chunk in objects.chunks(ROWS_PER_STATEMENT) {
+            let sql = Sql::new(
+                "DELETE FROM @object_reference WHERE cascades = 2 \
+                 AND (target_kind, target_id) IN (VALUES ",
+            )
             .list(chunk, |sql, object| object.row(sql))
             .raw(")");
             self.connection.execute(sql).await?;
@@ -392,6 +408,15 @@ impl Batch<'_> {
             self.connection.execute(sql).await?;
         }
         Ok(())
+    }
+}
+
+/// How a reference is stored.
+const fn on_delete(rule: OnDelete) -> i64 {
+    match rule {
+        OnDelete::Restrict => 0,
+        OnDelete::Cascade => 1,
+        OnDelete::Detach => 2,
     }
 }
 

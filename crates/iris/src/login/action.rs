@@ -5,8 +5,8 @@ use std::sync::Arc;
 use o28m_core::Secret;
 use o28m_oauth::Form;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
+use crate::admin::credentials::SentPasswords;
 use crate::login::flow::{Proof, Stage, Step};
 use crate::login::request::Request;
 use crate::login::ticket::{Purpose, hash};
@@ -161,22 +161,22 @@ impl Iris {
         if self.hashing.run(check).await.map_err(Error::from)? {
             return Ok(Some(NewPasswordProblem::Unchanged));
         }
-        let hashed = match self.hash(secret()).await {
-            Ok(hashed) => hashed,
+        let sent = SentPasswords::clear(secret());
+        let ready = match self.prepare(&realm.body, user, sent, true).await {
+            Ok(ready) => ready,
             Err(Error::Invalid(Invalid::PasswordTooLong)) => {
                 return Ok(Some(NewPasswordProblem::TooLong));
+            }
+            Err(Error::Invalid(Invalid::Password(problem))) => {
+                return Ok(Some(NewPasswordProblem::Policy(problem.text)));
             }
             Err(error) => return Err(error.into()),
         };
         let mut is_current = true;
         self.change::<UserBody>(realm.id(), &user.id, Thing::User, |user| {
             is_current = stamp(user) == before;
-            if is_current {
-                user.password = Some(hashed.clone());
-                let mut actions = user.rep.texts("requiredActions");
-                actions.retain(|action| action != UPDATE_PASSWORD);
-                user.rep
-                    .insert("requiredActions".to_owned(), json!(actions));
+            if let Some(ready) = ready.as_ref().filter(|_| is_current) {
+                ready.set(user);
             }
             Ok(Vec::new())
         })

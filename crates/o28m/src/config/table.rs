@@ -452,6 +452,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("identity.admin_password", Kind::Text, "", "Password of that administrator.")
         .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
         .secret(),
+    setting(
+        "identity.import_dir",
+        Kind::Path,
+        "",
+        "Directory with realms in Keycloak's JSON (`*.json`); those that do not exist yet are made at start. `${NAME}` in a file stands for an environment variable.",
+    ),
 ];
 
 /// The setting of that key.
