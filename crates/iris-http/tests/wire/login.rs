@@ -888,3 +888,117 @@ async fn the_admin_console_client_has_redirects_below_the_server() {
     let back = admin.log_in(&url, "admin", "pw").await.expect(302);
     assert!(back.header("location").starts_with(&callback));
 }
+
+#[tokio::test]
+async fn logins_are_events_and_sessions_and_failures_lock() {
+    let site = Site::start().await;
+    site.change_realm(
+        json!({"eventsEnabled": true, "bruteForceProtected": true, "failureFactor": 2,
+        "passwordPolicy": "length(4)"}),
+    )
+    .await;
+    let id = site.user("cora", json!({})).await;
+    let mut cora = Visitor::new(&site.world);
+    let _ = cora
+        .log_in(&site.auth_url("app", &[]), "cora", "wrong")
+        .await
+        .expect(200);
+    let back = cora
+        .log_in(&site.auth_url("app", &[]), "cora", "secret")
+        .await
+        .expect(302);
+    let sent = parameters(back.header("location"));
+    let _ = site.redeem("app", &sent["code"], &[]).await.expect(200);
+    let get = async |path: &str| {
+        let url = site.world.admin_url(path);
+        site.admin.get(&url).await.expect(200).json()
+    };
+    let sessions = get(&format!("/r/users/{id}/sessions")).await;
+    assert_eq!(sessions[0]["id"], sent["session_state"]);
+    assert!(
+        sessions[0]["clients"]
+            .as_object()
+            .unwrap()
+            .values()
+            .any(|it| it == "app")
+    );
+    // A login that the administrator ended is none.
+    let url = site
+        .world
+        .admin_url(&format!("/r/sessions/{}", sent["session_state"]));
+    let _ = site.admin.send("DELETE", &url, "").await.expect(204);
+    let silent = cora
+        .get(&site.auth_url("app", &[("prompt", "none")]))
+        .await
+        .expect(302);
+    assert_eq!(
+        parameters(silent.header("location"))["error"],
+        "login_required"
+    );
+
+    let reset = site
+        .world
+        .admin_url(&format!("/r/users/{id}/reset-password"));
+    let body = json!({"type": "password", "value": "once-more", "temporary": true});
+    let _ = site.admin.json("PUT", &reset, body).await.expect(204);
+    let page = cora
+        .log_in(&site.auth_url("app", &[]), "cora", "once-more")
+        .await
+        .expect(200);
+    let short = [("password-new", "abc"), ("password-confirm", "abc")];
+    let page = cora.submit(&page, &short).await.expect(200);
+    assert!(text(&page).contains("minimum length 4"), "{}", text(&page));
+    let good = [("password-new", "abcd"), ("password-confirm", "abcd")];
+    let _ = cora.submit(&page, &good).await.expect(302);
+    let page = cora
+        .get(&site.world.protocol("r", "logout"))
+        .await
+        .expect(200);
+    let _ = cora.submit(&page, &[]).await.expect(200);
+
+    let mut guesser = Visitor::new(&site.world);
+    for password in ["one", "two", "abcd"] {
+        let page = guesser
+            .log_in(&site.auth_url("app", &[]), "cora", password)
+            .await
+            .expect(200);
+        assert!(text(&page).contains("Invalid username or password."));
+        site.world.clock.advance(2);
+    }
+    site.world.clock.advance(60);
+    let admin = site.world.admin().await;
+    let url = site.world.admin_url("/r/events?max=50");
+    let events = admin.get(&url).await.expect(200).json();
+    let kinds = events.as_array().unwrap().iter().rev();
+    let kinds: Vec<_> = kinds.map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "LOGIN_ERROR",
+            "LOGIN",
+            "CODE_TO_TOKEN",
+            "UPDATE_PASSWORD",
+            "LOGIN",
+            "LOGOUT",
+            "LOGIN_ERROR",
+            "USER_DISABLED_BY_TEMPORARY_LOCKOUT",
+            "LOGIN_ERROR",
+            "LOGIN_ERROR"
+        ]
+    );
+    let login = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|event| event["type"] == "LOGIN")
+        .unwrap();
+    assert_eq!(
+        (&login["clientId"], &login["userId"]),
+        (&json!("app"), &json!(id))
+    );
+    assert_eq!(login["details"]["redirect_uri"], CALLBACK);
+    let _ = guesser
+        .log_in(&site.auth_url("app", &[]), "cora", "abcd")
+        .await
+        .expect(302);
+}

@@ -142,6 +142,7 @@ impl Iris {
         if problem.is_some() {
             return self.ask_new_password(stage, &user, proof, problem).await;
         }
+        self.report_new_password(&stage, &proof.user);
         let user = self.user(realm.id(), &proof.user).await?;
         let user = user.ok_or(Page::Expired)?;
         self.proceed(stage, &user, proof, false).await

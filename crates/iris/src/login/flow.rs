@@ -276,6 +276,13 @@ impl Iris {
             Some(user) if !user.is_enabled() => Some(LoginProblem::Disabled),
             Some(_) => None,
         };
+        if let Some(problem) = problem {
+            let error = match problem {
+                LoginProblem::Credentials => "invalid_user_credentials",
+                LoginProblem::Disabled => "user_disabled",
+            };
+            self.report_refusal(&stage, &username, user.as_deref(), error);
+        }
         let Some(user) = user.filter(|_| problem.is_none()) else {
             return self.ask_password(stage, Some(username), problem).await;
         };
@@ -312,6 +319,7 @@ impl Iris {
             return self.ask_new_password(stage, &user.body, proof, None).await;
         }
         let (login, identity) = self.establish(&stage, user, &proof).await?;
+        self.report_login(&stage, user, &login);
         if stage.request.device.is_some() {
             let mut outcome = self
                 .ask_device(
@@ -381,6 +389,7 @@ impl Iris {
             .await?
         {
             self.end_login(realm.id(), &other.id).await?;
+            self.report_logout(realm, stage.origin, None, &other);
         }
         let mut login = self.new_login(&user.body.id, stage.origin, false);
         login.remember = proof.remember;

@@ -90,7 +90,10 @@ impl Iris {
         };
         let current = self.sso(realm, browser.identity, origin).await?;
         if let Some(sid) = hint.as_ref().and_then(|claims| claims.text("sid")) {
-            self.end_login(realm.id(), sid).await?;
+            if let Some(login) = self.login(realm.id(), sid).await? {
+                self.end_login(realm.id(), sid).await?;
+                self.report_logout(realm, origin, hinted, &login);
+            }
             let is_current = current.is_some_and(|(login, _)| login.id == sid);
             return Ok(Outcome {
                 step: waiting.step(),
@@ -127,6 +130,7 @@ impl Iris {
             self.unseal(realm, origin, Purpose::Logout, browser.session, ticket)?;
         if let Some((login, _)) = self.sso(realm, browser.identity, origin).await? {
             self.end_login(realm.id(), &login.id).await?;
+            self.report_logout(realm, origin, None, &login);
         }
         Ok(Outcome {
             step: waiting.step(),

@@ -13,6 +13,7 @@ mod flow;
 mod logout;
 mod pkce;
 mod redirect;
+mod report;
 mod request;
 mod ticket;
 
