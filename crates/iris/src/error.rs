@@ -251,7 +251,9 @@ impl GrantError {
             }
             Self::ServiceUserMissing => "user_not_found",
             Self::ServiceUserDisabled(_) | Self::UserDisabled => "user_disabled",
-            Self::Parameter(_) | Self::Scope(_) | Self::UsernameMissing | Self::RefreshMissing => "invalid_request",
+            Self::Parameter(_) | Self::Scope(_) | Self::UsernameMissing | Self::RefreshMissing => {
+                "invalid_request"
+            }
             Self::DirectAccessOff => "not_allowed",
             Self::ConsentRequired => "consent_denied",
             Self::UserCredentials => "invalid_user_credentials",

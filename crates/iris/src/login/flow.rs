@@ -7,6 +7,7 @@ use o28m_oauth::{Code, Form};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::events::Event;
 use crate::grant::AUTH_TIME;
 use crate::login::action::UPDATE_PASSWORD;
 use crate::login::request::{Checked, Prompt, Request};
@@ -276,6 +277,21 @@ impl Iris {
             Some(user) if !user.is_enabled() => Some(LoginProblem::Disabled),
             Some(_) => None,
         };
+        if let Some(problem) = &problem {
+            let error = match problem {
+                LoginProblem::Credentials => "invalid_user_credentials",
+                LoginProblem::Disabled => "user_disabled",
+            };
+            let event = Event {
+                kind: "LOGIN_ERROR",
+                client_id: Some(stage.client.client_id()),
+                user_id: user.as_ref().map(|user| user.body.id.as_str()),
+                address: origin.address,
+                error: Some(error),
+                ..Event::default()
+            };
+            self.event(realm, &event);
+        }
         let Some(user) = user.filter(|_| problem.is_none()) else {
             return self.ask_password(stage, Some(username), problem).await;
         };
@@ -312,6 +328,15 @@ impl Iris {
             return self.ask_new_password(stage, &user.body, proof, None).await;
         }
         let (login, identity) = self.establish(&stage, user, &proof).await?;
+        let event = Event {
+            kind: "LOGIN",
+            client_id: Some(stage.client.client_id()),
+            user_id: Some(&user.body.id),
+            session_id: Some(&login.id),
+            address: stage.origin.address,
+            ..Event::default()
+        };
+        self.event(stage.realm, &event);
         if stage.request.device.is_some() {
             let mut outcome = self
                 .ask_device(

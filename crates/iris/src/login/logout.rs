@@ -5,6 +5,7 @@ use std::sync::Arc;
 use o28m_oauth::Form;
 use serde::{Deserialize, Serialize};
 
+use crate::events::Event;
 use crate::login::redirect;
 use crate::login::request::base_of;
 use crate::login::ticket::Purpose;
@@ -91,6 +92,7 @@ impl Iris {
         let current = self.sso(realm, browser.identity, origin).await?;
         if let Some(sid) = hint.as_ref().and_then(|claims| claims.text("sid")) {
             self.end_login(realm.id(), sid).await?;
+            self.report_logout(realm, sid, None, origin);
             let is_current = current.is_some_and(|(login, _)| login.id == sid);
             return Ok(Outcome {
                 step: waiting.step(),
@@ -112,6 +114,17 @@ impl Iris {
         })
     }
 
+    fn report_logout(&self, realm: &Realm, sid: &str, user: Option<&str>, origin: Origin<'_>) {
+        let event = Event {
+            kind: "LOGOUT",
+            user_id: user,
+            session_id: Some(sid),
+            address: origin.address,
+            ..Event::default()
+        };
+        self.event(realm, &event);
+    }
+
     /// Serves a confirmed logout.
     ///
     /// # Errors
@@ -127,6 +140,7 @@ impl Iris {
             self.unseal(realm, origin, Purpose::Logout, browser.session, ticket)?;
         if let Some((login, _)) = self.sso(realm, browser.identity, origin).await? {
             self.end_login(realm.id(), &login.id).await?;
+            self.report_logout(realm, &login.id, Some(&login.user), origin);
         }
         Ok(Outcome {
             step: waiting.step(),
