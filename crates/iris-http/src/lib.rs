@@ -6,6 +6,7 @@
 mod admin;
 mod base;
 mod browser;
+mod client_auth;
 mod cors;
 mod errors;
 mod login_events;
@@ -31,6 +32,9 @@ pub struct Settings {
     pub hostname: Option<String>,
     /// Believe `X-Forwarded-*`.
     pub proxy_headers: bool,
+    /// Count how clients authenticate with their secrets: `keycloak_client_auth_method_basic_total`,
+    /// `…_post_total` and `…_postbasic_total` by client, realm and path.
+    pub client_auth_metrics: bool,
 }
 
 /// The public listener: OIDC endpoints and the Admin REST API, counting their requests as

@@ -13,6 +13,7 @@ use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
 use crate::browser::{self, View};
+use crate::client_auth;
 use crate::cors;
 use crate::errors;
 use crate::login_events;
@@ -159,6 +160,18 @@ impl Endpoint {
         !matches!(self, Self::View(_))
     }
 
+    /// Where it is below `/protocol/openid-connect`, for those that authenticate clients.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Introspect => "token/introspect",
+            Self::Revoke => "revoke",
+            Self::Logout => "logout",
+            Self::DeviceAuthorization => "auth/device",
+            Self::Realm | Self::Discovery | Self::Keys | Self::UserInfo | Self::View(_) => "",
+        }
+    }
+
     /// The documents that any browser page may read, even of a disabled realm.
     const fn is_public(self) -> bool {
         matches!(self, Self::Realm | Self::Discovery | Self::Keys)
@@ -245,6 +258,7 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
     }
     let issuer = call.base.issuer(name);
     let asked = Asked {
+        path: endpoint.path(),
         realm,
         issuer,
         call,
@@ -335,6 +349,8 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
 /// A request to an endpoint of an enabled realm.
 struct Asked<'a> {
     call: Call<'a>,
+    /// The endpoint, below `/protocol/openid-connect`.
+    path: &'static str,
     realm: Arc<Realm>,
     issuer: String,
 }
@@ -349,10 +365,15 @@ impl Asked<'_> {
 
     async fn client(&self, form: &Form) -> Result<Arc<Client>, GrantError> {
         let credentials = ClientCredentials::collect(self.call.header("authorization"), form);
-        self.call
+        let client = self
+            .call
             .iris
             .authenticate(&self.realm, &credentials, self.origin())
-            .await
+            .await?;
+        if let Some(metrics) = self.call.client_auth {
+            client_auth::count(metrics, &self.realm, &client, &credentials, self.path);
+        }
+        Ok(client)
     }
 
     /// Lets the client's origins read a response.

@@ -27,6 +27,8 @@ pub(crate) struct Public {
 /// A request without its body, which is handed on apart: it cannot be shared between threads.
 pub(crate) struct Call<'a> {
     pub(crate) iris: &'a Iris,
+    /// Where clients that authenticate are counted, if they are.
+    pub(crate) client_auth: Option<&'a Registry>,
     pub(crate) base: Base,
     pub(crate) method: Method,
     pub(crate) headers: http::HeaderMap,
@@ -120,6 +122,7 @@ impl Public {
         };
         let call = Call {
             iris: &self.iris,
+            client_auth: self.settings.client_auth_metrics.then_some(&self.metrics),
             base: Base::of(&self.settings, &parts.headers, connection),
             query: parts.uri.query().map(str::to_owned),
             method: parts.method,

@@ -234,6 +234,7 @@ impl World {
             relative_path: "/auth".to_owned(),
             hostname: None,
             proxy_headers: true,
+            client_auth_metrics: true,
         };
         let metrics = o28m_telemetry::metrics::Registry::default();
         let drain = CancellationToken::new();

@@ -486,3 +486,50 @@ async fn tokens_are_exchanged_within_what_they_allow() {
         .await
         .refused(400, "invalid_request", "Invalid token");
 }
+
+#[tokio::test]
+async fn iris_case_026_ways_of_client_authentication_are_counted() {
+    let site = Site::start().await;
+    let url = site.world.protocol("r", "token");
+    let basic = |pair: &str| {
+        let value = format!("Basic {}", o28m_jose::base64std(pair.as_bytes()));
+        site.world.http.with("authorization", &value)
+    };
+    let grant = "grant_type=client_credentials";
+    let counters = async || {
+        let page = site
+            .world
+            .http
+            .get(&format!("{}/metrics", site.world.management))
+            .await;
+        let labels =
+            "client_id=\"web\",realm=\"r\",path=\"/realms/r/protocol/openid-connect/token\"";
+        let read = |method: &str| {
+            let start = format!("keycloak_client_auth_method_{method}_total{{{labels}}} ");
+            let body = text(&page);
+            let line = body.lines().find_map(|line| line.strip_prefix(&start));
+            line.map_or(0, |value| value.parse::<u64>().unwrap())
+        };
+        [read("basic"), read("post"), read("postbasic")]
+    };
+    let _ = basic("web:s").form(&url, grant).await.expect(200);
+    let _ = site
+        .world
+        .http
+        .form(&url, &format!("{grant}&client_id=web&client_secret=s"))
+        .await
+        .expect(200);
+    let _ = basic("web:s")
+        .form(&url, &format!("{grant}&client_id=web"))
+        .await
+        .expect(200);
+    assert_eq!(counters().await, [1, 1, 1]);
+    let _ = basic("web:wrong").form(&url, grant).await.expect(401);
+    let _ = site
+        .world
+        .http
+        .form(&url, &format!("{grant}&client_id=web&client_secret=x"))
+        .await
+        .expect(401);
+    assert_eq!(counters().await, [1, 1, 1]);
+}

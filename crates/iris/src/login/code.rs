@@ -15,7 +15,7 @@ use crate::login::ticket::hash;
 use crate::model::{Client, Fields as _, Realm, User};
 use crate::session::Login;
 use crate::token::{Origin, Tokens, apply_scopes};
-use crate::{Error, GrantError, Iris};
+use crate::{Busy, Error, GrantError, Iris};
 
 /// Characters of the secret part of a code: 238 bits.
 const SECRET_LENGTH: usize = 40;
@@ -23,6 +23,8 @@ const SECRET_LENGTH: usize = 40;
 const REMEMBERED_S: i64 = 600;
 /// Seconds an unused code is told from an unknown one after it has expired.
 const EXPIRED_S: i64 = 60;
+/// Attempts to take a code that others try to take at the same time.
+const ATTEMPTS: usize = 16;
 /// Longer codes are unknown without a look into the store.
 const CODE_BYTES_MAX: usize = 512;
 
@@ -45,6 +47,7 @@ struct Code {
     expires_s: i64,
     redirect_uri: Option<String>,
     proof: Option<pkce::Challenge>,
+    fate: Fate,
 }
 
 /// What the tokens of a person who logged in are made of.
@@ -58,16 +61,17 @@ pub(crate) struct Source {
     pub(crate) sso: bool,
 }
 
+/// What became of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Fate {
+    Fresh,
+    Used,
+    /// Used again: what came of it is revoked, by whoever notices.
+    Replayed,
+}
+
 fn code_id(code: &str) -> String {
     format!("code/{}", hash(code))
-}
-
-fn used_id(code: &str) -> String {
-    format!("code-used/{}", hash(code))
-}
-
-fn replayed_id(code: &str) -> String {
-    format!("code-replayed/{}", hash(code))
 }
 
 impl Iris {
@@ -97,6 +101,7 @@ impl Iris {
             expires_s,
             redirect_uri: request.sent_redirect_uri.clone(),
             proof: request.proof.clone(),
+            fate: Fate::Fresh,
         };
         let session = Session {
             id: code_id(&code),
@@ -205,54 +210,57 @@ impl Iris {
         if text.len() > CODE_BYTES_MAX {
             return Err(invalid());
         }
+        for _ in 0..ATTEMPTS {
+            let Some((session, code)) = self.code(realm, text).await? else {
+                return Err(invalid());
+            };
+            let fate = match code.fate {
+                Fate::Fresh => Fate::Used,
+                Fate::Used | Fate::Replayed => Fate::Replayed,
+            };
+            let next = Code {
+                fate,
+                ..code.clone()
+            };
+            let now_s = self.ambient.now().seconds();
+            let next = Session {
+                expires_at_s: now_s.saturating_add(REMEMBERED_S),
+                body: serde_json::to_value(next).unwrap_or_default(),
+                ..session.clone()
+            };
+            let won = self
+                .store
+                .replace_session(&next, Some(&session.body))
+                .await?;
+            match (fate, won) {
+                (_, false) => {}
+                (Fate::Used, true) => return Ok(code),
+                (_, true) => {
+                    // Whoever is being served right now sees the mark after its tokens were made.
+                    self.revoke_code(realm, &code).await?;
+                    tracing::warn!(realm.name = realm.name(), "authorization code used twice");
+                    return Err(invalid());
+                }
+            }
+        }
+        Err(GrantError::Failed(Error::Busy(Busy)))
+    }
+
+    async fn code(&self, realm: &Realm, text: &str) -> Result<Option<(Session, Code)>, Error> {
         let now_s = self.ambient.now().seconds();
         let found = self
             .store
             .session(realm.id(), &code_id(text), now_s)
             .await?;
-        if let Some(found) = found {
-            let code: Code = serde_json::from_value(found.body.clone()).map_err(|_| invalid())?;
-            let used = Session {
-                id: used_id(text),
-                expires_at_s: now_s.saturating_add(REMEMBERED_S),
-                ..found
-            };
-            // Remembered before it is taken: there is no moment in which it is neither.
-            self.store.put_session(&used).await?;
-            if self
-                .store
-                .delete_session(realm.id(), &code_id(text))
-                .await?
-            {
-                return Ok(code);
-            }
-        }
-        let used = self
-            .store
-            .session(realm.id(), &used_id(text), now_s)
-            .await?;
-        if let Some(code) = used.and_then(|used| serde_json::from_value::<Code>(used.body).ok()) {
-            // Whoever is being served right now sees the mark after its tokens were made.
-            let mark = Session {
-                id: replayed_id(text),
-                owner: realm.id().to_owned(),
-                expires_at_s: now_s.saturating_add(REMEMBERED_S),
-                body: serde_json::Value::Null,
-            };
-            self.store.put_session(&mark).await?;
-            self.revoke_code(realm, &code).await?;
-            tracing::warn!(realm.name = realm.name(), "authorization code used twice");
-        }
-        Err(invalid())
+        Ok(found.and_then(|session| {
+            let code = serde_json::from_value(session.body.clone()).ok()?;
+            Some((session, code))
+        }))
     }
 
     async fn is_replayed(&self, realm: &Realm, text: &str) -> Result<bool, Error> {
-        let now_s = self.ambient.now().seconds();
-        let mark = self
-            .store
-            .session(realm.id(), &replayed_id(text), now_s)
-            .await?;
-        Ok(mark.is_some())
+        let found = self.code(realm, text).await?;
+        Ok(found.is_some_and(|(_, code)| code.fate == Fate::Replayed))
     }
 
     /// Ends what came of a code: the client's part of the login, and the offline login.

@@ -436,6 +436,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KC_PROXY_HEADERS"]),
     setting(
+        "identity.client_auth_metrics",
+        Kind::Boolean,
+        "false",
+        "Count how clients authenticate with their secrets, by client, realm and path.",
+    )
+    .compat(&["CLIENT_AUTH_METHOD_METRICS_ENABLED"]),
+    setting(
         "identity.admin_user",
         Kind::Text,
         "",

@@ -221,6 +221,7 @@ pub(super) fn doors(config: &Config, iris: &Arc<Iris>, metrics: &Registry) -> Do
             .to_owned(),
         hostname: config.optional("identity.hostname").map(str::to_owned),
         proxy_headers: config.text("identity.proxy_headers") == "xforwarded",
+        client_auth_metrics: config.boolean("identity.client_auth_metrics"),
     };
     let public = o28m_iris_http::service(iris.clone(), settings.clone(), metrics.clone());
     let management = o28m_iris_http::management(iris.clone(), settings, metrics.clone());
