@@ -52,7 +52,7 @@ pub(crate) fn finish(mut response: Response<Body>, asked: Asked) -> Response<Bod
     let length = match response.body() {
         Body::Empty => Some(0),
         Body::Full(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len())),
-        Body::Incoming(_) | Body::Stream(_) => None,
+        Body::Stream(_) => None,
     };
     let has_length = response.status() != StatusCode::NO_CONTENT;
     let headers = response.headers_mut();

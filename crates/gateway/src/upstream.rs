@@ -89,7 +89,7 @@ pub(crate) fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
     match error {
         BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
         BodyError::Timeout => refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT),
-        BodyError::Read(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
+        BodyError::Broken(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
     }
 }
 
@@ -247,7 +247,9 @@ fn has_begun(error: &SendError) -> bool {
         | SendError::Tls { .. }
         | SendError::ConnectTimeout { .. } => false,
         SendError::Closed { unsent, .. } => !unsent,
-        SendError::Timeout { .. } | SendError::Invalid { .. } => true,
+        SendError::Timeout { .. } | SendError::RequestBody { .. } | SendError::Invalid { .. } => {
+            true
+        }
     }
 }
 
@@ -268,6 +270,7 @@ pub(crate) fn status_of(error: &SendError) -> StatusCode {
         SendError::Connect { .. }
         | SendError::Tls { .. }
         | SendError::Closed { .. }
+        | SendError::RequestBody { .. }
         | SendError::Invalid { .. } => StatusCode::BAD_GATEWAY,
     }
 }

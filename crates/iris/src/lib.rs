@@ -159,7 +159,7 @@ impl Iris {
     /// When the representation is invalid or the store fails.
     pub async fn ensure_realm(&self, representation: &Value) -> Result<(), Error> {
         let rep = representation::REALM.check(representation)?;
-        match self.create_realm(rep, None).await {
+        match Box::pin(self.create_realm(rep, None)).await {
             Err(Error::Exists {
                 thing: Thing::Realm,
                 ..

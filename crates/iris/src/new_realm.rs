@@ -342,10 +342,8 @@ impl Iris {
                 "displayNameHtml": "<div class=\"kc-logo-text\"><span>Keycloak</span></div>",
                 "accessTokenLifespan": 60,
             });
-            match self
-                .create_realm(rep.as_object().cloned().unwrap_or_default(), None)
-                .await
-            {
+            let rep = rep.as_object().cloned().unwrap_or_default();
+            match Box::pin(self.create_realm(rep, None)).await {
                 // Another replica made it at the same time.
                 Ok(_)
                 | Err(Error::Exists {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use o28m_core::Timestamp;
-use o28m_net::Body;
 use o28m_net::client::SendError;
+use o28m_net::{Body, BodyError};
 use serde::Serialize;
 
 use crate::admission::Refused;
@@ -146,6 +146,11 @@ const fn forward_status(error: &ForwardError) -> StatusCode {
             SendError::Connect { .. }
             | SendError::ConnectTimeout { .. }
             | SendError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            SendError::RequestBody { source, .. } => match source {
+                BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
+                BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+            },
             SendError::Tls { .. } | SendError::Closed { .. } | SendError::Invalid { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

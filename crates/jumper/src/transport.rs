@@ -60,7 +60,7 @@ fn watched(request: Request<Body>) -> (Request<Body>, oneshot::Receiver<()>) {
     let request = request.map(|body| match body {
         body if http_body::Body::is_end_stream(&body) => Body::Empty,
         Body::Empty | Body::Full(_) => body,
-        Body::Incoming(_) | Body::Stream(_) => Body::Stream(Box::pin(Watched {
+        Body::Stream(_) => Body::Stream(Box::pin(Watched {
             body,
             done: Some(done),
         })),
@@ -111,6 +111,7 @@ pub(crate) fn error_text(error: &SendError) -> String {
         | SendError::Connect { .. }
         | SendError::Tls { .. }
         | SendError::Timeout { .. }
+        | SendError::RequestBody { .. }
         | SendError::Invalid { .. } => error.to_string(),
     }
 }

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// A message body in either direction: bytes in memory, a hyper stream, or any other stream.
+/// A message body in either direction: bytes in memory or a stream.
 #[derive(Default)]
 pub enum Body {
     /// No body; for a response this is `Content-Length: 0`.
@@ -12,18 +12,16 @@ pub enum Body {
     Empty,
     /// One piece held in memory; `None` once it was taken.
     Full(Option<Bytes>),
-    /// A body that hyper is still reading from a peer.
-    Incoming(hyper::body::Incoming),
-    /// Any other stream.
+    /// A stream.
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
 }
 
 /// Why a body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The peer broke the connection or the framing.
-    #[error("failed to read message body")]
-    Read(#[from] hyper::Error),
+    /// The body broke off, or is not framed as it must be.
+    #[error("message body is not whole")]
+    Broken(#[source] std::io::Error),
     /// The peer sent nothing for too long.
     #[error("timed out reading message body")]
     Timeout,
@@ -72,7 +70,7 @@ impl Body {
         let this = match self {
             Self::Empty => return Ok(Bytes::new()),
             Self::Full(bytes) => return Ok(bytes.unwrap_or_default()),
-            other @ (Self::Incoming(_) | Self::Stream(_)) => other,
+            other @ Self::Stream(_) => other,
         };
         let limited = http_body_util::Limited::new(this, limit_bytes);
         match limited.collect().await {
@@ -90,14 +88,8 @@ impl std::fmt::Debug for Body {
         formatter.write_str(match self {
             Self::Empty => "Body(empty)",
             Self::Full(_) => "Body(in memory)",
-            Self::Incoming(_) | Self::Stream(_) => "Body(stream)",
+            Self::Stream(_) => "Body(stream)",
         })
-    }
-}
-
-impl From<hyper::body::Incoming> for Body {
-    fn from(incoming: hyper::body::Incoming) -> Self {
-        Self::Incoming(incoming)
     }
 }
 
@@ -112,9 +104,6 @@ impl http_body::Body for Body {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Incoming(incoming) => Pin::new(incoming)
-                .poll_frame(context)
-                .map_err(BodyError::Read),
             Self::Stream(stream) => stream.as_mut().poll_frame(context),
         }
     }
@@ -123,7 +112,6 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -132,7 +120,6 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Incoming(incoming) => incoming.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }
     }

@@ -1,10 +1,12 @@
 //! The upstream client: a keep-alive pool over HTTP/1.1, plain or TLS.
 
+mod answer;
 mod connect;
 mod connection;
 mod dns;
 mod download;
 mod pool;
+mod request;
 mod tls;
 mod url;
 
@@ -109,7 +111,16 @@ pub enum SendError {
         request: Option<Box<Request<Body>>>,
         /// The cause.
         #[source]
-        source: hyper::Error,
+        source: std::io::Error,
+    },
+    /// The request's own body failed: the client's fault, not the upstream's.
+    #[error("the request body could not be sent to {target}")]
+    RequestBody {
+        /// `host:port`.
+        target: String,
+        /// The cause.
+        #[source]
+        source: BodyError,
     },
     /// What arrived was not an HTTP/1 response.
     #[error("{target} sent an invalid response")]
@@ -118,8 +129,28 @@ pub enum SendError {
         target: String,
         /// The cause.
         #[source]
-        source: hyper::Error,
+        source: InvalidResponse,
     },
+}
+
+/// What is wrong with a response.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidResponse {
+    /// It does not begin as HTTP/1 does.
+    #[error("not HTTP/1")]
+    NotHttp,
+    /// More than 64 KiB of head, or too many interim responses.
+    #[error("head too large")]
+    TooLarge,
+    /// Lengths that are no numbers, or differ.
+    #[error("invalid Content-Length")]
+    Length,
+    /// A coding other than `chunked`.
+    #[error("unknown Transfer-Encoding")]
+    Coding,
+    /// A line is no header.
+    #[error("malformed head")]
+    Malformed(#[source] httparse::Error),
 }
 
 impl Hash for Target {
@@ -142,17 +173,12 @@ impl std::fmt::Display for Target {
 }
 
 impl SendError {
-    /// The failure of the request's own body, when that is why the upstream got no whole request:
-    /// the client's fault, not the upstream's.
+    /// The failure of the request's own body, when that is why the upstream got no whole request.
     #[must_use]
     pub fn request_body_error(&self) -> Option<&BodyError> {
-        let mut error: &(dyn std::error::Error + 'static) = self;
-        while let Some(source) = error.source() {
-            if let Some(body) = source.downcast_ref() {
-                return Some(body);
-            }
-            error = source;
+        match self {
+            Self::RequestBody { source, .. } => Some(source),
+            _ => None,
         }
-        None
     }
 }

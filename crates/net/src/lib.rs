@@ -1,8 +1,12 @@
-//! Everything between a socket and an `http::Request`: listeners, TLS, the HTTP/1 framing guard, the
+//! Everything between a socket and an `http::Request`: listeners, TLS, strict HTTP/1, the
 //! upstream connection pool and graceful drain. It knows no route, no token and no configuration entity.
 
 mod body;
+mod chunked;
+mod incoming;
+mod outgoing;
 mod service;
+mod timer;
 mod transport;
 mod tunnel;
 

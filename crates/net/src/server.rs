@@ -1,13 +1,13 @@
-//! Listeners: bind, accept, TLS, framing guard, hyper, drain.
+//! Listeners: bind, accept, TLS, strict HTTP/1, drain.
 
-mod chunked;
 mod connection;
+mod date;
 mod drain;
-mod exchange;
-mod guard;
-mod head;
+pub(crate) mod head;
 mod listener;
-mod shared;
+mod request;
+mod response;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +58,6 @@ pub struct Timeouts {
     pub body: Duration,
     /// Between two writes of a response.
     pub write: Duration,
-    /// After so long without a request a connection gives its buffers back; it stays open.
-    pub rest: Duration,
 }
 
 impl Default for Timeouts {
@@ -69,14 +67,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(limits::CLIENT_IDLE_TIMEOUT_S),
             body: Duration::from_secs(60),
             write: Duration::from_secs(60),
-            rest: Duration::from_secs(10),
         }
-    }
-}
-
-impl Timeouts {
-    fn shortest(&self) -> Duration {
-        self.head.min(self.idle).min(self.body).min(self.write)
     }
 }
 

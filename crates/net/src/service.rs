@@ -75,7 +75,7 @@ pub trait HttpService: Send + Sync {
         connection: &'a Connection,
     ) -> BoxFuture<'a, Response<Body>>;
 
-    /// The body and headers for a request that the framing guard refused; the connection closes after it.
+    /// The body and headers for a request that was refused for its head; the connection closes after it.
     fn reject(&self, rejection: &Rejection, connection: &Connection) -> Response<Body> {
         let _ = connection;
         let text = rejection.status.canonical_reason().unwrap_or_default();

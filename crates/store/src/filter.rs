@@ -3,6 +3,9 @@
 use crate::sql::Sql;
 use crate::{Filter, Test};
 
+/// Wildcards of one pattern; each one more multiplies the ways to compare.
+const WILDCARDS_MAX: usize = 8;
+
 /// Appends ` AND (…)` for each list of alternatives on the bodies of `alias`.
 pub(crate) fn hold<'a>(
     mut sql: Sql<'a>,
@@ -84,9 +87,14 @@ fn path(filter: &Filter<'_>, postgres: bool) -> String {
 /// A LIKE pattern in which `*` stands for any text.
 fn like(pattern: &str) -> String {
     let mut like = String::new();
+    let mut wildcards = 0;
     for character in pattern.chars() {
         match character {
-            '*' => like.push('%'),
+            '*' if like.ends_with('%') && !like.ends_with("\\%") => {}
+            '*' if wildcards < WILDCARDS_MAX => {
+                wildcards += 1;
+                like.push('%');
+            }
             '%' | '_' | '\\' => {
                 like.push('\\');
                 like.push(character);
@@ -104,5 +112,7 @@ mod tests {
     #[test]
     fn only_a_star_is_a_wildcard() {
         assert_eq!(like("a*b%_\\"), "a%b\\%\\_\\\\");
+        assert_eq!(like("a**b%*"), "a%b\\%%");
+        assert_eq!(like(&"*a".repeat(10)), "%a%a%a%a%a%a%a%a*a*a");
     }
 }

@@ -136,7 +136,8 @@ pub struct Filter<'a> {
 pub enum Test<'a> {
     /// This text.
     Is(&'a str),
-    /// A text that fits the pattern, in which `*` stands for any text. Case counts.
+    /// A text that fits the pattern, in which up to 8 `*` stand for any text. Case counts on PostgreSQL;
+    /// SQLite takes ASCII letters of either case for the same.
     Fits(&'a str),
     /// A list that contains this text.
     Has(&'a str),

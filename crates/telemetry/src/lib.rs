@@ -104,8 +104,8 @@ mod tests {
         tracing::dispatcher::with_default(&dispatch, || {
             tracing::info!(target: "o28m_net", client = "a\"b", peer.port = 7, "client left");
             tracing::debug!(target: "o28m_net", "detail");
-            tracing::info!(target: "hyper", "noise");
-            tracing::warn!(target: "hyper", "trouble");
+            tracing::info!(target: "sqlx", "noise");
+            tracing::warn!(target: "sqlx", "trouble");
         });
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

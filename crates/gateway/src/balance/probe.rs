@@ -185,6 +185,7 @@ async fn ask(pool: &Arc<Pool>, probe: &Probe) {
             SendError::Resolve { .. }
             | SendError::Connect { .. }
             | SendError::Tls { .. }
+            | SendError::RequestBody { .. }
             | SendError::Closed { .. },
         )) => balancer.saw(peer, Report::Tcp, failed),
     }

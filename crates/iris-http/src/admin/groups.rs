@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::LOCATION;
-use o28m_iris::{Error, GroupFilter, Permission, representation};
+use o28m_iris::{Error, GroupFilter, representation};
 use serde_json::json;
 
 use super::{Context, Entry, entries};
@@ -64,15 +64,13 @@ fn filter(context: &Context<'_>) -> GroupFilter {
 /// Makes a group, or moves it here.
 async fn put(context: &Context<'_>, parent: Option<&str>) -> Result<Reply, Error> {
     let rep = context.rep(&representation::GROUP)?;
-    if let Some(parent) = parent {
-        // Members of what moves here get what the group above gives.
+    if let (Some(parent), true) = (parent, rep.contains_key("id")) {
+        // Members of what moves here get what the groups above give.
         let (realm, name) = (context.realm, context.name);
-        if !context.caller.may(Permission::ManageRealm) {
-            context
-                .iris
-                .check_may_join(context.caller, realm, name, parent)
-                .await?;
-        }
+        context
+            .iris
+            .check_may_join(context.caller, realm, name, parent)
+            .await?;
     }
     let (id, made) = context.iris.put_group(context.realm, parent, &rep).await?;
     if !made {

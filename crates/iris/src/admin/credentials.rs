@@ -280,7 +280,7 @@ impl Iris {
     ) -> Result<(), Error> {
         let change = |user: &mut UserBody| -> Result<Others, Error> {
             let known = show(user);
-            if !known.is_some_and(|rep| rep.text("id") == Some(credential)) {
+            if known.is_none_or(|rep| rep.text("id") != Some(credential)) {
                 return Err(Error::Missing(Thing::Credential));
             }
             apply(user);

@@ -593,11 +593,9 @@ impl Iris {
 
     async fn import_key(&self, realm: &RealmBody, rep: Rep) -> Result<KeyBody, Error> {
         let (id, name, ambient) = (realm.id.clone(), realm.name.clone(), self.ambient.clone());
-        let made = self
-            .signing
+        self.signing
             .run(move || imported_key(&rep, &id, &name, &ambient))
-            .await?;
-        made
+            .await?
     }
 }
 

@@ -5,7 +5,7 @@ use o28m_store::{Query, Write};
 use serde_json::{Map, Value, json};
 
 use crate::admin::files::{self, ImportError};
-use crate::admin::import::{KEPT, READ, refuse};
+use crate::admin::import::{KEPT, READ};
 use crate::admin::{check_length, credentials, policies, taken};
 use crate::authority::management_client;
 use crate::model::{
@@ -239,7 +239,8 @@ impl Iris {
                 renaming: false,
             });
         }
-        let imported = self.import(&mut new, blocks).await?;
+        // Boxed: its future is large, and callers carry this one in theirs.
+        let imported = Box::pin(self.import(&mut new, blocks)).await?;
         let keys = if imported.keys.is_empty() {
             self.new_keys(&new.realm).await?
         } else {
@@ -256,9 +257,11 @@ impl Iris {
         }
         match self.write(&new.realm.id, steps).await {
             Ok(()) => Ok(name),
-            Err(o28m_store::Error::Duplicate { key, value, .. }) if key != "name" => {
-                let text = format!("{key} {value} occurs twice, or exists in the master realm");
-                Err(refuse("clients", text))
+            Err(o28m_store::Error::Duplicate { kind, value, .. }) if kind != kind::REALM => {
+                Err(clash(&kind, &value))
+            }
+            Err(o28m_store::Error::DuplicateId { kind, id }) if kind != kind::REALM => {
+                Err(clash(&kind, &id))
             }
             Err(error) => Err(taken(error, Thing::Realm, &name, false)),
         }
@@ -380,7 +383,7 @@ impl Iris {
             for rep in files::read(&path, variable).await? {
                 let fails = |problem| ImportError::new(&path, problem);
                 let name = rep.text("realm").unwrap_or_default().to_owned();
-                match self.create_realm(rep, None).await {
+                match Box::pin(self.create_realm(rep, None)).await {
                     Ok(name) => made.push(name),
                     Err(Error::Exists {
                         thing: Thing::Realm,
@@ -391,6 +394,15 @@ impl Iris {
             }
         }
         Ok((made, skipped))
+    }
+}
+
+/// Something sent with a realm occurs twice, or is that of another realm.
+fn clash(kind: &str, name: &str) -> Error {
+    Error::Exists {
+        thing: Thing::Imported,
+        name: format!("{kind} {name}"),
+        renaming: false,
     }
 }
 

@@ -7,12 +7,16 @@ use crate::admin::{Others, check_length, taken};
 use crate::model::{
     ClientBody, Fields as _, GroupBody, Rep, RoleBody, ScopeBody, Stored, UserBody, kind, role_key,
 };
+use crate::new_realm::ADMIN_ROLES;
 use crate::{Error, Invalid, Iris, MASTER, Thing, representation};
 
 /// Clients whose roles give rights over the realm they are in.
 pub(crate) const MANAGEMENT_CLIENTS: &[&str] = &["realm-management", "master-realm"];
 /// Roles of the master realm that give rights over the installation.
 pub(crate) const MASTER_ROLES: &[&str] = &["admin", "create-realm"];
+
+/// Names of roles that give rights over a realm.
+const ADMIN_ROLE_NAMES: [&[&str]; 2] = [ADMIN_ROLES, &["realm-admin"]];
 
 /// Where a role belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,8 +238,10 @@ impl Iris {
             .await?
             .ok_or(Error::Missing(Thing::RoleById))?;
         let name = role.body.name.as_str();
-        let built_in = match role.client_id.as_deref() {
-            Some(client) => MANAGEMENT_CLIENTS.contains(&client),
+        let built_in = match role.client_id {
+            Some(_) => {
+                role.administers && ADMIN_ROLE_NAMES.iter().any(|names| names.contains(&name))
+            }
             None => self.realm_body(realm_id).await?.name == MASTER && MASTER_ROLES.contains(&name),
         };
         if built_in {

@@ -32,7 +32,7 @@ pub(super) async fn connect(
                     })?
             }
         };
-        Upstream::handshake(transport, target).await
+        Ok(Upstream::new(transport, target))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
         Ok(result) => result,

@@ -3,169 +3,34 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Version};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper::rt::ReadBufCursor;
+use bytes::{Bytes, BytesMut};
+use http::header::UPGRADE;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
 use o28m_core::limits;
 use socket2::SockRef;
-use tokio::io::AsyncWrite as _;
-use tokio::time::{Instant, Sleep};
 
+use super::answer::{Head, HeadReader};
 use super::download::{Download, Pumped};
 use super::pool::Pool;
-use super::{SendError, Target, Timeouts};
+use super::{InvalidResponse, Target, Timeouts, request};
+use crate::incoming::{Incoming, Next};
+use crate::outgoing::{Outgoing, Stopped};
+use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
 use crate::{Body, BodyError};
 
-/// What moves on a connection, seen from below hyper.
-struct Meter {
-    /// Successful reads and writes.
-    progress: AtomicU32,
-    /// The upstream takes no bytes at the moment.
-    write_blocked: AtomicBool,
-    /// The request body is handed over whole.
-    body_sent: AtomicBool,
-    /// Ask the kernel, not the event loop, whether the upstream closed.
-    probe: AtomicBool,
-}
-
-/// The stream below hyper.
-struct Metered {
-    transport: Transport,
-    meter: Arc<Meter>,
-}
-
-impl Metered {
-    fn note_write(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let blocked = result.is_pending();
-        self.meter.write_blocked.store(blocked, Ordering::Relaxed);
-        if !blocked {
-            self.meter.progress.fetch_add(1, Ordering::Relaxed);
-        }
-        result
-    }
-
-    /// What the kernel knows: `None` when the connection is as quiet as it should be.
-    fn probe(&self) -> Option<io::Result<()>> {
-        let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(self.transport.socket()).peek(&mut byte) {
-            Ok(0) => Some(Ok(())),
-            // TLS has messages of its own; what they are shows when they are read.
-            Ok(_) if matches!(self.transport, Transport::Tls(_)) => None,
-            Ok(_) => Some(Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "upstream sent bytes nobody asked for",
-            ))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Err(error)),
-        }
-    }
-}
-
-impl hyper::rt::Read for Metered {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.meter.probe.load(Ordering::Relaxed) {
-            this.meter.probe.store(false, Ordering::Relaxed);
-            if let Some(end) = this.probe() {
-                return Poll::Ready(end);
-            }
-        }
-        let room = cursor.remaining();
-        if room == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let read = this
-            .transport
-            .poll_read_with(context, room, |bytes| cursor.put_slice(bytes));
-        if read.is_ready() {
-            this.meter.progress.fetch_add(1, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-impl hyper::rt::Write for Metered {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.transport).poll_write(context, bytes);
-        this.note_write(result)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.transport).poll_write_vectored(context, slices);
-        this.note_write(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Dropping the stream closes it; an upgraded one lives on.
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A request body that tells the meter when it is through.
-struct Sent {
-    body: Body,
-    meter: Arc<Meter>,
-}
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.meter.body_sent.store(true, Ordering::Relaxed);
-    }
-}
-
-impl http_body::Body for Sent {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+/// Bytes asked for at once.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Interim responses before the one that counts.
+const INTERIM_MAX: u32 = 32;
+/// A timer that no limit of a connection is behind yet.
+const UNSET: Duration = Duration::from_secs(60);
 
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,19 +46,27 @@ enum Wait {
 /// One connection.
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
-    sender: SendRequest<Sent>,
-    connection: Option<Connection<Metered, Sent>>,
-    /// hyper is through with the connection.
-    done: bool,
-    /// The connection may serve another request.
-    reusable: bool,
-    meter: Arc<Meter>,
-    /// What was waited for when the timer was set, and the progress until then.
-    waited: Option<(Wait, u32)>,
-    sleep: Pin<Box<Sleep>>,
-    requests: u32,
+    transport: Transport,
+    upload: Outgoing,
+    /// Why the request was not sent whole; a response may still come.
+    upload_error: Option<io::Error>,
+    /// Read and not used.
+    input: BytesMut,
+    head: HeadReader,
+    incoming: Incoming,
+    interim: u32,
+    /// The response has no body: it answers `HEAD`.
+    bodyless: bool,
     /// The request asks to leave HTTP; a 101 to any other is nothing to follow.
     upgrading: bool,
+    /// The connection may serve another request.
+    reusable: bool,
+    /// Successful reads.
+    reads: u32,
+    /// What was waited for when the deadline was set, and the progress until then.
+    waited: Option<(Wait, u32)>,
+    timer: Timer,
+    requests: u32,
     /// The pool's count of sweeps when the connection became idle.
     pub(super) idle_since_sweep: u32,
 }
@@ -202,195 +75,257 @@ pub(super) struct Upstream {
 pub(super) enum Failed {
     /// Nothing moved for too long.
     Timeout,
-    /// hyper's error, and the request when nothing of it was sent.
-    Http(hyper::Error, Option<Box<Request<Body>>>),
+    /// The connection broke; the request, when nothing of it was sent.
+    Closed(io::Error, Option<Box<Request<Body>>>),
+    /// The request's body failed.
+    Body(BodyError),
+    /// What came is no response.
+    Invalid(InvalidResponse),
 }
 
 impl Upstream {
-    pub(super) async fn handshake(
-        transport: Transport,
-        target: &Target,
-    ) -> Result<Box<Self>, SendError> {
-        let meter = Arc::new(Meter {
-            progress: AtomicU32::new(0),
-            write_blocked: AtomicBool::new(false),
-            body_sent: AtomicBool::new(true),
-            probe: AtomicBool::new(false),
-        });
-        let stream = Metered {
-            transport,
-            meter: meter.clone(),
-        };
-        let (sender, connection) = Builder::new()
-            .max_buf_size(limits::RESPONSE_HEAD_BYTES_MAX)
-            .max_header_size(limits::RESPONSE_HEAD_BYTES_MAX)
-            .handshake(stream)
-            .await
-            .map_err(|source| SendError::Closed {
-                target: target.to_string(),
-                reused: false,
-                unsent: true,
-                request: None,
-                source,
-            })?;
-        Ok(Box::new(Self {
+    pub(super) fn new(transport: Transport, target: &Target) -> Box<Self> {
+        Box::new(Self {
             target: Arc::new(target.clone()),
-            sender,
-            connection: Some(connection),
-            done: false,
-            reusable: true,
-            meter,
-            waited: None,
-            sleep: Box::pin(tokio::time::sleep(Duration::from_secs(60))),
-            requests: 0,
+            transport,
+            upload: Outgoing::none(),
+            upload_error: None,
+            input: BytesMut::new(),
+            head: HeadReader::default(),
+            incoming: Incoming::Ended,
+            interim: 0,
+            bodyless: false,
             upgrading: false,
+            reusable: true,
+            reads: 0,
+            waited: None,
+            timer: Timer::new(UNSET),
+            requests: 0,
             idle_since_sweep: 0,
-        }))
-    }
-
-    /// Drives the connection.
-    pub(super) fn drive(&mut self, context: &mut Context<'_>) {
-        if self.done {
-            return;
-        }
-        if let Some(connection) = &mut self.connection {
-            // An error reaches the response or its body, whichever is waited for.
-            self.done = Pin::new(connection).poll(context).is_ready();
-        }
-    }
-
-    /// Whether nothing moved for too long; wakes the task when that is so.
-    pub(super) fn is_overdue(&mut self, context: &mut Context<'_>, timeouts: &Timeouts) -> bool {
-        let wait = if self.meter.write_blocked.load(Ordering::Relaxed) {
-            Wait::Write
-        } else if self.meter.body_sent.load(Ordering::Relaxed) {
-            Wait::Read
-        } else {
-            Wait::Client
-        };
-        let waited = Some((wait, self.meter.progress.load(Ordering::Relaxed)));
-        let limit = match wait {
-            Wait::Write => timeouts.write,
-            Wait::Read => timeouts.read,
-            Wait::Client => {
-                self.waited = waited;
-                return false;
-            }
-        };
-        if self.waited != waited {
-            self.waited = waited;
-            self.sleep.as_mut().reset(Instant::now() + limit);
-        }
-        self.sleep.as_mut().poll(context).is_ready()
-    }
-
-    /// Whether an idle connection can take a request; `probe` asks the kernel.
-    pub(super) fn is_alive(&mut self, probe: bool) -> bool {
-        self.meter.probe.store(probe, Ordering::Relaxed);
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        self.meter.probe.store(false, Ordering::Relaxed);
-        !self.done && self.sender.is_ready()
+        })
     }
 
     /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         mut self: Box<Self>,
-        mut request: Request<Body>,
+        request: Request<Body>,
         timeouts: &Timeouts,
         pool: &Arc<Pool>,
     ) -> Result<Response<Body>, Failed> {
-        frame(&mut request);
+        let (parts, body) = request.into_parts();
         self.requests += 1;
+        self.interim = 0;
         self.waited = None;
-        self.upgrading = request.headers().contains_key(UPGRADE);
-        self.meter.body_sent.store(false, Ordering::Relaxed);
-        let meter = self.meter.clone();
-        let sending = self
-            .sender
-            .try_send_request(request.map(|body| Sent { body, meter }));
-        // Its waker is not needed: the response comes out of driving the connection right here.
-        let mut response = pin!(tokio::task::coop::unconstrained(sending));
-        let result = std::future::poll_fn(|context| {
-            self.drive(context);
-            if self.done {
-                // Whoever still waits for an answer is told that there will be none; an upgraded
-                // stream is needed until the answer is known.
-                if let Poll::Ready(result) = poll_quietly(response.as_mut()) {
-                    return Poll::Ready(Ok(result));
+        self.bodyless = parts.method == Method::HEAD;
+        self.upgrading = parts.headers.contains_key(UPGRADE);
+        self.upload = request::outgoing(&parts, body);
+        match std::future::poll_fn(|context| self.poll_head(context, timeouts)).await {
+            Ok(head) => Ok(self.answered(head, timeouts, pool)),
+            Err(Failed::Closed(source, _)) if !self.upload.has_begun() => {
+                let request = Request::from_parts(parts, self.upload.take_body());
+                Err(Failed::Closed(source, Some(Box::new(request))))
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        timeouts: &Timeouts,
+    ) -> Poll<Result<Head, Failed>> {
+        if let Err(error) = self.send(context) {
+            return Poll::Ready(Err(Failed::Body(error)));
+        }
+        if !self.upload.has_begun()
+            && let Some(error) = self.upload_error.take()
+        {
+            return Poll::Ready(Err(Failed::Closed(error, None)));
+        }
+        loop {
+            let head = self.head.read(&mut self.input, self.bodyless);
+            match head.map_err(Failed::Invalid)? {
+                Some(head) if is_interim(head.parts.status) => {
+                    self.interim += 1;
+                    if self.interim > INTERIM_MAX {
+                        return Poll::Ready(Err(Failed::Invalid(InvalidResponse::TooLarge)));
+                    }
+                    continue;
                 }
-                self.connection = None;
+                Some(head) => return Poll::Ready(Ok(head)),
+                None => {}
             }
-            if let Poll::Ready(result) = poll_quietly(response.as_mut()) {
-                return Poll::Ready(Ok(result));
+            match self.poll_read(context) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => {
+                    let ended = io::ErrorKind::UnexpectedEof.into();
+                    let cause = self.upload_error.take().unwrap_or(ended);
+                    return Poll::Ready(Err(Failed::Closed(cause, None)));
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(Failed::Closed(error, None)));
+                }
+                Poll::Pending => break,
             }
-            if self.is_overdue(context, timeouts) {
-                return Poll::Ready(Err(Failed::Timeout));
-            }
-            Poll::Pending
-        })
-        .await?;
-        match result {
-            Ok(response) => Ok(self.answered(response, timeouts, pool)),
-            Err(mut error) => {
-                let request = error.take_message();
-                let request = request.map(|request| {
-                    Box::new(request.map(|mut sent| std::mem::take(&mut sent.body)))
-                });
-                Err(Failed::Http(error.into_error(), request))
+        }
+        if self.is_overdue(context, timeouts) {
+            return Poll::Ready(Err(Failed::Timeout));
+        }
+        Poll::Pending
+    }
+
+    /// Moves the request on; an upstream that takes no more of it may still answer.
+    pub(super) fn send(&mut self, context: &mut Context<'_>) -> Result<(), BodyError> {
+        if self.upload.is_done() {
+            return Ok(());
+        }
+        match self.upload.poll(context, &mut self.transport) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(Stopped::Body(error))) => Err(error),
+            Poll::Ready(Err(Stopped::Io(error))) => {
+                self.reusable = false;
+                self.upload_error = Some(error);
+                // An answer may follow what was sent.
+                if self.upload.has_begun() {
+                    self.upload = Outgoing::given_up();
+                }
+                Ok(())
             }
         }
     }
 
-    /// hyper is through: whoever still waits for something is told that it will not come.
-    pub(super) fn forget_if_done(&mut self) {
-        if self.done {
-            self.connection = None;
+    /// Reads once; `false` at the end of the stream.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let input = &mut self.input;
+        let reading = self
+            .transport
+            .poll_read_with(context, READ_BYTES_MAX, |bytes| {
+                input.extend_from_slice(bytes);
+                !bytes.is_empty()
+            });
+        let more = ready!(reading)?;
+        self.reads = self.reads.wrapping_add(1);
+        Poll::Ready(Ok(more))
+    }
+
+    /// The next part of the response body; `None` at its sound end.
+    pub(super) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+        timeouts: &Timeouts,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Err(error) = self.send(context) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        loop {
+            match self.incoming.next(&mut self.input) {
+                Ok(Next::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(Next::End) => return Poll::Ready(None),
+                Ok(Next::More) => {}
+                Err(_) => return Poll::Ready(Some(Err(broken("invalid chunked body")))),
+            }
+            match self.poll_read(context) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) if self.incoming.may_end() => return Poll::Ready(None),
+                Poll::Ready(Ok(false)) => {
+                    return Poll::Ready(Some(Err(broken("connection closed within the body"))));
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Some(Err(BodyError::Broken(error))));
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.is_overdue(context, timeouts) {
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
+        }
+        Poll::Pending
+    }
+
+    /// What is still to come of the response body.
+    pub(super) fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// Whether nothing moved for too long; wakes the task when that is so.
+    fn is_overdue(&mut self, context: &mut Context<'_>, timeouts: &Timeouts) -> bool {
+        let (wait, limit) = if self.upload.is_blocked() {
+            (Wait::Write, timeouts.write)
+        } else if self.upload.waits_for_body() {
+            (Wait::Client, Duration::MAX)
+        } else {
+            (Wait::Read, timeouts.read)
+        };
+        let waited = Some((wait, self.reads.wrapping_add(self.upload.progress())));
+        if wait == Wait::Client {
+            self.waited = waited;
+            return false;
+        }
+        if self.waited != waited {
+            self.waited = waited;
+            self.timer.set(limit);
+        }
+        self.timer.is_due(context)
+    }
+
+    /// Whether an idle connection can take a request; `probe` asks the kernel, not the event loop.
+    pub(super) fn is_alive(&mut self, probe: bool) -> bool {
+        if probe && !self.is_quiet() {
+            return false;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        self.transport
+            .poll_read_with(&mut context, 1, |_| ())
+            .is_pending()
+    }
+
+    /// What the kernel knows: neither the end nor bytes nobody asked for.
+    fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(self.transport.socket()).peek(&mut byte) {
+            Ok(0) => false,
+            // TLS has messages of its own; what they are shows when they are read.
+            Ok(_) => matches!(self.transport, Transport::Tls(_)),
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 
-    /// Turns hyper's response into ours; a connection that is free again goes back to the pool.
+    /// Turns a head into a response; a connection that is free again goes back to the pool.
     fn answered(
         mut self: Box<Self>,
-        response: Response<Incoming>,
+        head: Head,
         timeouts: &Timeouts,
         pool: &Arc<Pool>,
     ) -> Response<Body> {
-        let (mut parts, mut incoming) = response.into_parts();
+        let mut parts = head.parts;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            let _ = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-            if self.upgrading
-                && let Some(tunnel) = self.into_tunnel(timeouts.read)
-            {
-                parts.extensions.insert(TunnelSlot::new(tunnel));
+            if self.upgrading {
+                let tunnel = TunnelSlot::new(self.into_tunnel(timeouts.read));
+                parts.extensions.insert(tunnel);
             }
             return Response::from_parts(parts, Body::Empty);
         }
-        if let Some(coding) = parts.headers.get(TRANSFER_ENCODING) {
-            let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-            // hyper goes by the coding; the length would be passed on and believed.
-            let length = parts.headers.remove(CONTENT_LENGTH);
-            if length.is_some() || !chunked || parts.version == Version::HTTP_10 {
-                self.reusable = false;
+        self.reusable &= head.keep_alive;
+        self.incoming = head.incoming;
+        let chunked = matches!(self.incoming, Incoming::Chunked(_));
+        // A small body came with the head: take it out and free the connection at once. What is
+        // wrong with it is found again by whoever reads on.
+        let first = match self.incoming.next(&mut self.input) {
+            Ok(Next::End) => {
+                self.release(pool);
+                return Response::from_parts(parts, Body::Empty);
             }
-        }
-        if incoming.is_end_stream() {
+            Ok(Next::Frame(frame)) => Some(frame),
+            Ok(Next::More) | Err(_) => None,
+        };
+        if !chunked && self.incoming.is_ended() {
             self.release(pool);
-            return Response::from_parts(parts, Body::Empty);
+            let bytes = first.and_then(|frame| frame.into_data().ok());
+            let body = Body::full(bytes.unwrap_or_default());
+            return Response::from_parts(parts, body);
         }
-        // A small body came with the head: take it out and free the connection at once.
-        let mut first = None;
-        if let Poll::Ready(Some(Ok(frame))) = poll_frame_quietly(&mut incoming) {
-            match frame.into_data() {
-                Ok(bytes) if incoming.is_end_stream() => {
-                    self.release(pool);
-                    return Response::from_parts(parts, Body::full(bytes));
-                }
-                Ok(bytes) => first = Some(Frame::data(bytes)),
-                Err(frame) => first = Some(frame),
-            }
-        }
-        let uploading = !self.meter.body_sent.load(Ordering::Relaxed);
-        let body = Download::new(self, incoming, first, *timeouts, pool.clone());
+        let uploading = !self.upload.is_done();
+        let body = Download::new(self, first, *timeouts, pool.clone());
         let body = if uploading {
             Body::Stream(Box::pin(Pumped::new(body)))
         } else {
@@ -399,66 +334,33 @@ impl Upstream {
         Response::from_parts(parts, body)
     }
 
-    fn into_tunnel(mut self: Box<Self>, idle: Duration) -> Option<Tunnel> {
-        let parts = self.connection.take()?.into_parts();
-        Some(Tunnel {
-            upstream: parts.io.transport,
-            ahead: parts.read_buf.to_vec(),
+    fn into_tunnel(self: Box<Self>, idle: Duration) -> Tunnel {
+        Tunnel {
+            upstream: self.transport,
+            ahead: self.input.to_vec(),
             idle,
-        })
+        }
     }
 
     /// Gives the connection back to the pool if it can serve another request.
     pub(super) fn release(mut self: Box<Self>, pool: &Arc<Pool>) {
         let used_up = self.requests >= limits::UPSTREAM_REQUESTS_MAX;
-        if !self.reusable || used_up || self.done {
+        let loose = !self.input.is_empty() || !self.upload.is_done();
+        if !self.reusable || used_up || loose {
             return;
         }
-        if !self.sender.is_ready() {
-            // hyper asks for the next request when it is polled once more.
-            self.drive(&mut Context::from_waker(Waker::noop()));
-            if self.done || !self.sender.is_ready() {
-                return;
-            }
-        }
+        // An idle connection holds no buffers.
+        self.upload = Outgoing::none();
+        self.input = BytesMut::new();
         pool.put(self);
     }
 }
 
-fn poll_quietly<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
+/// A response that another follows.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-pub(super) fn poll_frame_quietly(
-    incoming: &mut Incoming,
-) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Makes the head say what the body is; hyper adds the length or coding that fits.
-fn frame(request: &mut Request<Body>) {
-    *request.version_mut() = Version::HTTP_11;
-    let known = request.body().size_hint().exact();
-    let expects_body = matches!(
-        *request.method(),
-        Method::POST | Method::PUT | Method::PATCH
-    );
-    let headers = request.headers_mut();
-    headers.remove(TRANSFER_ENCODING);
-    match known {
-        Some(0) => {
-            headers.remove(CONTENT_LENGTH);
-            if expects_body {
-                headers.insert(CONTENT_LENGTH, http::HeaderValue::from_static("0"));
-            }
-        }
-        Some(_) => {
-            headers.remove(CONTENT_LENGTH);
-        }
-        None if headers.contains_key(CONTENT_LENGTH) => {}
-        // Said explicitly: hyper would take a GET without it for one without a body.
-        None => {
-            headers.insert(TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
-        }
-    }
+fn broken(how: &str) -> BodyError {
+    BodyError::Broken(io::Error::new(io::ErrorKind::InvalidData, how))
 }

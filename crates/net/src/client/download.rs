@@ -6,19 +6,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::Timeouts;
-use super::connection::{Upstream, poll_frame_quietly};
+use super::connection::Upstream;
 use super::pool::Pool;
 use crate::BodyError;
+use crate::incoming::Incoming;
 
 /// A response body and the connection it comes from.
 pub(super) struct Download {
+    /// `None` once the body is complete, or broken.
     upstream: Option<Box<Upstream>>,
-    incoming: Incoming,
     first: Option<Frame<Bytes>>,
     timeouts: Timeouts,
     pool: Arc<Pool>,
@@ -27,36 +27,35 @@ pub(super) struct Download {
 impl Download {
     pub(super) fn new(
         upstream: Box<Upstream>,
-        incoming: Incoming,
         first: Option<Frame<Bytes>>,
         timeouts: Timeouts,
         pool: Arc<Pool>,
     ) -> Self {
-        Self {
+        let mut download = Self {
             upstream: Some(upstream),
-            incoming,
             first,
             timeouts,
             pool,
-        }
+        };
+        download.check_end();
+        download
     }
 
-    /// Moves the request body on while nobody reads the response.
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if let Some(upstream) = &mut self.upstream {
-            upstream.drive(context);
+    /// Moves the request body on while nobody reads the response; why it cannot is told to whoever
+    /// reads on.
+    fn drive(&mut self, context: &mut Context<'_>) -> Result<(), BodyError> {
+        match &mut self.upstream {
+            Some(upstream) => upstream.send(context),
+            None => Ok(()),
         }
     }
 
     /// Frees the connection when the body is complete.
     fn check_end(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.end();
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some(upstream) = self.upstream.take() {
+        let ended = |upstream: &Box<Upstream>| upstream.incoming().is_ended();
+        if self.upstream.as_ref().is_some_and(ended)
+            && let Some(upstream) = self.upstream.take()
+        {
             upstream.release(&self.pool);
         }
     }
@@ -74,53 +73,30 @@ impl http_body::Body for Download {
         if let Some(frame) = this.first.take() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let mut frame = poll_frame_quietly(&mut this.incoming);
-        if frame.is_pending() {
-            let Some(upstream) = &mut this.upstream else {
-                return Poll::Ready(None);
-            };
-            upstream.drive(context);
-            upstream.forget_if_done();
-            frame = poll_frame_quietly(&mut this.incoming);
-            if frame.is_pending() {
-                if upstream.is_overdue(context, &this.timeouts) {
-                    this.upstream = None;
-                    return Poll::Ready(Some(Err(BodyError::Timeout)));
-                }
-                return Poll::Pending;
-            }
+        let Some(upstream) = &mut this.upstream else {
+            return Poll::Ready(None);
+        };
+        let next = upstream.poll_body(context, &this.timeouts);
+        match &next {
+            Poll::Ready(Some(Ok(_))) => this.check_end(),
+            Poll::Ready(Some(Err(_)) | None) => this.upstream = None,
+            Poll::Pending => {}
         }
-        match frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.check_end();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                this.upstream = None;
-                Poll::Ready(Some(Err(BodyError::Read(error))))
-            }
-            Poll::Ready(None) => {
-                this.end();
-                Poll::Ready(None)
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        next
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.incoming.is_end_stream()
+        self.first.is_none() && self.upstream.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.size_hint();
-        let Some(first) = self.first.as_ref().and_then(Frame::data_ref) else {
-            return rest;
-        };
-        let taken = first.len() as u64;
+        let first = self.first.as_ref().and_then(Frame::data_ref);
+        let first = first.map_or(0, Bytes::len) as u64;
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + taken);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + taken);
+        hint.set_lower(first);
+        let incoming = self.upstream.as_ref().map(|upstream| upstream.incoming());
+        if let Some(Incoming::Length(left)) = incoming {
+            hint.set_exact(first + left);
         }
         hint
     }
@@ -163,10 +139,11 @@ impl Drop for Pumped {
 async fn pump(mut download: Download, sender: mpsc::Sender<Item>) {
     loop {
         let mut room = pin!(sender.reserve());
+        let mut failed = None;
         let permit = std::future::poll_fn(|context| {
             let permit = room.as_mut().poll(context);
-            if permit.is_pending() {
-                download.drive(context);
+            if permit.is_pending() && failed.is_none() {
+                failed = download.drive(context).err();
             }
             permit
         })
@@ -174,8 +151,12 @@ async fn pump(mut download: Download, sender: mpsc::Sender<Item>) {
         let Ok(permit) = permit else {
             return;
         };
-        let next = std::future::poll_fn(|context| Pin::new(&mut download).poll_frame(context));
-        let item = next.await;
+        let item = match failed {
+            Some(error) => Some(Err(error)),
+            None => {
+                std::future::poll_fn(|context| Pin::new(&mut download).poll_frame(context)).await
+            }
+        };
         let last = !matches!(item, Some(Ok(_)));
         permit.send(item);
         if last {

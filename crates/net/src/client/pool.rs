@@ -86,7 +86,7 @@ impl Pool {
             match upstream.exchange(request, timeouts, self).await {
                 Ok(response) => return Ok(response),
                 // Nothing was sent: another connection may take it, whatever the method.
-                Err(Failed::Http(_, Some(unsent))) if reused => {
+                Err(Failed::Closed(_, Some(unsent))) if reused => {
                     request = *unsent;
                     stale += 1;
                 }
@@ -189,8 +189,9 @@ fn failure(failed: Failed, target: &Target, reused: bool) -> SendError {
     let target = target.to_string();
     match failed {
         Failed::Timeout => SendError::Timeout { target },
-        Failed::Http(source, None) if source.is_parse() => SendError::Invalid { target, source },
-        Failed::Http(source, request) => SendError::Closed {
+        Failed::Invalid(source) => SendError::Invalid { target, source },
+        Failed::Body(source) => SendError::RequestBody { target, source },
+        Failed::Closed(source, request) => SendError::Closed {
             target,
             reused,
             unsent: request.is_some(),

@@ -1,28 +1,35 @@
-//! The life of one client connection: handshake, hyper behind the guard, deadlines, drain, the end.
+//! The life of one client connection: handshake, requests one after the other, drain, the end.
 
-use std::pin::Pin;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::StatusCode;
+use futures_util::FutureExt as _;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFuture;
 
 use super::drain::Drain;
-use super::exchange;
-use super::guard::Guard;
-use super::shared::{Due, LINES_ON_STACK, Shared};
-use super::{HeadLimits, Timeouts};
+use super::head::{HeadReader, Refusal, Sound, Step};
+use super::response::Asked;
+use super::stream::{RequestBody, SharedStream, Stream, lock};
+use super::{HeadLimits, Timeouts, request, response};
 use crate::client::Pool;
+use crate::incoming::{Framing, Incoming};
+use crate::outgoing::Stopped;
+use crate::timer::Timer;
 use crate::transport::Transport;
-use crate::tunnel::Tunnel;
-use crate::{Connection, HttpService, Scheme};
+use crate::tunnel::{Tunnel, TunnelSlot};
+use crate::{Body, Connection, HttpService, Rejection, Scheme};
 
-/// hyper wants room for at least this much.
-const BUFFER_BYTES_MIN: usize = 64 * 1024;
+/// Bytes asked for at once while a head is awaited.
+const HEAD_READ_BYTES: usize = 16 * 1024;
+/// Bytes read ahead while a request is served.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long unread bytes are taken in after the last answer, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes taken in while lingering.
@@ -79,17 +86,16 @@ pub(super) async fn run(common: Arc<Common>, stream: TcpStream, peer: std::net::
             }
         }
     };
-    let shared = Shared::new(
-        common.service.clone(),
+    let mut http1 = Http1 {
+        common: &common,
         connection,
-        common.limits,
-        common.timeouts,
-    );
-    let mut guard = Guard::new(transport, shared.clone());
-    if plain_on_tls {
-        guard.refuse_all(StatusCode::BAD_REQUEST, "plain HTTP sent to a TLS port");
-    }
-    http1(guard, shared, &common.drain).await;
+        stream: Stream::new(transport),
+        timer: Timer::new(common.timeouts.head),
+        drained: Box::pin(common.drain.begins()),
+        watching: false,
+        calls: 0,
+    };
+    http1.run(plain_on_tls).await;
 }
 
 enum Accepted {
@@ -111,225 +117,354 @@ async fn accept_tls(
     Ok(Accepted::Tls(Box::new(stream)))
 }
 
-/// Serves requests; between them, when they are far apart, only the guard is kept.
-async fn http1(mut guard: Guard, shared: Arc<Shared>, drain: &Drain) {
-    let mut watch = Watch::new(&shared, drain);
-    loop {
-        if !wait(&mut guard, &mut watch).await {
-            return;
-        }
-        match Box::pin(exchanges(guard, &mut watch)).await {
-            End::Rest(rested) => {
-                guard = rested;
-                guard.detach();
-            }
-            End::Done(guard) => return finish(guard, &shared).await,
-            End::Cut => return,
-        }
-    }
-}
-
-/// Waits for a request; `false` when there will be none.
-async fn wait(guard: &mut Guard, watch: &mut Watch<'_>) -> bool {
-    watch.resting = true;
-    std::future::poll_fn(|context| {
-        loop {
-            if watch.is_over() {
-                return Poll::Ready(false);
-            }
-            if let Poll::Ready(something) = guard.poll_fill(context) {
-                return Poll::Ready(something);
-            }
-            match watch.poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Act::Again | Act::Rest) => {}
-                Poll::Ready(Act::Cut) => return Poll::Ready(false),
-            }
-        }
-    })
-    .await
-}
-
-/// hyper's part: from one request until the connection ends or rests.
-async fn exchanges(mut guard: Guard, watch: &mut Watch<'_>) -> End {
-    watch.resting = false;
-    let shared = watch.shared;
-    let limits = &shared.limits;
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
-        .header_read_timeout(None);
-    let wide = shared.wide.load(Ordering::Relaxed) && limits.lines_max > LINES_ON_STACK;
-    if wide {
-        builder.max_headers(limits.lines_max);
-    }
-    guard.attach(!wide);
-    let service = hyper::service::service_fn(|request| exchange::answer(shared.clone(), request));
-    let mut conn = builder.serve_connection(guard, service);
-    let mut rests = false;
-    let result = std::future::poll_fn(|context| {
-        if watch.is_over() {
-            return Poll::Ready(None);
-        }
-        if watch.draining() {
-            Pin::new(&mut conn).graceful_shutdown();
-        }
-        loop {
-            if let Poll::Ready(result) = Pin::new(&mut conn).poll(context) {
-                return Poll::Ready(Some(result));
-            }
-            let widens = !wide && shared.wide.load(Ordering::Relaxed);
-            if widens && !rests && shared.is_idle() {
-                rests = true;
-                Pin::new(&mut conn).graceful_shutdown();
-                continue;
-            }
-            match watch.poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Act::Again) => {}
-                Poll::Ready(Act::Cut) => return Poll::Ready(None),
-                Poll::Ready(Act::Rest) => {
-                    rests = true;
-                    Pin::new(&mut conn).graceful_shutdown();
-                }
-            }
-        }
-    })
-    .await;
-    match result {
-        None => End::Cut,
-        Some(Ok(())) if rests && shared.is_idle() => End::Rest(conn.into_parts().io),
-        Some(Ok(())) => End::Done(conn.into_parts().io),
-        Some(Err(error)) => {
-            tracing::debug!(peer = %shared.connection.peer, %error, "client connection failed");
-            End::Done(conn.into_parts().io)
-        }
-    }
-}
-
-/// How hyper's part of a connection ended.
-enum End {
-    /// By itself.
-    Done(Guard),
-    /// For want of requests: the connection is sound and stays.
-    Rest(Guard),
-    /// By us.
-    Cut,
-}
-
-/// What the clock asks for.
-enum Act {
-    /// Poll again: something changed.
-    Again,
-    /// Give the buffers back.
-    Rest,
-    /// End the connection.
-    Cut,
-}
-
-/// What happens to the stream after HTTP.
-async fn finish(guard: Guard, shared: &Shared) {
-    let (tunnel, finished): (Option<Tunnel>, bool) = {
-        let mut state = shared.lock();
-        (state.tunnel.take(), state.finished)
-    };
-    let lingers = guard.is_mid_message() && !finished;
-    let (mut transport, ahead) = guard.into_parts();
-    if let Some(tunnel) = tunnel {
-        if let Err(error) = tunnel.run(transport, ahead).await {
-            tracing::debug!(peer = %shared.connection.peer, %error, "upgraded connection failed");
-        }
-        return;
-    }
-    let closing = async {
-        if transport.shutdown().await.is_err() || !lingers {
-            return;
-        }
-        let mut rest = (&mut transport).take(LINGER_BYTES_MAX);
-        // Whatever went wrong, the connection ends here.
-        drop(tokio::io::copy(&mut rest, &mut tokio::io::sink()).await);
-    };
-    drop(tokio::time::timeout(LINGER, closing).await);
-}
-
-/// One timer and the drain signal of a connection.
-struct Watch<'a> {
-    shared: &'a Arc<Shared>,
-    /// hyper is not there.
-    resting: bool,
-    drain: &'a Drain,
-    drained: Pin<Box<tokio_util::sync::WaitForCancellationFuture<'a>>>,
+/// One connection that speaks HTTP/1.
+struct Http1<'a> {
+    common: &'a Common,
+    connection: Connection,
+    stream: SharedStream,
+    timer: Timer,
+    drained: Pin<Box<WaitForCancellationFuture<'a>>>,
+    /// The drain wakes this task.
     watching: bool,
-    sleep: Pin<Box<Sleep>>,
+    /// Requests so far.
+    calls: u64,
 }
 
-impl<'a> Watch<'a> {
-    fn new(shared: &'a Arc<Shared>, drain: &'a Drain) -> Self {
-        Self {
-            shared,
-            resting: true,
-            drain,
-            drained: Box::pin(drain.begins()),
-            watching: false,
-            sleep: Box::pin(tokio::time::sleep(shared.timeouts.head)),
-        }
+/// What came from the client.
+enum Arrival {
+    Request(Request<Body>, Sound),
+    /// A head that is not served, and whether its answer has no body.
+    Refused(Rejection, bool),
+    /// No request, and there will be none.
+    Gone,
+}
+
+/// What follows a response.
+enum After {
+    /// The next request.
+    Next,
+    /// The end, once the client has read the answer.
+    End,
+    /// Bytes of another protocol.
+    Tunnel(Tunnel),
+    /// The end, at once.
+    Cut,
+}
+
+impl Http1<'_> {
+    async fn run(&mut self, plain_on_tls: bool) {
+        self.serve(plain_on_tls).await;
+        // A body that somebody still holds must not keep the connection open.
+        drop(lock(&self.stream).leave());
     }
 
-    fn draining(&self) -> bool {
-        self.drain.has_begun()
-    }
-
-    /// A drain found nothing to finish.
-    fn is_over(&self) -> bool {
-        self.draining() && self.shared.is_idle()
-    }
-
-    /// Looks at the clock after everything else was polled.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Act> {
-        if !self.watching {
-            // Registers the task once; whoever is woken then looks at the token itself.
-            self.watching = true;
-            if self.drained.as_mut().poll(context).is_ready() {
-                return Poll::Ready(if self.is_over() { Act::Cut } else { Act::Again });
-            }
-        }
+    async fn serve(&mut self, plain_on_tls: bool) {
+        let mut arrival = if plain_on_tls {
+            let reason = "plain HTTP sent to a TLS port";
+            Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false)
+        } else {
+            self.next().await
+        };
         loop {
-            let due = self.shared.due(self.resting);
-            if let Some((at, due)) = due {
-                if at <= self.sleep.deadline() && at <= Instant::now() {
-                    return Poll::Ready(self.act(due));
+            let after = match arrival {
+                Arrival::Gone => return,
+                Arrival::Refused(rejection, bodyless) => self.refuse(&rejection, bodyless).await,
+                Arrival::Request(request, sound) => self.exchange(request, &sound).await,
+            };
+            match after {
+                After::Next => {}
+                After::End => return self.finish().await,
+                After::Tunnel(tunnel) => return self.tunnel(tunnel).await,
+                After::Cut => return,
+            }
+            arrival = self.next().await;
+        }
+    }
+
+    /// Waits for a request.
+    async fn next(&mut self) -> Arrival {
+        let timeouts = &self.common.timeouts;
+        let patience = if self.calls == 0 {
+            timeouts.head
+        } else {
+            timeouts.idle
+        };
+        self.timer.set(patience);
+        let mut reader = HeadReader::default();
+        let mut begun = false;
+        std::future::poll_fn(|context| self.poll_next(context, &mut reader, &mut begun)).await
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut HeadReader,
+        begun: &mut bool,
+    ) -> Poll<Arrival> {
+        let draining = self.is_draining(context);
+        let mut stream = lock(&self.stream);
+        loop {
+            if !stream.input.is_empty() {
+                match reader.advance(&stream.input, &self.common.limits) {
+                    Step::Partial => {}
+                    Step::Complete(sound) => {
+                        let head = stream.input.split_to(sound.length).freeze();
+                        drop(stream);
+                        return Poll::Ready(self.arrived(head, sound));
+                    }
+                    Step::Refused(refusal) => {
+                        return Poll::Ready(refused(&stream.input, reader, refusal));
+                    }
                 }
-                if at < self.sleep.deadline() {
-                    self.sleep.as_mut().reset(at);
+                if !*begun {
+                    *begun = true;
+                    self.timer.set(self.common.timeouts.head);
                 }
             }
-            if self.sleep.as_mut().poll(context).is_pending() {
+            match stream.poll_read(context, HEAD_READ_BYTES) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Arrival::Gone),
+                Poll::Pending if draining => return Poll::Ready(Arrival::Gone),
+                Poll::Pending => break,
+            }
+        }
+        if !self.timer.is_due(context) {
+            return Poll::Pending;
+        }
+        if !*begun {
+            return Poll::Ready(Arrival::Gone);
+        }
+        let refusal = Refusal {
+            status: StatusCode::REQUEST_TIMEOUT,
+            reason: "request head not complete in time",
+        };
+        Poll::Ready(refused(&stream.input, reader, refusal))
+    }
+
+    /// Makes a request of a sound head.
+    fn arrived(&mut self, head: bytes::Bytes, sound: Sound) -> Arrival {
+        self.calls += 1;
+        let Some(parts) = request::parts(head, &sound) else {
+            let reason = "request target cannot be handed on";
+            return Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false);
+        };
+        let mut stream = lock(&self.stream);
+        let whole = match sound.framing {
+            Framing::Length(length) => usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= stream.input.len()),
+            Framing::Chunked | Framing::Close => None,
+        };
+        let body = match whole {
+            Some(length) => {
+                stream.begin(Incoming::Ended, false);
+                Body::full(stream.input.split_to(length).freeze())
+            }
+            None => {
+                let incoming = Incoming::of_client(sound.framing);
+                stream.begin(incoming, sound.expects_continue);
+                drop(stream);
+                let body = RequestBody::new(&self.stream, self.common.timeouts.body);
+                Body::Stream(Box::pin(body))
+            }
+        };
+        Arrival::Request(Request::from_parts(parts, body), sound)
+    }
+
+    /// Has the service answer a request, and sends what it says.
+    async fn exchange(&mut self, request: Request<Body>, sound: &Sound) -> After {
+        let bodyless = *request.method() == Method::HEAD;
+        let answer = {
+            let call = async { self.common.service.call(request, &self.connection).await };
+            let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+            let answer = std::future::poll_fn(|context| {
+                if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                    return Poll::Ready(Some(answer));
+                }
+                self.poll_gone(context).map(|()| None)
+            });
+            answer.await
+        };
+        let Some(answer) = answer else {
+            return After::Cut;
+        };
+        let Ok(mut response) = answer else {
+            tracing::error!(peer = %self.connection.peer, "service panicked");
+            let panicked = rejection(StatusCode::INTERNAL_SERVER_ERROR, "service panicked");
+            return self.refuse(&panicked, bodyless).await;
+        };
+        let mut tunnel = None;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let slot = response.extensions_mut().remove::<TunnelSlot>();
+            tunnel = slot.and_then(|slot| slot.take());
+            if tunnel.is_none() {
+                tracing::error!("service answered 101 without an upstream connection");
+                let broken = rejection(StatusCode::INTERNAL_SERVER_ERROR, "101 without a tunnel");
+                return self.refuse(&broken, bodyless).await;
+            }
+        }
+        let asked = Asked {
+            version_11: sound.version_11,
+            bodyless,
+            keep_alive: sound.keep_alive && !self.common.drain.has_begun(),
+            trailers: sound.trailers,
+        };
+        match (self.respond(response, asked).await, tunnel) {
+            (After::Next | After::End, Some(tunnel)) => After::Tunnel(tunnel),
+            (after, _) => after,
+        }
+    }
+
+    /// Answers in place of the service and closes.
+    async fn refuse(&mut self, rejection: &Rejection, bodyless: bool) -> After {
+        tracing::debug!(
+            peer = %self.connection.peer,
+            status = rejection.status.as_u16(),
+            reason = rejection.reason,
+            "request refused"
+        );
+        let mut response = self.common.service.reject(rejection, &self.connection);
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+        let asked = Asked {
+            version_11: true,
+            bodyless,
+            keep_alive: false,
+            trailers: false,
+        };
+        self.respond(response, asked).await
+    }
+
+    /// Sends a response.
+    async fn respond(&mut self, response: Response<Body>, asked: Asked) -> After {
+        let (mut outgoing, keep) = response::outgoing(response, asked);
+        let mut progress = None;
+        let sending = std::future::poll_fn(|context| {
+            loop {
+                let mut stream = lock(&self.stream);
+                let transport = stream.answer().map_err(Stopped::Io)?;
+                if outgoing
+                    .poll_write(context, transport)
+                    .map_err(Stopped::Io)?
+                    .is_pending()
+                {
+                    break;
+                }
+                // Bodies read from the stream that is locked here.
+                drop(stream);
+                let done = match outgoing.poll_body(context) {
+                    Poll::Ready(Ok(true)) => continue,
+                    Poll::Ready(Ok(false)) => true,
+                    Poll::Ready(Err(stopped)) => return Poll::Ready(Err(stopped)),
+                    Poll::Pending => false,
+                };
+                let mut stream = lock(&self.stream);
+                let transport = stream.transport().map_err(Stopped::Io)?;
+                let flushed = outgoing
+                    .poll_flush(context, transport)
+                    .map_err(Stopped::Io)?;
+                if done && flushed.is_ready() {
+                    return Poll::Ready(Ok(true));
+                }
+                break;
+            }
+            if !outgoing.is_blocked() {
+                return self.poll_gone(context).map(|()| Ok(false));
+            }
+            if progress.replace(outgoing.progress()) != Some(outgoing.progress()) {
+                self.timer.set(self.common.timeouts.write);
+            }
+            if self.timer.is_due(context) {
+                return Poll::Ready(Ok(false));
+            }
+            Poll::Pending
+        });
+        match sending.await {
+            Ok(true) if keep && lock(&self.stream).discard_body() => After::Next,
+            Ok(true) => After::End,
+            Ok(false) => After::Cut,
+            Err(Stopped::Body(error)) => {
+                tracing::debug!(peer = %self.connection.peer, %error, "response broken off");
+                After::Cut
+            }
+            Err(Stopped::Io(error)) => {
+                tracing::debug!(peer = %self.connection.peer, %error, "client connection failed");
+                After::Cut
+            }
+        }
+    }
+
+    /// Looks whether the client left while its request is served. What it sends ahead is kept, as far
+    /// as that is not too much.
+    fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut stream = lock(&self.stream);
+        loop {
+            if !stream.incoming.is_ended() || stream.input.len() >= AHEAD_BYTES_MAX {
                 return Poll::Pending;
             }
-            let next = due.map_or_else(
-                || Instant::now() + self.shared.timeouts.shortest(),
-                |(at, _)| at.max(Instant::now() + Duration::from_millis(1)),
-            );
-            self.sleep.as_mut().reset(next);
+            let limit_bytes = AHEAD_BYTES_MAX - stream.input.len();
+            match ready!(stream.poll_read(context, limit_bytes)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(()),
+            }
         }
     }
 
-    fn act(&self, due: Due) -> Act {
-        match due {
-            Due::Close | Due::Write => Act::Cut,
-            Due::Rest => Act::Rest,
-            Due::Head => {
-                self.shared.head_overdue.store(true, Ordering::Relaxed);
-                Act::Again
+    fn is_draining(&mut self, context: &mut Context<'_>) -> bool {
+        if !self.watching {
+            // Registers the task once; whoever is woken then looks at the flag itself.
+            self.watching = true;
+            let _ = self.drained.as_mut().poll(context);
+        }
+        self.common.drain.has_begun()
+    }
+
+    /// Closes so that the client can read the last answer: closing over unread bytes would destroy it.
+    async fn finish(&mut self) {
+        let (lingers, left) = {
+            let mut stream = lock(&self.stream);
+            let unread = !stream.input.is_empty() || !stream.incoming.is_ended();
+            (unread && !stream.finished, stream.leave())
+        };
+        let Some((mut transport, _)) = left else {
+            return;
+        };
+        let closing = async {
+            if transport.shutdown().await.is_err() || !lingers {
+                return;
             }
-            Due::Body => {
-                let mut state = self.shared.lock();
-                state.body_overdue = true;
-                if let Some((_, waker)) = state.body_wait.take() {
-                    waker.wake();
-                }
-                Act::Again
-            }
+            let mut rest = (&mut transport).take(LINGER_BYTES_MAX);
+            // Whatever went wrong, the connection ends here.
+            drop(tokio::io::copy(&mut rest, &mut tokio::io::sink()).await);
+        };
+        drop(tokio::time::timeout(LINGER, closing).await);
+    }
+
+    async fn tunnel(&mut self, tunnel: Tunnel) {
+        let left = lock(&self.stream).leave();
+        let Some((transport, ahead)) = left else {
+            return;
+        };
+        if let Err(error) = tunnel.run(transport, ahead.to_vec()).await {
+            tracing::debug!(peer = %self.connection.peer, %error, "upgraded connection failed");
         }
     }
+}
+
+fn rejection(status: StatusCode, reason: &'static str) -> Rejection {
+    Rejection {
+        status,
+        reason,
+        head: None,
+    }
+}
+
+fn refused(input: &[u8], reader: &HeadReader, refusal: Refusal) -> Arrival {
+    let rejection = Rejection {
+        status: refusal.status,
+        reason: refusal.reason,
+        head: reader.sound_parts(input),
+    };
+    Arrival::Refused(rejection, HeadReader::is_head_request(input))
 }

@@ -4,22 +4,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 
 use super::HeadLimits;
 use crate::Rejection;
+use crate::incoming::Framing;
 
 /// Whitespace a header value may be surrounded by.
 const OWS: [char; 2] = [' ', '\t'];
 
-/// How the body behind a head is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// This many bytes follow.
-    Length(u64),
-    /// A chunked body follows.
-    Chunked,
-}
-
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// Status to answer.
     pub(super) status: StatusCode,
     /// Text for the log.
@@ -31,24 +23,36 @@ pub(super) struct Refusal {
 pub(super) enum Step {
     /// The head is not complete.
     Partial,
-    /// The head is sound and this long.
-    Complete {
-        /// Bytes of the head.
-        length: usize,
-        /// What follows.
-        framing: Framing,
-        /// The client asks to leave HTTP after this request.
-        upgrade: bool,
-        /// The target has bytes that a URI must escape: hand on [`quoted`] instead.
-        quote: bool,
-        /// Header lines.
-        lines: usize,
-    },
+    /// The head is sound.
+    Complete(Sound),
     /// The head is refused; it is not handed on.
     Refused(Refusal),
 }
 
-type Checked<T> = Result<T, Refusal>;
+/// What a sound head says of its message and its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sound {
+    /// Bytes of the head.
+    pub(super) length: usize,
+    /// What follows.
+    pub(super) framing: Framing,
+    /// HTTP/1.1, not 1.0.
+    pub(super) version_11: bool,
+    /// The client takes another response on this connection.
+    pub(super) keep_alive: bool,
+    /// The client asks to leave HTTP after this request.
+    pub(super) upgrade: bool,
+    /// The client waits for 100 before it sends the body.
+    pub(super) expects_continue: bool,
+    /// The client takes trailers.
+    pub(super) trailers: bool,
+    /// The target has bytes that a URI must escape: hand on [`quoted`] instead.
+    pub(super) quote: bool,
+    /// Header lines.
+    pub(super) lines: usize,
+}
+
+pub(crate) type Checked<T> = Result<T, Refusal>;
 
 const fn bad(reason: &'static str) -> Refusal {
     Refusal {
@@ -76,6 +80,10 @@ pub(super) struct HeadReader {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    expects_continue: bool,
+    trailers: bool,
+    close: bool,
+    stay: bool,
     quote: bool,
 }
 
@@ -189,6 +197,19 @@ impl HeadReader {
     fn header(&mut self, line: &[u8]) -> Checked<()> {
         let (name, value) = split_header(line)?;
         match name.len() {
+            2 if name.eq_ignore_ascii_case(b"te") => {
+                self.trailers |= lists(value, b"trailers");
+                Ok(())
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+                Ok(())
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.close |= lists(value, b"close");
+                self.stay |= lists(value, b"keep-alive");
+                Ok(())
+            }
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
                 self.upgrade = true;
@@ -259,13 +280,17 @@ impl HeadReader {
         } else {
             Framing::Length(self.length.unwrap_or(0))
         };
-        Ok(Step::Complete {
+        Ok(Step::Complete(Sound {
             length,
             framing,
+            version_11: self.version_11,
+            keep_alive: !self.close && (self.version_11 || self.stay),
             upgrade: self.upgrade && self.version_11,
+            expects_continue: self.expects_continue && self.version_11,
+            trailers: self.trailers,
             quote: self.quote,
             lines: self.lines.unwrap_or_default(),
-        })
+        }))
     }
 
     /// Whether the refused head began with `HEAD`, so that its answer has no body.
@@ -313,6 +338,13 @@ pub(super) fn quoted(head: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Whether a list of tokens holds `token`, in lower case.
+fn lists(value: &[u8], token: &[u8]) -> bool {
+    value
+        .split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
 fn headers_of<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in lines {
@@ -329,7 +361,7 @@ fn headers_of<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
 }
 
 /// Splits a header or trailer line into its name and its value without surrounding whitespace.
-pub(super) fn split_header(line: &[u8]) -> Checked<(&[u8], &[u8])> {
+pub(crate) fn split_header(line: &[u8]) -> Checked<(&[u8], &[u8])> {
     if matches!(line, [b' ' | b'\t', ..]) {
         return Err(bad("folded header line"));
     }
@@ -504,7 +536,7 @@ fn is_token(byte: u8) -> bool {
     has(byte, TOKEN)
 }
 
-pub(super) fn is_field(byte: u8) -> bool {
+pub(crate) fn is_field(byte: u8) -> bool {
     has(byte, FIELD)
 }
 

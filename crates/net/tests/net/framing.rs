@@ -263,7 +263,7 @@ async fn heads_of_many_lines_are_served_wherever_they_come_on_a_connection() {
     let server = Server::start(echo);
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     for request in [few, &wide, few, &wide] {
-        // In two pieces, so that the head is judged while hyper waits for it.
+        // In two pieces, so that the head is judged twice.
         let (head, rest) = request.split_at(request.len() / 2);
         stream.write_all(head.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;

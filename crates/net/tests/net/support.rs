@@ -76,7 +76,6 @@ pub(crate) fn quick() -> Limits {
             idle: Duration::from_millis(300),
             body: Duration::from_millis(300),
             write: Duration::from_millis(300),
-            rest: Duration::from_millis(100),
         },
         ..Limits::default()
     }

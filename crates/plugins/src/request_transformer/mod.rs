@@ -117,7 +117,7 @@ impl Failure {
                 let body = json!({"message": "An unexpected error occurred"});
                 return errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body);
             }
-            Self::Unsendable | Self::Body(TooLarge::Read(BodyError::Read(_))) => {
+            Self::Unsendable | Self::Body(TooLarge::Read(BodyError::Broken(_))) => {
                 (StatusCode::BAD_REQUEST, "Bad request")
             }
             Self::TooManyHeaders => (
