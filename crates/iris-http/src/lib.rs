@@ -38,9 +38,11 @@ pub struct Settings {
 }
 
 /// The public listener: OIDC endpoints and the Admin REST API, counting their requests as
-/// `http_server_requests_seconds`.
+/// `http_server_requests_seconds` and logins as `keycloak_user_events_total`.
 #[must_use]
 pub fn service(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Arc<dyn HttpService> {
+    let counted = metrics.clone();
+    iris.on_event(move |realm, event| login_events::count(&counted, realm, event));
     Arc::new(service::Public::new(iris, settings, metrics))
 }
 

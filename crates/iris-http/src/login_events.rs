@@ -1,6 +1,39 @@
 //! Which login event the outcome of a request to a protocol endpoint is.
 
 use o28m_iris::{Event, GrantError, Iris, Realm, Tokens};
+use o28m_telemetry::metrics::Registry;
+
+/// Types of events that are counted (the chart's `KC_EVENT_METRICS_USER_EVENTS`).
+const COUNTED: &[(&str, &str)] = &[
+    ("LOGIN", "login"),
+    ("LOGOUT", "logout"),
+    ("CLIENT_LOGIN", "client_login"),
+];
+/// The error whose client id is whatever a stranger sent.
+const UNKNOWN_CLIENT: &str = "client_not_found";
+
+/// Counts an event, with the client's id where there is such a client.
+pub(crate) fn count(metrics: &Registry, realm: &Realm, event: &Event<'_>) {
+    let kind = event.kind.strip_suffix("_ERROR").unwrap_or(event.kind);
+    let Some((_, name)) = COUNTED.iter().find(|(counted, _)| *counted == kind) else {
+        return;
+    };
+    let error = event.error.unwrap_or_default();
+    let client = event
+        .client_id
+        .filter(|_| error != UNKNOWN_CLIENT)
+        .unwrap_or_default();
+    let labels = [
+        ("client_id", client),
+        ("error", error),
+        ("event", *name),
+        ("realm", realm.name()),
+    ];
+    let help = "Logins, logouts and logins of clients.";
+    metrics
+        .counter("keycloak_user_events_total", help, &labels)
+        .add(1);
+}
 
 /// The type of a grant's event and of its error (Keycloak 26.5 `EventType`).
 const fn kinds(grant: &str) -> Option<(&'static str, &'static str)> {

@@ -127,6 +127,9 @@ pub struct EventFilter {
     pub max: Option<u32>,
 }
 
+/// Somebody who hears of every event.
+pub(crate) type Listener = Box<dyn Fn(&Realm, &Event<'_>) + Send + Sync>;
+
 enum Job {
     Write(Session),
     Flush(oneshot::Sender<()>),
@@ -203,8 +206,18 @@ fn compact(fields: Vec<(&str, Value)>) -> Value {
 }
 
 impl Iris {
+    /// Lets somebody hear of every login event of every realm, such as to count them; the first one
+    /// only. It must not block.
+    pub fn on_event(&self, listener: impl Fn(&Realm, &Event<'_>) + Send + Sync + 'static) {
+        // Whoever comes later is not heard, as documented.
+        let _late = self.listener.set(Box::new(listener));
+    }
+
     /// Reports an event to the realm's listeners, and stores it if the realm stores such events.
     pub fn event(&self, realm: &Realm, event: &Event<'_>) {
+        if let Some(listener) = self.listener.get() {
+            listener(realm, event);
+        }
         let rep = &realm.body.rep;
         if rep
             .texts("eventsListeners")

@@ -27,7 +27,7 @@ mod sessions;
 mod token;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use o28m_core::{Ambient, Secret};
 use o28m_jose::JwkSet;
@@ -114,6 +114,7 @@ pub struct Iris {
     roles: Cache<Role>,
     groups: Cache<Group>,
     events: events::Queue,
+    listener: OnceLock<events::Listener>,
     signing: Cpu,
     hashing: Cpu,
     _follow: AbortOnDropHandle<()>,
@@ -142,6 +143,7 @@ impl Iris {
             roles: Cache::new(ROLES_MAX, &changed),
             groups: Cache::new(GROUPS_MAX, &changed),
             events: events::Queue::start(store.clone()),
+            listener: OnceLock::new(),
             signing: Cpu::new(SIGNING_MAX),
             hashing: Cpu::new(HASHING_MAX),
             _follow: AbortOnDropHandle::new(tokio::spawn(follow)),

@@ -165,7 +165,13 @@ async fn admin_events_say_who_changed_what_without_secrets() {
     assert_eq!(seen, wanted);
     let text = all.to_string();
     assert!(!text.contains("planted"), "{text}");
-    assert!(all[0]["representation"].is_string());
+    let made = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["operationType"] == "CREATE" && it["resourceType"] == "USER")
+        .unwrap();
+    assert!(made["representation"].is_string());
     let who = &all[0]["authDetails"];
     assert!(
         who["userId"].is_string() && who["ipAddress"] == "127.0.0.1",
@@ -183,4 +189,31 @@ async fn admin_events_say_who_changed_what_without_secrets() {
         1,
         "clearing is an event itself"
     );
+}
+
+#[tokio::test]
+async fn logins_are_counted_whether_they_are_stored_or_not() {
+    let world = World::start().await;
+    let admin = world.realm("r").await;
+    let _ = world.client(&admin, "r", json!({"clientId": "c"})).await;
+    let _ = world.service_token("r", "c").await;
+    for client in ["c", "nosuch"] {
+        let form = format!("grant_type=client_credentials&client_id={client}&client_secret=x");
+        let _ = world.token("r", &form).await.expect(401);
+    }
+    let url = format!("{}/metrics", world.management);
+    let reply = world.http.get(&url).await.expect(200);
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    for (client, error) in [
+        ("c", ""),
+        ("c", "invalid_client_credentials"),
+        ("", "client_not_found"),
+    ] {
+        let line = format!(
+            "keycloak_user_events_total{{client_id=\"{client}\",error=\"{error}\",\
+             event=\"client_login\",realm=\"r\"}} 1"
+        );
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
+    assert!(!text.contains("nosuch"));
 }
