@@ -1,4 +1,4 @@
-//! A child process on one core, its CPU time and memory as the operating system accounts them.
+//! A child process, its CPU time and memory as the operating system accounts them.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,16 +9,26 @@ use anyhow::{Context as _, Result};
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts `command` pinned to `core`, silent unless it fails.
-    pub(crate) fn start(core: u32, command: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        let mut pinned = Command::new("taskset");
-        pinned.args(["--cpu-list", &core.to_string()]).args(command);
-        pinned.envs(environment.iter().copied());
-        pinned
+    /// Starts `command`, silent, pinned to `core` if there is one.
+    pub(crate) fn start(
+        core: Option<u32>,
+        command: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let core = core.map(|core| core.to_string());
+        let pinned = ["taskset", "--cpu-list"];
+        let pinned = core
+            .iter()
+            .flat_map(|core| pinned.into_iter().chain([core.as_str()]));
+        let mut words = pinned.chain(command.iter().copied());
+        let mut process = Command::new(words.next().unwrap_or_default());
+        process.args(words).envs(environment.iter().copied());
+        process
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        Ok(Self(pinned.spawn().with_context(|| {
+        let started = process.spawn();
+        Ok(Self(started.with_context(|| {
             format!("cannot start {}", command.join(" "))
         })?))
     }
@@ -40,12 +50,25 @@ impl Process {
 
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.0.id());
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.unwrap_or_default()
+        status_kib(self.0.id(), "VmRSS:")
     }
+
+    /// Highest resident memory so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        peak_kib(self.0.id())
+    }
+}
+
+/// Highest resident memory of a process so far, in KiB; 0 when it is gone.
+pub(crate) fn peak_kib(process: u32) -> u64 {
+    status_kib(process, "VmHWM:")
+}
+
+fn status_kib(process: u32, label: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(label));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_default()
 }
 
 impl Drop for Process {

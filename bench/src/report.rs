@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::load::Load;
+use crate::wrk::Load;
 
 /// Medians over all rounds of one subject.
 pub(crate) struct Sums {

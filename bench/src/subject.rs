@@ -98,7 +98,7 @@ impl Subject {
             ("O28M_NODE__WORKER_THREADS", "1"),
             ("O28M_LOG__LEVEL", "warn"),
         ];
-        let process = Process::start(PROXY_CORE, &command, &environment)?;
+        let process = Process::start(Some(PROXY_CORE), &command, &environment)?;
         let ready = "GET /status/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         wait_for(ready, 8100 + PORT_OFFSET)?;
         let credentials = std::fs::read_to_string(data.join("credentials.env"))?;
@@ -138,7 +138,7 @@ fn nginx(dir: &Path, name: &str, core: u32, server: &str) -> Result<Process> {
     let file = home.join("nginx.conf");
     std::fs::write(&file, configuration)?;
     let file = file.display().to_string();
-    Process::start(core, &["nginx", "-c", &file], &[])
+    Process::start(Some(core), &["nginx", "-c", &file], &[])
 }
 
 /// Asks until the answer is 200.

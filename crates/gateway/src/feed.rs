@@ -1,24 +1,30 @@
 //! Keeps the snapshot up with the store: loads everything once, then follows the change feed.
 
-use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
 use o28m_core::Ambient;
-use o28m_store::{Changes, Error, Store};
-use tokio::sync::watch;
+use o28m_store::{Error, News, Store, Stored};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::snapshot::{Compiler, ENTITY_KINDS, Snapshot, Update};
+use crate::snapshot::{Compiler, ENTITY_KINDS, FIRST_KINDS, Snapshot, Update, is_costly};
 
-/// Changed objects read one by one; above it everything is loaded at once.
-const SINGLE_READS_MAX: usize = 256;
+/// Changed objects that are applied to the snapshot in use; above it everything is loaded anew.
+const CHANGED_MAX: usize = 50_000;
 /// Objects compiled on the caller's thread; more go to a blocking one.
 const INLINE_COMPILES_MAX: usize = 32;
-/// Rounds of reading changes until nothing new came in between; after it everything is loaded.
-const ROUNDS_MAX: usize = 8;
+/// Batches of objects that wait to be parsed or compiled while everything is loaded.
+const BATCHES_WAITING: usize = 4;
+/// Pause after a snapshot, in which changes gather for the next one (spec gateway-admin 19.3). A change
+/// that comes after a longer silence does not wait.
+const GATHERING_TIME: Duration = Duration::from_millis(10);
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
@@ -74,14 +80,29 @@ impl Feed {
         }
     }
 
-    /// Reads the whole configuration.
+    /// Reads the whole configuration. Objects are read, parsed and compiled at the same time, and only a
+    /// few of them wait in between: what is in memory in the end is the snapshot.
     pub(crate) async fn load(&self, store: &Store) -> Result<(), Error> {
         loop {
             let base = self.current();
-            let everything = store.everything(ENTITY_KINDS).await?;
-            let updates = everything.records.into_iter().map(Update::from).collect();
-            let next = self.compile(None, Some(base.clone()), updates, everything.version);
-            let next = next.await;
+            let (into, stored) = mpsc::channel(BATCHES_WAITING);
+            let (parsed_into, parsed) = mpsc::channel(BATCHES_WAITING);
+            let reading = async {
+                let rest = |kind: &&&str| !FIRST_KINDS.contains(kind);
+                let rest: Vec<_> = ENTITY_KINDS.iter().filter(rest).copied().collect();
+                let version = store.scan(FIRST_KINDS, &rest, &into).await;
+                drop(into);
+                version
+            };
+            let (compiler, previous) = (self.compiler.clone(), base.clone());
+            let compiling = on_a_thread(move || {
+                let mut parsed = parsed;
+                let updates = std::iter::from_fn(move || parsed.blocking_recv()).flatten();
+                Snapshot::of(&compiler, updates, Some(&previous))
+            });
+            let (version, (), mut next) =
+                tokio::join!(reading, parse(stored, parsed_into), compiling);
+            next.set_version(version?);
             if self.publish(&base, next) {
                 return Ok(());
             }
@@ -98,7 +119,9 @@ impl Feed {
         let mut delay = RETRY_DELAY_MIN;
         // Holding the replaced snapshot for a while lets this task free it instead of a request.
         let mut replaced = self.current();
+        let mut gathered_until = Instant::now();
         loop {
+            tokio::time::sleep_until(gathered_until).await;
             announced.borrow_and_update();
             let before = self.current();
             let wait = match self.catch_up(store).await {
@@ -115,6 +138,7 @@ impl Feed {
                     Some(delay)
                 }
             };
+            gathered_until = Instant::now() + GATHERING_TIME;
             drop(std::mem::replace(&mut replaced, before));
             match wait {
                 Some(delay) => tokio::time::sleep(delay).await,
@@ -148,74 +172,48 @@ impl Feed {
     /// Tries to; false when somebody else published a snapshot meanwhile.
     async fn step(&self, store: &Store) -> Result<bool, Error> {
         let base = self.current();
-        let mut version = base.version();
-        let mut changed = BTreeMap::new();
-        // What is read may belong to later changes: only when no more are found do the objects of
-        // different kinds fit together.
-        for _ in 0..ROUNDS_MAX {
-            let changes = match store.changes_since(version).await? {
-                Changes::Since(changes) => changes,
-                Changes::Truncated => return self.load(store).await.map(|()| true),
-            };
-            let Some(last) = changes.last() else {
-                if version == base.version() {
-                    return Ok(true);
-                }
-                let updates = changed.into_values().collect();
-                let next = self.compile(Some(base.clone()), None, updates, version);
-                let next = next.await;
-                return Ok(self.publish(&base, next));
-            };
-            version = last.version;
-            let relevant = changes.into_iter();
-            let relevant = relevant.filter(|it| ENTITY_KINDS.contains(&it.kind.as_str()));
-            let keys: BTreeMap<_, _> = relevant
-                .map(|change| ((change.kind, change.id), change.deleted))
-                .collect();
-            if keys.len() > SINGLE_READS_MAX {
-                return self.load(store).await.map(|()| true);
-            }
-            for ((kind, id), deleted) in keys {
-                let record = if deleted {
-                    None
-                } else {
-                    store.get(&kind, &id).await?
-                };
-                let update = Update {
-                    kind: kind.clone(),
-                    id: id.clone(),
-                    record,
-                };
-                changed.insert((kind, id), update);
-            }
+        let news = store
+            .news(base.version(), ENTITY_KINDS, CHANGED_MAX)
+            .await?;
+        let (version, present, gone) = match news {
+            News::Since {
+                version,
+                present,
+                gone,
+            } => (version, present, gone),
+            News::Truncated => return self.load(store).await.map(|()| true),
+        };
+        if version == base.version() {
+            return Ok(true);
         }
-        self.load(store).await.map(|()| true)
+        let next = self.compile(base.clone(), present, gone, version).await;
+        Ok(self.publish(&base, next))
     }
 
     /// Compiles off the request path: small batches here, large ones on a blocking thread.
     async fn compile(
         &self,
-        base: Option<Arc<Snapshot>>,
-        previous: Option<Arc<Snapshot>>,
-        updates: Vec<Update>,
+        base: Arc<Snapshot>,
+        present: Vec<Stored>,
+        gone: Vec<(String, String)>,
         version: i64,
     ) -> Snapshot {
         let compiler = self.compiler.clone();
-        let empty = || Arc::new(Snapshot::empty(self.compiler.calculation));
-        let base = base.unwrap_or_else(empty);
-        let inline = updates.len() <= INLINE_COMPILES_MAX;
-        let compile = move || base.apply(&compiler, updates, version, previous.as_deref());
+        let costly = present.iter().any(|it| is_costly(&it.kind));
+        let inline = present.len() <= INLINE_COMPILES_MAX && !costly;
+        let compile = move || {
+            let gone = gone.into_iter().map(|(kind, id)| Update {
+                kind,
+                id,
+                record: None,
+            });
+            let updates = present.into_iter().map(Update::from).chain(gone);
+            base.apply(&compiler, updates.collect(), version, None)
+        };
         if inline {
             return compile();
         }
-        match tokio::task::spawn_blocking(compile).await {
-            Ok(next) => next,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only the end of the runtime cancels a blocking task before it ran.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        on_a_thread(compile).await
     }
 
     /// Swaps `next` in unless somebody else replaced `base` meanwhile.
@@ -228,5 +226,43 @@ impl Feed {
             self.applied.send_replace(version);
         }
         done
+    }
+}
+
+/// Parses batches on threads of their own, several at a time, and hands them on in order.
+async fn parse(mut stored: mpsc::Receiver<Vec<Stored>>, into: mpsc::Sender<Vec<Update>>) {
+    let parsers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut parsing = FuturesOrdered::new();
+    loop {
+        tokio::select! {
+            batch = stored.recv(), if parsing.len() < parsers => match batch {
+                Some(batch) => parsing.push_back(on_a_thread(|| {
+                    batch.into_iter().map(Update::from).collect::<Vec<_>>()
+                })),
+                None => break,
+            },
+            Some(parsed) = parsing.next() => {
+                if into.send(parsed).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    while let Some(parsed) = parsing.next().await {
+        if into.send(parsed).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs what takes long where nobody waits for it.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only the end of the runtime cancels a blocking task before it ran.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

@@ -27,6 +27,10 @@ impl PluginKind for Kind {
         "ip-restriction"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         990
     }

@@ -51,6 +51,10 @@ impl PluginKind for Kind {
         "request-size-limiting"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         951
     }

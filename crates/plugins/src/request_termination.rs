@@ -30,6 +30,10 @@ impl PluginKind for Kind {
         "request-termination"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         2
     }

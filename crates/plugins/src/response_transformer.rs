@@ -34,6 +34,10 @@ impl PluginKind for Kind {
         "response-transformer"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         800
     }

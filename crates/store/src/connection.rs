@@ -13,9 +13,10 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, Executor as _, Postgres, Row as _, Sqlite};
+use tokio::sync::mpsc::Sender;
 
 use crate::Error;
-use crate::sql::{Argument, Sql};
+use crate::sql::{Argument, Dialect, Sql};
 
 /// Limit for one statement, and for the wait between two rows of a stream.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,6 +60,14 @@ impl Row {
             .map_err(|error| Error::Failed(sqlx::Error::Decode(error.into())))
     }
 
+    /// A number that stands in the statement itself: PostgreSQL thinks that it is a small one.
+    pub(crate) fn small(&self, column: usize) -> Result<i32, Error> {
+        Ok(match self {
+            Self::Postgres(row) => row.try_get(column)?,
+            Self::Sqlite(row) => row.try_get(column)?,
+        })
+    }
+
     pub(crate) fn int(&self, column: usize) -> Result<i64, Error> {
         Ok(match self {
             Self::Postgres(row) => row.try_get(column)?,
@@ -82,6 +91,13 @@ impl Connection {
         matches!(self.raw, Raw::Postgres(_))
     }
 
+    const fn dialect(&self) -> Dialect {
+        match self.raw {
+            Raw::Postgres(_) => Dialect::Postgres,
+            Raw::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
     /// Whether this is the only connection there is.
     pub(crate) const fn is_exclusive(&self) -> bool {
         self.keep
@@ -93,7 +109,7 @@ impl Connection {
             if sql.is_unstorable() {
                 return Err(Error::invalid("text holds NUL or is too long"));
             }
-            let (text, values) = sql.finish(&self.prefix);
+            let (text, values) = sql.finish(&self.prefix, self.dialect());
             self.busy = true;
             let result = match &mut self.raw {
                 Raw::Postgres(connection) => {
@@ -124,7 +140,7 @@ impl Connection {
             if sql.is_unstorable() {
                 return Ok(());
             }
-            let (text, values) = sql.finish(&self.prefix);
+            let (text, values) = sql.finish(&self.prefix, self.dialect());
             self.busy = true;
             let result = match &mut self.raw {
                 Raw::Postgres(connection) => {
@@ -136,6 +152,38 @@ impl Connection {
                     let query = sqlx::query_with(&text, sqlite_arguments(values)?);
                     let rows = query.fetch(&mut **connection);
                     drain(rows, |row| take(&Row::Sqlite(row))).await
+                }
+            };
+            self.settle(result)
+        }
+        .boxed()
+    }
+
+    /// Runs a query and sends its rows in batches, no faster than they are received; false when nobody
+    /// did any more before the end.
+    pub(crate) fn send<'a, T: Send + 'a>(
+        &'a mut self,
+        sql: Sql<'a>,
+        batch: usize,
+        map: impl Fn(&Row) -> Result<T, Error> + Send + Sync + 'a,
+        into: &'a Sender<Vec<T>>,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        async move {
+            if sql.is_unstorable() {
+                return Ok(true);
+            }
+            let (text, values) = sql.finish(&self.prefix, self.dialect());
+            self.busy = true;
+            let result = match &mut self.raw {
+                Raw::Postgres(connection) => {
+                    let query = sqlx::query_with(&text, postgres_arguments(values)?);
+                    let rows = query.fetch(&mut **connection);
+                    forward(rows, batch, |row| map(&Row::Postgres(row)), into).await
+                }
+                Raw::Sqlite(connection) => {
+                    let query = sqlx::query_with(&text, sqlite_arguments(values)?);
+                    let rows = query.fetch(&mut **connection);
+                    forward(rows, batch, |row| map(&Row::Sqlite(row)), into).await
                 }
             };
             self.settle(result)
@@ -189,6 +237,32 @@ impl Connection {
     pub(crate) async fn begin(&mut self, statement: &str) -> Result<(), Error> {
         self.in_transaction = true;
         self.script(statement).await
+    }
+
+    /// Starts a transaction with statements without values, the last of which is a query: one exchange
+    /// with PostgreSQL. Gives the last row.
+    pub(crate) fn begin_reading<'a, T: Send>(
+        &'a mut self,
+        statements: &'a str,
+        map: impl Fn(&Row) -> Result<T, Error> + Send + Sync + 'a,
+    ) -> BoxFuture<'a, Result<Option<T>, Error>> {
+        async move {
+            let text = statements.replace('@', &self.prefix);
+            self.in_transaction = true;
+            self.busy = true;
+            let last = match &mut self.raw {
+                Raw::Postgres(connection) => {
+                    let rows = limited(connection.fetch_all(text.as_str())).await;
+                    rows.map(|mut rows| rows.pop().map(Row::Postgres))
+                }
+                Raw::Sqlite(connection) => {
+                    let rows = limited(connection.fetch_all(text.as_str())).await;
+                    rows.map(|mut rows| rows.pop().map(Row::Sqlite))
+                }
+            };
+            self.settle(last)?.as_ref().map(map).transpose()
+        }
+        .boxed()
     }
 
     /// Commits. After an error of kind unavailable nobody knows whether it happened.
@@ -248,12 +322,36 @@ async fn drain<R>(
     Ok(())
 }
 
+async fn forward<R, T>(
+    mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+    size: usize,
+    map: impl Fn(R) -> Result<T, Error>,
+    into: &Sender<Vec<T>>,
+) -> Result<bool, Error> {
+    let mut batch = Vec::with_capacity(size);
+    while let Some(row) = limited(rows.try_next()).await? {
+        batch.push(map(row)?);
+        if batch.len() == size {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(size));
+            if into.send(full).await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(into.send(batch).await.is_ok())
+}
+
 fn postgres_arguments(values: Vec<Argument<'_>>) -> Result<PgArguments, Error> {
     let mut arguments = PgArguments::default();
     for value in values {
         match value {
             Argument::Text(text) => arguments.add(text.as_ref()),
             Argument::Int(number) => arguments.add(number),
+            Argument::Texts(texts) => {
+                let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+                arguments.add(texts)
+            }
+            Argument::Ints(numbers) => arguments.add(numbers),
         }
         .map_err(sqlx::Error::Encode)?;
     }
@@ -266,6 +364,9 @@ fn sqlite_arguments(values: Vec<Argument<'_>>) -> Result<SqliteArguments<'_>, Er
         match value {
             Argument::Text(text) => arguments.add(text),
             Argument::Int(number) => arguments.add(number),
+            Argument::Texts(_) | Argument::Ints(_) => {
+                return Err(Error::invalid("SQLite has no arrays"));
+            }
         }
         .map_err(sqlx::Error::Encode)?;
     }

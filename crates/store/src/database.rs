@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
@@ -21,11 +21,26 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit for a connection while the database is known to be away: callers learn quickly.
 const DOUBTFUL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a connection may have been idle to be used without asking the server.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_millis(500);
+
 /// Every statement of ours is written for an index and nested loops. Without statistics, as after a bulk
-/// load, the planner would guess otherwise and read whole tables.
+/// load, the planner would guess otherwise and read whole tables. So the values do not matter either, and
+/// a plan is made once for each statement of a connection.
 const PLANNER_SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET enable_bitmapscan = off; SET join_collapse_limit = 1; \
-     SET enable_material = off; SET jit = off";
+     SET enable_material = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
+
+/// Where the log of changes begins and ends, and what time it is, by the database's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// Newest version.
+    pub(crate) version: i64,
+    /// Changes up to this version are no longer in the log.
+    pub(crate) horizon: i64,
+    /// Seconds since the Unix epoch.
+    pub(crate) now_s: i64,
+}
 
 /// The pools of one database and what differs between the two.
 pub(crate) struct Database {
@@ -94,35 +109,81 @@ impl Database {
         }
     }
 
-    /// A connection in a transaction that no other writer, here or elsewhere, runs beside.
-    pub(crate) async fn writer(&self, doubtful: bool) -> Result<Connection, Error> {
-        match &self.pools {
+    /// A connection in a transaction that no other writer, here or elsewhere, runs beside, and where the
+    /// log ends.
+    pub(crate) async fn writer(&self, doubtful: bool) -> Result<(Connection, Position), Error> {
+        let (mut connection, begin) = match &self.pools {
             Pools::Postgres { .. } => {
-                let mut connection = self.reader(doubtful).await?;
-                connection.begin(&self.begin_and_lock(LOCK_TIMEOUT)).await?;
-                Ok(connection)
+                let connection = self.reader(doubtful).await?;
+                let now = "extract(epoch FROM clock_timestamp())::bigint";
+                let begin = self.begin_and_lock(LOCK_TIMEOUT);
+                (
+                    connection,
+                    format!("{begin}; SELECT version, horizon, {now} FROM @position"),
+                )
             }
             Pools::Sqlite { writer, .. } => {
                 let raw = self.limited(doubtful, writer.acquire()).await?;
-                let mut connection = self.connection(Raw::Sqlite(raw));
-                if let Err(error) = connection.begin("BEGIN IMMEDIATE").await {
-                    connection.rollback().await;
-                    return Err(error);
-                }
-                Ok(connection)
+                let now = "CAST(strftime('%s', 'now') AS INTEGER)";
+                let begin =
+                    format!("BEGIN IMMEDIATE; SELECT version, horizon, {now} FROM @position");
+                (self.connection(Raw::Sqlite(raw)), begin)
+            }
+        };
+        let position = connection.begin_reading(&begin, |row| {
+            Ok(Position {
+                version: row.int(0)?,
+                horizon: row.int(1)?,
+                now_s: row.int(2)?,
+            })
+        });
+        match position.await {
+            Ok(Some(position)) => Ok((connection, position)),
+            Ok(None) => {
+                connection.rollback().await;
+                Err(Error::invalid("the log has no position"))
+            }
+            Err(error) => {
+                connection.rollback().await;
+                Err(error)
             }
         }
     }
 
-    /// As [`Database::writer`], waiting longer for the lock: migrations of others take their time.
+    /// As [`Database::writer`], waiting as long as given for the lock: migrations of others take their
+    /// time.
     pub(crate) async fn migrator(&self, lock_timeout: Duration) -> Result<Connection, Error> {
+        let deadline = Instant::now() + lock_timeout;
+        loop {
+            // In slices, because no single statement may take long.
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.try_migrator(left.min(LOCK_TIMEOUT)).await {
+                Err(error) if error.is_lock_timeout() && Instant::now() < deadline => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_migrator(&self, lock_timeout: Duration) -> Result<Connection, Error> {
         match &self.pools {
             Pools::Postgres { .. } => {
                 let mut connection = self.reader(false).await?;
                 connection.begin(&self.begin_and_lock(lock_timeout)).await?;
                 Ok(connection)
             }
-            Pools::Sqlite { .. } => self.writer(false).await,
+            Pools::Sqlite { writer, .. } => {
+                let raw = self.limited(false, writer.acquire()).await?;
+                let mut connection = self.connection(Raw::Sqlite(raw));
+                connection.script(&busy_timeout(lock_timeout)).await?;
+                let begun = connection.begin("BEGIN IMMEDIATE").await;
+                if begun.is_err() {
+                    connection.rollback().await;
+                }
+                begun?;
+                // For whoever gets the connection next.
+                connection.script(&busy_timeout(LOCK_TIMEOUT)).await?;
+                Ok(connection)
+            }
         }
     }
 
@@ -187,7 +248,8 @@ impl Database {
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = 60000; \
              SET LOCAL idle_in_transaction_session_timeout = 30000; \
              SELECT pg_advisory_xact_lock({})",
-            lock_timeout.as_millis(),
+            // Zero would wait for ever.
+            lock_timeout.as_millis().max(1),
             self.lock
         )
     }
@@ -206,6 +268,10 @@ impl Database {
     }
 }
 
+fn busy_timeout(limit: Duration) -> String {
+    format!("PRAGMA busy_timeout = {}", limit.as_millis().max(1))
+}
+
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -215,8 +281,7 @@ async fn within<T>(
 }
 
 async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
-    let options = PgConnectOptions::from_str(&settings.url)
-        .map_err(|error| unusable_url(&error))?
+    let options = postgres_options(&settings.url)?
         .application_name("o28m")
         .disable_statement_logging();
     // The pool would try until its time is up and then not say why.
@@ -225,6 +290,14 @@ async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
     let pool = PoolOptions::<Postgres>::new()
         .max_connections(settings.pool_max.max(1))
         .acquire_timeout(settings.connect_timeout)
+        // A connection that was used a moment ago need not prove that it is alive.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                let is_fresh = about.idle_for < TRUSTED_IDLE_TIME;
+                Ok(is_fresh || connection.ping().await.is_ok())
+            })
+        })
         .after_connect(|connection, _| {
             Box::pin(async move { connection.execute(PLANNER_SETTINGS).await.map(drop) })
         })
@@ -233,6 +306,25 @@ async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
         pool,
         options: Box::new(options),
     })
+}
+
+/// The options of a URL, in which `sslrootcert` may list several files.
+pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| unusable_url(&error))?;
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let list = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "sslrootcert");
+    let Some((_, list)) = list.last().filter(|(_, list)| list.contains(',')) else {
+        return Ok(options);
+    };
+    let mut bundle = Vec::new();
+    for path in list.split(',') {
+        let path = path.trim();
+        let read = std::fs::read(path);
+        let read = read.map_err(|error| Error::Url(format!("cannot read {path}: {error}")))?;
+        bundle.extend_from_slice(&read);
+        bundle.push(b'\n');
+    }
+    Ok(options.ssl_root_cert_from_pem(bundle))
 }
 
 async fn open_sqlite(settings: &Settings) -> Result<Pools, Error> {
@@ -316,7 +408,12 @@ fn quoted_schema(schema: &str) -> Result<String, Error> {
         let text = "the schema's name must have 1 to 63 bytes and neither NUL nor @";
         return Err(Error::Url(text.to_owned()));
     }
-    Ok(format!("\"{}\"", schema.replace('"', "\"\"")))
+    Ok(quoted(schema))
+}
+
+/// A name as an SQL identifier.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// FNV-1a, 64 bits: any stable hash would do.

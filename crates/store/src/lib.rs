@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod feed;
 mod filter;
+pub mod foreign;
 mod migration;
 mod model;
 mod query;
@@ -23,21 +24,28 @@ pub mod testing;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::mpsc::Sender;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use error::Error;
 pub use migration::{MigrationState, MigrationStep};
 pub use model::{
-    Change, Changes, Everything, Filter, Key, Object, OnDelete, Query, Record, Reference, Session,
-    SessionQuery, Settings, Tagged, Tags, Test, Write,
+    Change, Changes, Everything, Filter, Key, News, Object, OnDelete, Query, Record, Reference,
+    Session, SessionQuery, Settings, Stored, Tagged, Tags, Test, Write,
 };
 
 use shared::Shared;
+use write::Retention;
 
-/// Changes the log keeps. Whoever lags further behind loads everything again.
-const CHANGES_MAX: i64 = 100_000;
+/// Changes the log keeps, and for how long: whoever lags behind further than both loads everything again
+/// (spec gateway-admin 19.2).
+const RETENTION: Retention = Retention {
+    changes: 100_000,
+    age_s: 3600,
+};
 
 /// A database connection pool with the change feed. Cheap to clone.
 #[derive(Clone)]
@@ -60,11 +68,11 @@ impl Store {
     /// # Errors
     /// [`Error::Url`], [`Error::Unavailable`].
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        Self::open_with(settings, CHANGES_MAX).await
+        Self::open_with(settings, RETENTION).await
     }
 
-    async fn open_with(settings: &Settings, log_length: i64) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::open(settings, log_length).await?);
+    async fn open_with(settings: &Settings, retention: Retention) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::open(settings, retention).await?);
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         tasks.spawn(feed::run(
@@ -105,9 +113,32 @@ impl Store {
     /// # Errors
     /// [`Error::Schema`] when the tables are of an incompatible newer version.
     pub async fn migrate(&self, step: MigrationStep) -> Result<MigrationState, Error> {
+        self.migrate_within(step, migration::LOCK_TIMEOUT).await
+    }
+
+    /// As [`Store::migrate`], waiting no longer than this for other processes.
+    ///
+    /// # Errors
+    /// As [`Store::migrate`]; [`Error::is_lock_timeout`] tells that another process holds the lock.
+    pub async fn migrate_within(
+        &self,
+        step: MigrationStep,
+        lock_timeout: Duration,
+    ) -> Result<MigrationState, Error> {
         let database = &self.shared.database;
-        let state = migration::apply(database, migration::MIGRATIONS, step).await;
+        let migrations = migration::MIGRATIONS;
+        let state = migration::apply(database, migrations, step, lock_timeout).await;
         self.shared.observe(state)
+    }
+
+    /// Drops our tables with everything in them; gives whether there were any.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`]; [`Error::is_lock_timeout`] tells that another process
+    /// holds the lock.
+    pub async fn reset(&self, lock_timeout: Duration) -> Result<bool, Error> {
+        let dropped = migration::reset(&self.shared.database, lock_timeout).await;
+        self.shared.observe(dropped)
     }
 
     /// Applies all steps in one transaction, or none; gives the version after it.
@@ -215,6 +246,43 @@ impl Store {
         self.shared.observe(result.await)
     }
 
+    /// Sends every object in batches, no faster than they are received: first those of the kinds
+    /// `first`, then those of `rest`, each in no order. Gives the version they are consistent with.
+    /// Ends early when the receiver is gone.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn scan(
+        &self,
+        first: &[&str],
+        rest: &[&str],
+        into: &Sender<Vec<Stored>>,
+    ) -> Result<i64, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::scan(&mut connection, first, rest, into).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Which of the prefixes values of a key have, of any owner, in the order given: one look at an
+    /// index for each, however many values there are.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn occurring(
+        &self,
+        kind: &str,
+        key: &str,
+        prefixes: &[&str],
+    ) -> Result<Vec<bool>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::occurring(&mut connection, kind, key, prefixes).await
+        };
+        self.shared.observe(result.await)
+    }
+
     /// The newest version in the database.
     ///
     /// # Errors
@@ -227,7 +295,7 @@ impl Store {
         self.shared.observe(result.await)
     }
 
-    /// What changed after `version`.
+    /// Everything that changed after `version`.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Failed`].
@@ -235,6 +303,19 @@ impl Store {
         let result = async {
             let mut connection = self.shared.reader().await?;
             query::changes_since(&mut connection, version).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// What the objects of these kinds that changed after `version` are like now, all seen at one
+    /// moment; nothing but that it is too much when there are more than `most` of them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn news(&self, version: i64, kinds: &[&str], most: usize) -> Result<News, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            query::news(&mut connection, version, kinds, most).await
         };
         self.shared.observe(result.await)
     }
@@ -294,6 +375,18 @@ impl Store {
         let result = async {
             let mut connection = self.shared.reader().await?;
             session::get(&mut connection, owner, id, now_s).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Sessions of an owner that have not expired at `now_s`, by id; at most 1000.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn owned_sessions(&self, owner: &str, now_s: i64) -> Result<Vec<Session>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::of_owner(&mut connection, owner, now_s).await
         };
         self.shared.observe(result.await)
     }

@@ -72,6 +72,19 @@ pub struct Record {
     pub body: Value,
 }
 
+/// An object as it is read, with its body as the JSON text it is stored as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// See [`Object::kind`].
+    pub kind: String,
+    /// See [`Object::id`].
+    pub id: String,
+    /// See [`Record::version`].
+    pub version: i64,
+    /// See [`Object::body`].
+    pub body: String,
+}
+
 /// One step of a transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
@@ -175,9 +188,25 @@ pub struct Change {
 /// What happened after a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// Every change after it, oldest first.
+    /// The changes after it, oldest first.
     Since(Vec<Change>),
-    /// The log no longer reaches back that far: load everything.
+    /// The log no longer reaches back that far, or there are too many to list: load everything.
+    Truncated,
+}
+
+/// What objects became after a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// All that changed.
+    Since {
+        /// The version of what was seen.
+        version: i64,
+        /// Objects that are there.
+        present: Vec<Stored>,
+        /// Kind and id of those that are not, or not any more.
+        gone: Vec<(String, String)>,
+    },
+    /// The log no longer reaches back that far, or it is too much: load everything.
     Truncated,
 }
 

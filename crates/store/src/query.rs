@@ -4,13 +4,26 @@
 //! references are such indexes: of several the one with the fewest entries leads, and the others are
 //! looked up for each of its entries.
 
+use std::collections::BTreeSet;
+
+use tokio::sync::mpsc::Sender;
+
 use crate::connection::{Connection, Row};
 use crate::filter;
-use crate::sql::Sql;
-use crate::{Change, Changes, Error, Everything, Query, Record, Tagged, Tags};
+use crate::sql::{Column, Sql};
+use crate::{Change, Changes, Error, Everything, News, Query, Record, Stored, Tagged, Tags};
 
-/// Entries counted at most to find the rarest of several conditions.
-const RARITY_SAMPLE: i64 = 2000;
+/// Entries counted at most to find the rarest of several conditions: one of them is rare mostly.
+const RARITY_SAMPLES: [i64; 2] = [50, 2000];
+
+/// Changes listed at once for who wants all of them.
+const CHANGES_MAX: i64 = 100_000;
+
+/// Changes looked through at once.
+const CHANGES_PER_READ: i64 = 5000;
+
+/// Objects handed on together.
+const BATCH: usize = 256;
 
 const COLUMNS: &str = "o.kind, o.id, o.owner, o.version, o.body";
 
@@ -122,8 +135,28 @@ impl<'a> Conditions<'a> {
         if self.any.is_some() || self.all.len() < 2 {
             return Ok(self);
         }
-        let mut sql = Sql::new("SELECT ");
-        sql = sql.list(&self.all, |sql, condition| {
+        for sample in RARITY_SAMPLES {
+            let counts = self.counts(connection, kind, sample).await?;
+            let rarest = counts.iter().enumerate().min_by_key(|(_, count)| **count);
+            let Some((at, count)) = rarest else {
+                break;
+            };
+            if *count < sample || Some(&sample) == RARITY_SAMPLES.last() {
+                self.all.swap(0, at);
+                break;
+            }
+        }
+        Ok(self)
+    }
+
+    /// How many entries each has, counted up to `most`.
+    async fn counts(
+        &self,
+        connection: &mut Connection,
+        kind: &'a str,
+        most: i64,
+    ) -> Result<Vec<i64>, Error> {
+        let sql = Sql::new("SELECT ").list(&self.all, |sql, condition| {
             let table = condition.table();
             let sql = sql
                 .raw(&format!(
@@ -134,19 +167,12 @@ impl<'a> Conditions<'a> {
             condition
                 .holds(sql, "c")
                 .raw(" LIMIT ")
-                .int(RARITY_SAMPLE)
+                .int(most)
                 .raw(") s)")
         });
         let columns = self.all.len();
         let counts = connection.one(sql, |row| (0..columns).map(|at| row.int(at)).collect());
-        let counts: Vec<i64> = counts.await?.unwrap_or_default();
-        let rarest = counts
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, count)| **count)
-            .map_or(0, |(at, _)| at);
-        self.all.swap(0, rarest);
-        Ok(self)
+        Ok(counts.await?.unwrap_or_default())
     }
 }
 
@@ -328,6 +354,35 @@ fn by_key<'a>(
     filter::hold(sql, &query.filters, "o", postgres)
 }
 
+/// Which of the prefixes some value of the key has, in the order given.
+pub(crate) async fn occurring(
+    connection: &mut Connection,
+    kind: &str,
+    key: &str,
+    prefixes: &[&str],
+) -> Result<Vec<bool>, Error> {
+    if prefixes.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The first value from a prefix on begins with it, or none does.
+    let sql = Sql::new("SELECT ").list(prefixes, |sql, prefix| {
+        sql.raw("COALESCE((SELECT k.value FROM @object_key k WHERE k.kind = ")
+            .text(kind)
+            .raw(" AND k.name = ")
+            .text(key)
+            .raw(" AND k.value >= ")
+            .text(*prefix)
+            .raw(" ORDER BY k.value LIMIT 1), '')")
+    });
+    let found = connection.one(sql, |row| {
+        let columns = prefixes.iter().enumerate();
+        columns
+            .map(|(at, prefix)| Ok(row.str(at)?.starts_with(prefix)))
+            .collect::<Result<Vec<_>, Error>>()
+    });
+    Ok(found.await?.unwrap_or_else(|| vec![false; prefixes.len()]))
+}
+
 /// A LIKE pattern for folded text that contains `search`.
 fn contains_pattern(search: &str) -> String {
     let mut pattern = String::from("%");
@@ -411,12 +466,155 @@ pub(crate) async fn everything(
     Ok(Everything { version, records })
 }
 
+/// Sends every object: those of the kinds `first`, then those of `rest`, each in no order; gives the
+/// version they are consistent with. Ends early when nobody receives any more.
+pub(crate) async fn scan(
+    connection: &mut Connection,
+    first: &[&str],
+    rest: &[&str],
+    into: &Sender<Vec<Stored>>,
+) -> Result<i64, Error> {
+    let position = begin_reading(connection).await?;
+    let is_postgres = connection.is_postgres();
+    let of_kinds = |plus: &str, kinds: &[&str]| {
+        Sql::new(&format!(
+            "SELECT o.kind, o.id, o.version, o.body FROM @object o WHERE {plus}o.kind IN ("
+        ))
+        .list(kinds, |sql, kind| sql.text((*kind).to_owned()))
+        .raw(")")
+    };
+    let mut whole = first.is_empty()
+        || connection
+            .send(of_kinds("", first), BATCH, document, into)
+            .await?;
+    if whole && !rest.is_empty() {
+        // Nearly everything is wanted, so the table is read from front to back.
+        if is_postgres {
+            let settings = "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off";
+            connection.script(settings).await?;
+        }
+        // A plus keeps SQLite from using an index.
+        let plus = if is_postgres { "" } else { "+" };
+        let sql = of_kinds(plus, rest);
+        whole = connection.send(sql, BATCH, document, into).await?;
+    }
+    // A transaction that ends early is given up with its connection: reading the rest would take longer.
+    if whole {
+        end_reading(connection).await?;
+    }
+    Ok(position.0)
+}
+
+/// Starts a transaction that sees one state; gives the newest version and the horizon of the log.
+async fn begin_reading(connection: &mut Connection) -> Result<(i64, i64), Error> {
+    let select = "SELECT version, horizon FROM @position";
+    let map = |row: &Row| Ok((row.int(0)?, row.int(1)?));
+    let position = if connection.is_exclusive() {
+        // Nobody writes beside the only connection, and a transaction on it that is dropped would stay
+        // open.
+        connection.one(Sql::new(select), map).await?
+    } else {
+        let begin = if connection.is_postgres() {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        } else {
+            "BEGIN"
+        };
+        connection
+            .begin_reading(&format!("{begin}; {select}"), map)
+            .await?
+    };
+    position.ok_or_else(|| Error::invalid("the log has no position"))
+}
+
+async fn end_reading(connection: &mut Connection) -> Result<(), Error> {
+    if connection.is_exclusive() {
+        return Ok(());
+    }
+    connection.commit().await
+}
+
+/// What happened to objects of these kinds after `version`, seen in one state.
+pub(crate) async fn news(
+    connection: &mut Connection,
+    version: i64,
+    kinds: &[&str],
+    most: usize,
+) -> Result<News, Error> {
+    let (newest, horizon) = begin_reading(connection).await?;
+    // A version that the database has not reached is that of another database or an older copy.
+    if version < horizon || version > newest {
+        end_reading(connection).await?;
+        return Ok(News::Truncated);
+    }
+    // The log may be much longer than what changed.
+    let mut changed = BTreeSet::new();
+    let mut seen = version;
+    while seen < newest {
+        let sql = Sql::new("SELECT version, kind, id FROM @change WHERE version > ")
+            .int(seen)
+            .raw(" ORDER BY version LIMIT ")
+            .int(CHANGES_PER_READ);
+        let changes = connection.all(sql, |row| Ok((row.int(0)?, row.text(1)?, row.text(2)?)));
+        let changes = changes.await?;
+        seen = changes.last().map_or(newest, |(version, _, _)| *version);
+        let relevant = changes.into_iter();
+        let relevant = relevant.filter(|(_, kind, _)| kinds.contains(&kind.as_str()));
+        changed.extend(relevant.map(|(_, kind, id)| (kind, id)));
+        if changed.len() > most {
+            end_reading(connection).await?;
+            return Ok(News::Truncated);
+        }
+    }
+    let names: Vec<_> = changed
+        .iter()
+        .map(|(kind, id)| (kind.as_str(), id.as_str()))
+        .collect();
+    let present = documents(connection, &names).await?;
+    end_reading(connection).await?;
+    for stored in &present {
+        changed.remove(&(stored.kind.clone(), stored.id.clone()));
+    }
+    Ok(News::Since {
+        version: newest,
+        present,
+        gone: changed.into_iter().collect(),
+    })
+}
+
+/// Those of the objects that exist, in no order.
+async fn documents(
+    connection: &mut Connection,
+    objects: &[(&str, &str)],
+) -> Result<Vec<Stored>, Error> {
+    let mut found = Vec::with_capacity(objects.len());
+    for objects in objects.chunks(BATCH) {
+        let sql = Sql::new("SELECT o.kind, o.id, o.version, o.body FROM (")
+            .rows([
+                Column::text(objects.iter().map(|(kind, _)| *kind)),
+                Column::text(objects.iter().map(|(_, id)| *id)),
+            ])
+            .raw(") v CROSS JOIN @object o WHERE o.kind = v.column1 AND o.id = v.column2");
+        found.extend(connection.all(sql, document).await?);
+    }
+    Ok(found)
+}
+
+fn document(row: &Row) -> Result<Stored, Error> {
+    Ok(Stored {
+        kind: row.text(0)?,
+        id: row.text(1)?,
+        version: row.int(2)?,
+        body: row.text(3)?,
+    })
+}
+
 pub(crate) async fn version(connection: &mut Connection) -> Result<i64, Error> {
     let sql = Sql::new("SELECT version FROM @position");
     let version = connection.one(sql, |row| row.int(0)).await?;
     version.ok_or_else(|| Error::invalid("the log has no position"))
 }
 
+/// Everything that changed after `version`, unless that is more than can be listed.
 pub(crate) async fn changes_since(
     connection: &mut Connection,
     version: i64,
@@ -424,7 +622,8 @@ pub(crate) async fn changes_since(
     // The changes first: what is pruned in between moves the horizon, which is read after them.
     let sql = Sql::new("SELECT version, kind, id, owner, deleted FROM @change WHERE version > ")
         .int(version)
-        .raw(" ORDER BY version");
+        .raw(" ORDER BY version LIMIT ")
+        .int(CHANGES_MAX + 1);
     let changes = connection
         .all(sql, |row| {
             Ok(Change {
@@ -440,7 +639,8 @@ pub(crate) async fn changes_since(
     let position = connection.one(sql, |row| Ok((row.int(0)?, row.int(1)?)));
     let (newest, horizon) = position.await?.unwrap_or_default();
     // A version that the database has not reached is that of another database or an older copy.
-    if version < horizon || version > newest {
+    let too_many = i64::try_from(changes.len()).unwrap_or(i64::MAX) > CHANGES_MAX;
+    if version < horizon || version > newest || too_many {
         return Ok(Changes::Truncated);
     }
     Ok(Changes::Since(changes))

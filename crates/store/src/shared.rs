@@ -6,7 +6,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::connection::Connection;
 use crate::database::Database;
-use crate::{Error, Settings, Write, write};
+use crate::write::{self, Retention};
+use crate::{Error, Settings, Write};
 
 /// How often a transaction that lost against another one is run in all.
 const ATTEMPTS: usize = 3;
@@ -20,18 +21,18 @@ pub(crate) struct Shared {
     reachable: AtomicBool,
     /// Writers of this process wait here rather than each with a connection of the pool.
     turn: Semaphore,
-    log_length: i64,
+    retention: Retention,
 }
 
 impl Shared {
-    pub(crate) async fn open(settings: &Settings, log_length: i64) -> Result<Self, Error> {
+    pub(crate) async fn open(settings: &Settings, retention: Retention) -> Result<Self, Error> {
         Ok(Self {
             database: Database::open(settings).await?,
             announced: watch::Sender::new(0),
             doubt: Notify::new(),
             reachable: AtomicBool::new(true),
             turn: Semaphore::new(1),
-            log_length,
+            retention,
         })
     }
 
@@ -104,16 +105,16 @@ impl Shared {
         let turn = tokio::time::timeout(self.database.connect_timeout, self.turn.acquire());
         // The semaphore is never closed, so the permit is there unless time ran out.
         let _turn = turn.await.map_err(|_| Error::timed_out())?;
-        let mut connection = self.database.writer(!self.is_reachable()).await?;
+        let (mut connection, position) = self.database.writer(!self.is_reachable()).await?;
         let channel = &self.database.channel;
-        let written = write::run(&mut connection, steps, self.log_length, channel).await;
+        let written = write::run(&mut connection, steps, &position, self.retention, channel).await;
         match written {
-            Ok(written) => {
+            Ok(version) => {
                 connection.commit().await?;
-                if written.after > written.before {
-                    self.announce(written.after);
+                if version > position.version {
+                    self.announce(version);
                 }
-                Ok(written.after)
+                Ok(version)
             }
             Err(error) => {
                 connection.rollback().await;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::write::Retention;
 use crate::{Error, Settings, Store};
 
 /// How long a server may take to answer after its start.
@@ -30,17 +31,18 @@ const NOBODY: (u32, u32) = (65534, 65534);
 /// its standard input ends, which it does with the test process however that ends.
 const KEEPER: &str = r#"
 directory=$1 programs=$2 port=$3
+shift 3
 run() {
     "$programs/postgres" -D "$directory/data" -p "$port" -c listen_addresses=127.0.0.1 \
         -c unix_socket_directories= -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-        -c shared_buffers=32MB -c max_connections=300 -c wal_level=minimal -c max_wal_senders=0 \
+        -c shared_buffers=32MB -c max_connections=300 -c wal_level=minimal -c max_wal_senders=0 "$@" \
         </dev/null >>"$directory/log" 2>&1 &
     server=$!
 }
-run
+run "$@"
 while read -r order; do
     case $order in
-        start) run ;;
+        start) run "$@" ;;
         stop) kill -INT "$server"; wait "$server" ;;
     esac
     echo done
@@ -64,12 +66,49 @@ pub async fn postgres_url() -> Option<String> {
     Some(server.as_ref()?.create_database().await)
 }
 
-/// A store whose change log keeps only `changes_max` changes.
+/// A store whose change log keeps only `changes_max` changes, however young they are.
 ///
 /// # Errors
 /// As [`Store::open`].
 pub async fn open_with_short_log(settings: &Settings, changes_max: i64) -> Result<Store, Error> {
-    Store::open_with(settings, changes_max).await
+    let retention = Retention {
+        changes: changes_max,
+        age_s: 0,
+    };
+    Store::open_with(settings, retention).await
+}
+
+/// Runs statements on a PostgreSQL database, such as those that make another program's tables.
+///
+/// # Panics
+/// When they fail.
+pub async fn execute(url: &str, statements: &str) {
+    let options: PgConnectOptions = url.parse().expect("URL");
+    let mut connection = options.connect().await.expect("connection");
+    sqlx::raw_sql(statements)
+        .execute(&mut connection)
+        .await
+        .expect("statements");
+    connection.close().await.expect("close");
+}
+
+/// Takes the lock of a SQLite file as whoever writes or migrates does, until it is dropped.
+///
+/// # Panics
+/// When somebody else has it.
+pub async fn hold_write_lock(path: &str) -> impl Drop + use<> {
+    use sqlx::Executor as _;
+    use sqlx::sqlite::SqliteConnectOptions;
+    struct Held(
+        #[expect(dead_code, reason = "the connection holds the lock")] sqlx::SqliteConnection,
+    );
+    impl Drop for Held {
+        fn drop(&mut self) {}
+    }
+    let options = SqliteConnectOptions::new().filename(path);
+    let mut connection = options.connect().await.expect("connection");
+    connection.execute("BEGIN IMMEDIATE").await.expect("lock");
+    Held(connection)
 }
 
 /// A PostgreSQL server of one's own, to stop and start at will.
@@ -86,6 +125,15 @@ impl Server {
     /// When the server is required or installed but does not start.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`Server::start`], with `name=value` settings of the server that replace those for tests.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_with(settings: &[&str]) -> Option<Self> {
         let Some(programs) = programs() else {
             let required =
                 std::env::var_os("O28M_TEST_POSTGRES").is_some_and(|it| it == "required");
@@ -112,6 +160,7 @@ impl Server {
             .arg(&directory)
             .arg(&programs)
             .arg(port.to_string())
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // An interrupt from the terminal must not reach it before the test process is gone.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use o28m_store::testing::postgres_url;
 use o28m_store::{
-    Change, Changes, Error, Filter, Key, MigrationState, MigrationStep, Object, OnDelete, Query,
-    Record, Reference, Session, SessionQuery, Settings, Store, Tagged, Tags, Test, Write,
+    Change, Changes, Error, Filter, Key, MigrationState, MigrationStep, News, Object, OnDelete,
+    Query, Record, Reference, Session, SessionQuery, Settings, Store, Tagged, Tags, Test, Write,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -252,6 +252,149 @@ async fn a_reference_needs_its_target(it) {
     let own = pointing(object("loop", "l"), "self", ("loop", "l"), OnDelete::Restrict);
     insert(&it.store, [object("parent", "p"), child, own]).await;
     it.store.write(vec![delete("loop", "l")]).await.unwrap();
+}
+
+async fn many_objects_are_written_as_one_by_one(it) {
+    insert(&it.store, (0..3).map(|at| object("parent", &at.to_string()))).await;
+    let child = |at: usize| {
+        let name = named("child", &format!("{at:05}"), &format!("n{at}"));
+        let to = (at % 3).to_string();
+        pointing(tagged(name, &["all", &format!("t{at}")]), "parent", ("parent", &to), OnDelete::Cascade)
+    };
+    let before = it.store.version().await.unwrap();
+    let after = insert(&it.store, (0..1201).map(child)).await;
+    assert_eq!(after - before, 1201);
+    assert_eq!(it.store.count(&all("child")).await.unwrap(), 1201);
+    let last = it.store.get_by_key("child", "", "name", "n1200").await.unwrap().unwrap();
+    assert_eq!((last.id.as_str(), last.version), ("01200", after));
+    let of_first = Query { reference: Some(("parent", "0")), tags: Tags::All(vec!["t1200", "all"]), ..all("child") };
+    assert_eq!(ids(&it.store.list(&of_first).await.unwrap()), ["01200"]);
+    let log = changes(&it.store, before).await;
+    assert_eq!(log.len(), 1201);
+    assert!(log.iter().zip(before + 1..).all(|(change, version)| change.version == version));
+    // What is wrong is named, wherever it stands among many.
+    let many = |wrong: Object| {
+        let mut all: Vec<Object> = (2000..2600).map(child).collect();
+        all[555] = wrong;
+        all.into_iter().map(Write::Insert).collect::<Vec<_>>()
+    };
+    let error = it.store.write(many(child(7))).await.unwrap_err();
+    assert!(matches!(error, Error::DuplicateId { id, .. } if id == "00007"));
+    let error = it.store.write(many(child(2003))).await.unwrap_err();
+    assert!(matches!(error, Error::DuplicateId { id, .. } if id == "02003"));
+    let error = it.store.write(many(named("child", "x", "n7"))).await.unwrap_err();
+    assert!(matches!(error, Error::Duplicate { value, .. } if value == "n7"));
+    let error = it.store.write(many(named("child", "x", "n2003"))).await.unwrap_err();
+    assert!(matches!(error, Error::Duplicate { value, .. } if value == "n2003"));
+    let lost = pointing(object("child", "x"), "parent", ("parent", "none"), OnDelete::Cascade);
+    let error = it.store.write(many(lost)).await.unwrap_err();
+    assert!(matches!(error, Error::ReferenceMissing { id, .. } if id == "none"));
+    assert_eq!(it.store.version().await.unwrap(), after);
+}
+
+async fn the_order_of_a_batch_counts_among_many_of_one_kind(it) {
+    let to = |id: &str, target: &str| {
+        pointing(object("node", id), "next", ("node", target), OnDelete::Restrict)
+    };
+    let early = it.store.write(vec![Write::Insert(to("a", "b")), Write::Insert(object("node", "b"))]).await;
+    assert!(matches!(early, Err(Error::ReferenceMissing { .. })));
+    insert(&it.store, [object("node", "b"), to("a", "b"), to("c", "a")]).await;
+    assert_eq!(it.store.count(&all("node")).await.unwrap(), 3);
+}
+
+async fn an_update_replaces_only_what_differs(it) {
+    insert(&it.store, [object("target", "1"), object("target", "2")]).await;
+    let thing = |name: &str, tags: &[&str], target: &str, how| {
+        pointing(tagged(named("thing", "t", name), tags), "f", ("target", target), how)
+    };
+    let (restrict, cascade) = (OnDelete::Restrict, OnDelete::Cascade);
+    insert(&it.store, [thing("a", &["x", "y"], "1", restrict)]).await;
+    let update = async |object| {
+        let steps = vec![Write::Update { object, if_version: None }];
+        it.store.write(steps).await.unwrap()
+    };
+    update(thing("a", &["y", "x"], "1", restrict)).await;
+    assert_eq!(it.store.tagged(None, None, 10).await.unwrap().len(), 2);
+    assert!(it.store.write(vec![delete("target", "1")]).await.is_err());
+    update(thing("a", &["y"], "2", restrict)).await;
+    assert_eq!(it.store.tagged(None, None, 10).await.unwrap().len(), 1);
+    it.store.write(vec![delete("target", "1")]).await.unwrap();
+    assert!(it.store.write(vec![delete("target", "2")]).await.is_err());
+    // Another owner is another name space for the same key.
+    let owned = Object { owner: "o".to_owned(), ..thing("a", &[], "2", cascade) };
+    update(owned).await;
+    assert!(it.store.get_by_key("thing", "o", "name", "a").await.unwrap().is_some());
+    assert_eq!(it.store.get_by_key("thing", "", "name", "a").await.unwrap(), None);
+    it.store.write(vec![delete("target", "2")]).await.unwrap();
+    assert_eq!(it.store.get("thing", "t").await.unwrap(), None);
+}
+
+async fn objects_are_read_as_they_are_stored(it) {
+    let version = insert(&it.store, (0..700).map(|at| object("thing", &format!("{at:03}")))).await;
+    insert(&it.store, [object("other", "1"), object("ignored", "1")]).await;
+    let (into, mut from) = tokio::sync::mpsc::channel(1);
+    let newest = it.store.version().await.unwrap();
+    let receive = async {
+        let mut all = Vec::new();
+        while let Some(batch) = from.recv().await {
+            all.extend(batch);
+        }
+        all
+    };
+    let send = async {
+        let version = it.store.scan(&["other"], &["thing", "another"], &into).await;
+        drop(into);
+        version
+    };
+    let (sent, mut all) = tokio::join!(send, receive);
+    assert_eq!(sent.unwrap(), newest);
+    assert_eq!(all.first().map(|it| it.kind.as_str()), Some("other"));
+    all.sort_by(|a, b| (&a.kind, &a.id).cmp(&(&b.kind, &b.id)));
+    assert_eq!(all.len(), 701);
+    let last = all.pop().unwrap();
+    assert_eq!((last.kind.as_str(), last.id.as_str(), last.version), ("thing", "699", version));
+    assert_eq!(last.body, r#"{"id":"699"}"#);
+    // Nobody receives: the connection is free again.
+    let (into, from) = tokio::sync::mpsc::channel(1);
+    drop(from);
+    assert_eq!(it.store.scan(&[], &["thing"], &into).await.unwrap(), newest);
+    assert!(it.store.is_reachable());
+}
+
+async fn news_are_what_objects_became(it) {
+    let before = insert(&it.store, [object("thing", "1"), object("thing", "2"), object("other", "1")]).await;
+    let update = |id: &str, name: &str| Write::Update { object: named("thing", id, name), if_version: None };
+    it.store.write(vec![update("1", "a"), update("1", "b"), delete("thing", "2")]).await.unwrap();
+    let steps = vec![Write::Upsert(object("other", "1")), Write::Insert(object("thing", "3")), delete("thing", "3")];
+    let newest = it.store.write(steps).await.unwrap();
+    let News::Since { version, present, gone } = it.store.news(before, &["thing"], 3).await.unwrap() else {
+        panic!("truncated");
+    };
+    assert_eq!(version, newest);
+    assert_eq!(present.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["1"]);
+    assert_eq!(present[0].body, r#"{"id":"1","name":"b"}"#);
+    let name = |id: &str| ("thing".to_owned(), id.to_owned());
+    assert_eq!(gone, [name("2"), name("3")]);
+    assert_eq!(it.store.news(before, &["thing"], 2).await.unwrap(), News::Truncated);
+    assert_eq!(it.store.news(newest + 1, &["thing"], 3).await.unwrap(), News::Truncated);
+    let nothing = News::Since { version: newest, present: Vec::new(), gone: Vec::new() };
+    assert_eq!(it.store.news(newest, &["thing"], 0).await.unwrap(), nothing);
+}
+
+async fn prefixes_of_keys_are_found(it) {
+    let value = |name: &str| format!("[\"{name}\",\"r\"]");
+    let plugin = |at: usize, name: &str| Object {
+        keys: vec![key("scope", &value(name))],
+        ..object("plugin", &at.to_string())
+    };
+    let names = ["acl", "acl-x", "zipkin"];
+    insert(&it.store, names.into_iter().enumerate().map(|(at, name)| plugin(at, name))).await;
+    let prefixes = ["[\"acl\",", "[\"ac\",", "[\"zipkin\",", "[\"zz\","];
+    let found = it.store.occurring("plugin", "scope", &prefixes).await.unwrap();
+    assert_eq!(found, [true, false, true, false]);
+    let none: [bool; 0] = [];
+    assert_eq!(it.store.occurring("plugin", "scope", &[]).await.unwrap(), none);
+    assert_eq!(it.store.occurring("other", "scope", &["["]).await.unwrap(), [false]);
 }
 
 async fn a_restricting_reference_keeps_its_target(it) {
@@ -550,6 +693,9 @@ async fn sessions_live_until_they_expire(it) {
     assert_eq!(it.store.session("s", "1", 99).await.unwrap(), None);
     it.store.put_session(&session("1", 200)).await.unwrap();
     assert_eq!(it.store.session("r", "1", 100).await.unwrap(), Some(session("1", 200)));
+    assert_eq!(it.store.owned_sessions("r", 100).await.unwrap(), [session("1", 200)]);
+    assert_eq!(it.store.owned_sessions("r", 200).await.unwrap(), []);
+    assert_eq!(it.store.owned_sessions("s", 100).await.unwrap(), []);
     it.store.put_session(&session("2", 50)).await.unwrap();
     assert_eq!(it.store.expire_sessions(100).await.unwrap(), 1);
     assert_eq!(it.store.expire_sessions(100).await.unwrap(), 0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use o28m_store::testing::open_with_short_log;
 use o28m_store::{
-    Changes, Error, MigrationState, MigrationStep, Object, Query, Settings, Store, Write,
+    Changes, Error, MigrationState, MigrationStep, News, Object, Query, Settings, Store, Write,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -120,6 +120,27 @@ async fn the_log_is_bounded_and_says_when_it_no_longer_reaches_back() {
     assert!(matches!(
         store.changes_since(60).await.unwrap(),
         Changes::Since(changes) if changes.len() == 10
+    ));
+}
+
+#[tokio::test]
+async fn young_changes_stay_in_the_log_however_many_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir.path().join("o28m.db"));
+    let store = Store::open(&settings).await.unwrap();
+    store.migrate(MigrationStep::Up).await.unwrap();
+    let steps = (0..100_500).map(|at| Write::Insert(object(&at.to_string())));
+    store.write(steps.collect()).await.unwrap();
+    store.write(vec![Write::Upsert(object("1"))]).await.unwrap();
+    assert!(matches!(
+        store.news(0, &["thing"], 200_000).await.unwrap(),
+        News::Since { version: 100_501, present, gone } if present.len() == 100_500 && gone.is_empty()
+    ));
+    // All at once they are too many.
+    assert_eq!(store.changes_since(0).await.unwrap(), Changes::Truncated);
+    assert!(matches!(
+        store.changes_since(100_499).await.unwrap(),
+        Changes::Since(changes) if changes.len() == 2
     ));
 }
 

@@ -1,19 +1,25 @@
 //! Everything a request needs to know of the configuration: immutable, swapped as a whole, updated
 //! incrementally with structural sharing.
 
+mod certificates;
 mod consumers;
 mod credentials;
+mod interned;
 mod plugins;
+mod references;
 mod services;
+mod skipped;
 #[cfg(test)]
 mod tests;
 mod update;
 mod upstreams;
 
+pub(crate) use certificates::{Certificates, UpstreamTls};
 pub(crate) use plugins::{Instance, Kinds, Scopes};
-pub(crate) use services::{Balanced, Destination, RouteEntry, ServiceEntry};
+pub use references::Variables;
+pub(crate) use services::{Balanced, Destination, EnginePorts, RouteEntry, ServiceEntry};
 pub use update::TARGET_HEALTH;
-pub(crate) use update::{Compiler, ENTITY_KINDS, Update};
+pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update, is_costly};
 
 use std::sync::Arc;
 
@@ -25,6 +31,8 @@ use consumers::Consumers;
 use credentials::Credentials;
 pub use credentials::StoredCredential;
 use plugins::Plugins;
+use references::References;
+use skipped::Skipped;
 use upstreams::Upstreams;
 
 use crate::balance::{Balancer, Balancing};
@@ -45,6 +53,9 @@ pub struct Snapshot {
     credentials: Credentials,
     plugins: Plugins,
     upstreams: Upstreams,
+    certificates: Certificates,
+    references: References,
+    skipped: Skipped,
 }
 
 impl Snapshot {
@@ -103,12 +114,17 @@ impl Snapshot {
         });
         let compiler = Compiler {
             kinds: Kinds::new(Vec::new()),
-            engine_ports: Vec::new(),
-            tls_verify: false,
+            engine_ports: EnginePorts::default(),
+            upstream_tls: UpstreamTls::default(),
             calculation: Calculation::default(),
             balancing: Arc::new(Balancing::default()),
+            variables: Variables::default(),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
+    }
+
+    pub(crate) fn set_version(&mut self, version: i64) {
+        self.version = version;
     }
 
     /// The version of the store's change log that this is the state of.
@@ -146,6 +162,15 @@ impl Snapshot {
 
     pub(crate) fn plugins(&self) -> &Plugins {
         &self.plugins
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// How many entities of a kind cannot be used.
+    pub(crate) fn skipped(&self, kind: &str) -> usize {
+        self.skipped.count(kind)
     }
 }
 

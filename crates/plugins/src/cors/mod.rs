@@ -49,6 +49,10 @@ impl PluginKind for Kind {
         "cors"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         2000
     }

@@ -76,6 +76,10 @@ impl PluginKind for Kind {
         "jwt-keycloak"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         self.priority
     }

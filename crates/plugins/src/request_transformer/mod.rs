@@ -71,6 +71,10 @@ impl PluginKind for Kind {
         "request-transformer"
     }
 
+    fn is_shareable(&self) -> bool {
+        true
+    }
+
     fn priority(&self) -> i32 {
         801
     }
