@@ -722,6 +722,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KC_PROXY_HEADERS"]),
     setting(
+        "identity.client_auth_metrics",
+        Kind::Boolean,
+        "false",
+        "Count how clients authenticate with their secrets, by client, realm and path.",
+    )
+    .compat(&["CLIENT_AUTH_METHOD_METRICS_ENABLED"]),
+    setting(
         "identity.admin_user",
         Kind::Text,
         "",
@@ -731,6 +738,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("identity.admin_password", Kind::Text, "", "Password of that administrator.")
         .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
         .secret(),
+    setting(
+        "identity.import_dir",
+        Kind::Path,
+        "",
+        "Directory with realms in Keycloak's JSON (`*.json`); those that do not exist yet are made at start. `${NAME}` in a file stands for an environment variable.",
+    ),
 ];
 
 /// The setting of that key.
