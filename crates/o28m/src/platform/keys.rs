@@ -88,7 +88,7 @@ impl Keys {
                 Origin::Directory(dir) => self.follow_directory(dir).await,
             }
         };
-        let _ended = stop.run_until_cancelled(follow).await;
+        let _ended = Box::pin(stop.run_until_cancelled(follow)).await;
     }
 
     /// Rotates the keys in the database whenever they are old enough: one of all replicas does it, and
