@@ -1,10 +1,10 @@
 //! Basic authentication of the Admin API against an htpasswd file that may change at any time.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,9 @@ use o28m_core::Rng;
 use tokio::sync::Semaphore;
 
 use crate::htpasswd;
+use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::throttle::Throttle;
 
 /// How old the file in memory may be when a request comes in.
 const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
@@ -42,6 +44,9 @@ pub(crate) struct Guard {
     key: hmac::Key,
     checks: Arc<Semaphore>,
     waiting: Semaphore,
+    throttle: Throttle,
+    /// Where password checks are counted, once it is known.
+    metrics: Arc<OnceLock<Metrics>>,
 }
 
 /// One state of the file. What was verified against it is forgotten with it.
@@ -53,7 +58,7 @@ struct Users {
 
 impl Guard {
     /// Reads the file for the first time.
-    pub(crate) fn new(path: PathBuf, rng: &dyn Rng) -> Self {
+    pub(crate) fn new(path: PathBuf, rng: &dyn Rng, metrics: Arc<OnceLock<Metrics>>) -> Self {
         let mut salt = [0; 32];
         rng.fill(&mut salt);
         let users = load(&path);
@@ -65,11 +70,23 @@ impl Guard {
             key: hmac::Key::new(hmac::HMAC_SHA256, &salt),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
             waiting: Semaphore::new(WAITING_MAX),
+            throttle: Throttle::default(),
+            metrics,
         }
     }
 
-    /// Lets a request pass whose credentials are those of a user.
-    pub(crate) async fn check(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
+    /// Hashes the next password of everyone again.
+    pub(crate) fn forget(&self) {
+        self.users.load().forget();
+    }
+
+    /// Lets a request pass whose credentials are those of a user; gives its name. Wrong passwords make
+    /// their source wait, except for credentials that were right before.
+    pub(crate) async fn check(
+        &self,
+        headers: &HeaderMap,
+        source: IpAddr,
+    ) -> Result<String, Problem> {
         self.reload().await;
         let denied = || Problem::Unauthorized {
             html: prefers_html(headers),
@@ -79,7 +96,10 @@ impl Guard {
         let users = self.users.load_full();
         let digest = hmac::sign(&self.key, header.as_bytes()).as_ref().to_vec();
         if users.is_verified(&digest) {
-            return Ok(());
+            return Ok(user);
+        }
+        if !self.throttle.allows(source, Instant::now()) {
+            return Err(Problem::Throttled);
         }
         let _waiting = self.waiting.try_acquire().map_err(|_| Problem::Busy)?;
         let permit = Arc::clone(&self.checks)
@@ -88,22 +108,26 @@ impl Guard {
             .map_err(|_| Problem::Busy)?;
         // Someone with the same credentials may have been in front.
         if users.is_verified(&digest) {
-            return Ok(());
+            return Ok(user);
         }
-        let checked = Arc::clone(&users);
+        if let Some(metrics) = self.metrics.get() {
+            metrics.password_checks.add(1);
+        }
+        let (checked, name) = (Arc::clone(&users), user.clone());
         let check = tokio::task::spawn_blocking(move || {
             // The permit goes with the work, so that dropped requests do not overbook the processors.
             let _permit = permit;
-            htpasswd::verify(&checked.file, &user, &password)
+            htpasswd::verify(&checked.file, &name, &password)
         });
         match check.await {
             Ok(true) => {
                 users.remember(digest);
-                Ok(())
+                Ok(user)
             }
             Ok(false) => {
+                self.throttle.failed(source, Instant::now());
                 tracing::info!(
-                    client.address = %peer,
+                    client.address = %source,
                     "credentials of the Admin API refused"
                 );
                 Err(denied())
@@ -145,6 +169,11 @@ impl Users {
         verified
             .get(digest)
             .is_some_and(|since| since.elapsed() < VERIFIED_TTL)
+    }
+
+    fn forget(&self) {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        verified.clear();
     }
 
     fn remember(&self, digest: Vec<u8>) {

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use o28m_core::limits::ADMIN_BODY_BYTES_MAX;
 use o28m_kong::{Document, Entity};
 use o28m_net::{Body, TooLarge};
 use serde_json::Value;
@@ -48,6 +47,11 @@ impl Members {
         }
     }
 
+    /// What was sent, to change it.
+    pub(crate) const fn document_mut(&mut self) -> &mut Document {
+        &mut self.document
+    }
+
     /// A member as it was sent.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.document.get(name)
@@ -64,12 +68,22 @@ pub(crate) enum Configuration {
 }
 
 /// Reads and decodes the body of an entity.
-pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Members, Problem> {
-    let (kind, bytes) = collect(headers, body).await?;
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<Members, Problem> {
+    let (kind, bytes) = collect(headers, body, bytes_max).await?;
     if matches!(kind, Some(Kind::Yaml)) {
         return Err(Problem::UnsupportedMediaType);
     }
     members_of(kind, bytes).await
+}
+
+/// Decodes a body that has been read, on the spot.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(headers: &HeaderMap, bytes: &[u8]) -> Result<Members, Problem> {
+    parse(content_type(headers)?, bytes)
 }
 
 /// Reads a declarative configuration: a YAML body, the member `config`, or a JSON body that is one.
@@ -77,8 +91,9 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Members, Pro
 pub(crate) async fn read_configuration(
     headers: &HeaderMap,
     body: Body,
+    bytes_max: usize,
 ) -> Result<Option<Configuration>, Problem> {
-    let (kind, bytes) = collect(headers, body).await?;
+    let (kind, bytes) = collect(headers, body, bytes_max).await?;
     if matches!(kind, Some(Kind::Yaml)) {
         return match std::str::from_utf8(&bytes) {
             Ok("") => Ok(None),
@@ -101,16 +116,20 @@ pub(crate) async fn read_configuration(
 }
 
 /// The content type and the whole body.
-async fn collect(headers: &HeaderMap, body: Body) -> Result<(Option<Kind>, Bytes), Problem> {
+async fn collect(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<(Option<Kind>, Bytes), Problem> {
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<u64>().ok());
-    if declared.is_some_and(|bytes| bytes > ADMIN_BODY_BYTES_MAX as u64) {
+    if declared.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(Problem::TooLarge);
     }
     let kind = content_type(headers)?;
-    match body.collect(ADMIN_BODY_BYTES_MAX).await {
+    match body.collect(bytes_max).await {
         Ok(bytes) => Ok((kind, bytes)),
         Err(TooLarge::Limit) => Err(Problem::TooLarge),
         Err(TooLarge::Read(_)) => Err(Problem::Bad("Cannot read body".to_owned())),

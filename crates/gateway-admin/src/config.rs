@@ -92,6 +92,9 @@ impl Api {
         let document = configuration.parse().await?;
         let imported = self.declarative().import(document, Mode::Replace).await;
         let imported = imported.map_err(NotLoaded::Refused)?;
+        if let Some(audit) = self.audit() {
+            audit.imported(&imported.changes, imported.version, self.ambient().now());
+        }
         *loaded.hash.lock().unwrap_or_else(PoisonError::into_inner) = hash;
         Ok(imported.version)
     }

@@ -2,6 +2,7 @@
 
 use o28m_kong::{Entity, Foreign, entities, entity};
 
+use crate::operations::Operation;
 use crate::targets::{self, TargetEndpoint};
 
 /// What a path leads to.
@@ -19,10 +20,12 @@ pub(crate) enum Endpoint {
     Targets(TargetEndpoint),
     /// `/tags` and `/tags/{tags}`.
     Tags,
-    /// `/schemas/{entity}/validate`, `/schemas/plugins/validate`
+    /// `/schemas/{entity}/validate`
     Validate,
     /// `/config`, without a database.
     Config,
+    /// What looks into or acts on the node.
+    Operation(Operation),
     /// Not available in this mode: status 400 with this message, whatever the method.
     Unavailable(&'static str),
 }
@@ -37,6 +40,8 @@ pub(crate) enum Page {
     ConfigVersion,
     EntitySchema,
     PluginSchema,
+    VaultSchema,
+    FilterSchema,
     Robots,
 }
 
@@ -56,8 +61,10 @@ impl Endpoint {
             Self::Collection(_) => &["GET", "POST"],
             Self::Single(_) | Self::Target(..) | Self::Tags => &["DELETE", "GET", "PATCH", "PUT"],
             Self::Targets(endpoint) => endpoint.methods(),
+            Self::Operation(operation) => operation.methods(),
             Self::Validate => &["POST"],
-            Self::Config | Self::Unavailable(_) => &["GET", "POST"],
+            Self::Unavailable(_) => &["DELETE", "GET", "PATCH", "POST", "PUT"],
+            Self::Config => &["GET", "POST"],
         }
     }
 
@@ -139,10 +146,32 @@ impl Table {
                 "/schemas/plugins/{name}",
                 Endpoint::Page(Page::PluginSchema),
             ),
+            ("/schemas/vaults/{name}", Endpoint::Page(Page::VaultSchema)),
+            (
+                "/schemas/filters/{name}",
+                Endpoint::Page(Page::FilterSchema),
+            ),
             ("/plugins/schema/{name}", Endpoint::Page(Page::PluginSchema)),
             ("/robots.txt", Endpoint::Page(Page::Robots)),
             ("/schemas/{name}/validate", Endpoint::Validate),
             ("/schemas/plugins/validate", Endpoint::Validate),
+            ("/schemas/vaults/validate", Endpoint::Validate),
+            ("/timers", Endpoint::Operation(Operation::Timers)),
+            ("/cache", Endpoint::Operation(Operation::Cache)),
+            ("/cache/{key}", Endpoint::Operation(Operation::CacheKey)),
+            ("/metrics", Endpoint::Operation(Operation::Metrics)),
+            (
+                "/debug/node/log-level",
+                Endpoint::Operation(Operation::LogLevel),
+            ),
+            (
+                "/debug/node/log-level/{log_level}",
+                Endpoint::Operation(Operation::SetLogLevel { all_nodes: false }),
+            ),
+            (
+                "/debug/cluster/log-level/{log_level}",
+                Endpoint::Operation(Operation::SetLogLevel { all_nodes: true }),
+            ),
             ("/tags", Endpoint::Tags),
             ("/tags/{tags}", Endpoint::Tags),
             ("/config", config),
@@ -157,6 +186,14 @@ impl Table {
             ("/filter-chains", Endpoint::Unavailable(NO_WASM)),
             (
                 "/filter-chains/{filter_chains}",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/routes/{routes}/filter-chains",
+                Endpoint::Unavailable(NO_WASM),
+            ),
+            (
+                "/services/{services}/filter-chains",
                 Endpoint::Unavailable(NO_WASM),
             ),
         ]
@@ -177,11 +214,11 @@ impl Table {
         Self { patterns }
     }
 
-    /// The endpoint of a path and its parameters.
-    pub(crate) fn find(&self, segments: &[String]) -> Option<(Endpoint, Vec<String>)> {
+    /// The pattern of a path and its parameters.
+    pub(crate) fn find(&self, segments: &[String]) -> Option<(&Pattern, Vec<String>)> {
         self.patterns
             .iter()
-            .find_map(|pattern| Some((pattern.endpoint, pattern.find(segments)?)))
+            .find_map(|pattern| Some((pattern, pattern.find(segments)?)))
     }
 
     /// Every path, sorted segment by segment.
@@ -215,7 +252,8 @@ fn of_entity(own: &'static Entity) -> Vec<Pattern> {
             place(prefix, own.nested_path, Some((parent, foreign)));
         }
     }
-    for foreign in own.foreign {
+    // Kong does not lead from a server name to its certificate.
+    for foreign in own.foreign.iter().filter(|_| own.name != "snis") {
         let path = format!("/{}/{}/{}", own.path, parameter(own), foreign.field);
         patterns.push(Pattern::new(&path, Endpoint::Target(own, foreign)));
     }
@@ -232,7 +270,9 @@ mod tests {
             .filter(|segment| !segment.is_empty())
             .map(str::to_owned)
             .collect();
-        Table::new(true).find(&segments)
+        let table = Table::new(true);
+        let (pattern, parameters) = table.find(&segments)?;
+        Some((pattern.endpoint, parameters))
     }
 
     #[test]

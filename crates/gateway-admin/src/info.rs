@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use crate::api::Api;
 use crate::endpoints::Page;
 use crate::list::Arguments;
+use crate::operations::tasks;
 use crate::problem::Problem;
-use crate::{KONG_VERSION, reply};
+use crate::reply;
 
 impl Api {
     /// Answers a page; `parameter` is the name in its path.
@@ -25,15 +26,17 @@ impl Api {
             Page::Status => self.status(arguments)?,
             Page::Endpoints => json!({"data": self.table().paths()}),
             Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins().as_ref()}),
-            Page::ConfigVersion => json!({
-                "version": self.store().version().await?,
-                "applied": self.applied_version(),
-            }),
+            Page::ConfigVersion => self.config_version().await?,
             Page::EntitySchema => match o28m_kong::entity(parameter) {
                 Some(entity) => entity.describe(),
                 None => return Err(Problem::Unknown(format!("No entity named '{parameter}'"))),
             },
             Page::PluginSchema => self.plugin_schema(parameter)?.describe(),
+            Page::VaultSchema => o28m_kong::vault_schema(parameter)
+                .ok_or_else(|| Problem::Unknown(format!("No vault named '{parameter}'")))?,
+            Page::FilterSchema => {
+                return Err(Problem::Unknown(format!("Filter '{parameter}' not found")));
+            }
             Page::Robots => {
                 let text = "User-agent: *\nDisallow: /";
                 return Ok(reply::text(StatusCode::OK, "text/plain", text));
@@ -44,10 +47,16 @@ impl Api {
 
     fn status(&self, arguments: &Arguments) -> Result<Value, Problem> {
         let mut body = status_body(arguments, Some(self.store()), self.requests())?;
-        if let (Some(loaded), Value::Object(members)) = (self.loaded(), &mut body) {
+        self.tell_configuration_hash(&mut body);
+        Ok(body)
+    }
+
+    /// Without a database, puts the hash of the configuration in its place.
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        if let (Some(loaded), Value::Object(members)) = (self.loaded(), body) {
+            members.remove("database");
             members.insert("configuration_hash".to_owned(), json!(loaded.hash()));
         }
-        Ok(body)
     }
 
     fn plugin_schema(&self, name: &str) -> Result<&'static PluginSchema, Problem> {
@@ -72,25 +81,43 @@ impl Api {
             .collect();
         Ok(json!({
             "tagline": "Welcome to kong",
-            "version": KONG_VERSION,
+            "version": self.version(),
             "edition": "community",
             "o28m_version": env!("CARGO_PKG_VERSION"),
             "hostname": self.hostname(),
             "node_id": self.node_id(),
+            "timers": {"running": tasks(), "pending": 0},
             "plugins": {
                 "available_on_server": available,
                 "enabled_in_cluster": self.configured_plugins().await?,
             },
-            "configuration": {
-                "database": if self.loaded().is_some() { "off" } else { "postgres" },
-                "pg_password": "******",
-                "router_flavor": "traditional_compatible",
-                "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
-                "plugins": enabled.as_ref(),
-                "loaded_plugins": loaded,
-            },
-            "pids": {"master": std::process::id()},
+            "configuration": self.settings(&enabled, loaded),
+            "pids": {"master": std::process::id(), "workers": [std::process::id()]},
         }))
+    }
+
+    /// The node's settings; what the Admin API itself knows better is its own.
+    fn settings(&self, enabled: &[String], loaded: Map<String, Value>) -> Map<String, Value> {
+        let mut settings = self.configuration().clone();
+        // Kong's word between info and warn, which are next to each other here.
+        let is_notice = settings.get("log_level").is_some_and(|it| it == "notice");
+        let level = match self.log_level().word() {
+            word if is_notice && word == "info" => "notice".to_owned(),
+            word => word,
+        };
+        let own = json!({
+            "database": if self.loaded().is_some() { "off" } else { "postgres" },
+            "pg_password": "******",
+            "router_flavor": "traditional_compatible",
+            "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
+            "log_level": level,
+            "plugins": enabled,
+            "loaded_plugins": loaded,
+        });
+        if let Value::Object(own) = own {
+            settings.extend(own);
+        }
+        settings
     }
 
     /// Names of plugins that have at least one instance, found in the index of scopes: its values are
@@ -153,7 +180,8 @@ fn scaled(bytes: u64, unit: f64, scale: usize, name: &str) -> String {
 }
 
 /// Memory of this process in bytes; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
+#[must_use]
+pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line

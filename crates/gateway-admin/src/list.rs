@@ -70,26 +70,56 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// The answer: `data` of at most `size` things; `key` tells where the next page starts. Pages of
-    /// collections below a parent do not repeat `size`, as in Kong.
+    /// Reads `size` and `tags` of a collection whose offset is a number; gives that, too.
+    pub(crate) fn parse_by_position(arguments: &'a Arguments) -> Result<(Self, usize), Problem> {
+        let tags_text = arguments.get("tags");
+        let page = Self {
+            size: size(arguments.get("size"))?,
+            after: None,
+            tags: tags_text.map_or(Ok(Tags::Any), tags)?,
+            tags_text,
+            size_text: arguments.get("size"),
+        };
+        let position = arguments.get("offset").map_or(Ok(0), |text| {
+            let number = text.parse();
+            number.map_err(|_| invalid_offset(text, "not a number"))
+        });
+        Ok((page, position?))
+    }
+
+    /// The answer: `data` of at most `size` things, without those shown as null; `key` tells where the
+    /// next page starts. Pages of collections below a parent do not repeat `size`, as in Kong.
     pub(crate) fn answer<T>(
         &self,
         path: &str,
         is_nested: bool,
-        mut found: Vec<T>,
+        found: Vec<T>,
         key: impl Fn(&T) -> Vec<String>,
+        show: impl Fn(T) -> Value,
+    ) -> Value {
+        let offset = |last: &T| STANDARD_NO_PAD.encode(json!(key(last)).to_string());
+        self.answer_from(path, is_nested, found, offset, show)
+    }
+
+    /// The same, with the offset of the next page made of the last thing of this one.
+    fn answer_from<T>(
+        &self,
+        path: &str,
+        is_nested: bool,
+        mut found: Vec<T>,
+        offset: impl Fn(&T) -> String,
         show: impl Fn(T) -> Value,
     ) -> Value {
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
         let has_more = found.len() > size;
         found.truncate(size);
-        let last = found.last().filter(|_| has_more).map(key);
-        let data: Vec<Value> = found.into_iter().map(show).collect();
+        let offset = found.last().filter(|_| has_more).map(offset);
+        let data = found.into_iter().map(show);
+        let data: Vec<Value> = data.filter(|it| !it.is_null()).collect();
         let mut body = Map::new();
         body.insert("data".to_owned(), Value::Array(data));
         body.insert("next".to_owned(), Value::Null);
-        if let Some(last) = last {
-            let offset = STANDARD_NO_PAD.encode(json!(last).to_string());
+        if let Some(offset) = offset {
             body.insert(
                 "next".to_owned(),
                 json!(self.next(path, is_nested, &offset)),
@@ -144,7 +174,10 @@ fn offset(text: &str) -> Result<Vec<String>, Problem> {
 }
 
 fn tags(text: &str) -> Result<Tags<'_>, Problem> {
-    let problem = |text: &str| Problem::InvalidTags(text.to_owned());
+    let problem = |text: &str| Problem::InvalidOption {
+        name: "tags",
+        message: text.to_owned(),
+    };
     if text.is_empty() {
         return Err(problem("cannot be null"));
     }
@@ -174,6 +207,18 @@ fn tags(text: &str) -> Result<Tags<'_>, Problem> {
 pub(crate) fn entities(page: &Page<'_>, path: &str, is_nested: bool, found: Vec<Record>) -> Value {
     let key = |record: &Record| vec![record.id.clone()];
     page.answer(path, is_nested, found, key, |record| record.body)
+}
+
+/// A page of entities that begins at this position.
+pub(crate) fn entities_from(
+    page: &Page<'_>,
+    position: usize,
+    path: &str,
+    found: Vec<Record>,
+) -> Value {
+    let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+    let next = position.saturating_add(size).to_string();
+    page.answer_from(path, true, found, |_| next.clone(), |record| record.body)
 }
 
 /// A page of tags.

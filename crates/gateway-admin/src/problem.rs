@@ -11,6 +11,9 @@ use crate::reply;
 /// Seconds after which a client should try again when the database is away or everything is busy.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
+/// What a peer is told of a failure of ours.
+const UNEXPECTED: &str = "An unexpected error occurred";
+
 /// Why a request was not carried out.
 #[derive(Debug)]
 pub(crate) enum Problem {
@@ -57,14 +60,28 @@ pub(crate) enum Problem {
     InvalidOffset(String),
     /// `size`
     InvalidSize(&'static str),
-    /// `tags`
-    InvalidTags(String),
+    /// `tags`, `ttl`
+    InvalidOption { name: &'static str, message: String },
+    /// A certificate authority that another entity lists.
+    StillListed {
+        id: String,
+        by: &'static str,
+        holder: String,
+    },
     /// The mode does not allow it.
     Unsupported(String),
     /// A declarative configuration is wrong; whether problems are listed by entity.
     Declarative { invalid: Invalid, flatten: bool },
     /// Another declarative configuration is being loaded.
     Loading,
+    /// The user may only read.
+    ReadOnly,
+    /// The stored entity is not in the state that the request demands.
+    Precondition,
+    /// Too many wrong passwords from that address.
+    Throttled,
+    /// A plain message with status 405: the mode does not allow it.
+    NotInThisMode(&'static str),
     /// Too many concurrent changes or password checks.
     Busy,
     /// The database cannot be reached.
@@ -151,6 +168,7 @@ impl Problem {
     /// The response, as Kong 3.9.3 words it.
     pub(crate) fn response(self) -> Response<Body> {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        const AWAY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
         match self {
             Self::Unauthorized { html } => unauthorized(html),
             Self::NotFound => message(StatusCode::NOT_FOUND, "Not found"),
@@ -227,12 +245,18 @@ impl Problem {
             }
             Self::InvalidOffset(text) => coded(BAD, 7, "invalid offset", text, json!({})),
             Self::InvalidSize(text) => coded(BAD, 9, "invalid size", text.to_owned(), json!({})),
-            Self::InvalidTags(text) => {
+            Self::InvalidOption { name, message } => {
                 let body = json!({
                     "code": 11, "name": "invalid options",
-                    "message": format!("invalid option (tags: {text})"),
-                    "options": {"tags": text},
+                    "message": format!("invalid option ({name}: {message})"),
+                    "options": {name: message},
                 });
+                reply::json(BAD, &body)
+            }
+            Self::StillListed { id, by, holder } => {
+                let text =
+                    format!("ca certificate {id} is still referenced by {by} (id = {holder})");
+                let body = json!({"code": 19, "name": "referenced by others", "message": text});
                 reply::json(BAD, &body)
             }
             Self::Unsupported(text) => {
@@ -240,20 +264,20 @@ impl Problem {
                 reply::json(StatusCode::METHOD_NOT_ALLOWED, &body)
             }
             Self::Declarative { invalid, flatten } => declarative(&invalid, flatten),
+            Self::ReadOnly => message(StatusCode::FORBIDDEN, "This user may only read"),
+            Self::Precondition => {
+                let text = "The entity is not in the state that If-Match or If-None-Match asks for";
+                message(StatusCode::PRECONDITION_FAILED, text)
+            }
+            Self::NotInThisMode(text) => message(StatusCode::METHOD_NOT_ALLOWED, text),
+            Self::Throttled => retry(StatusCode::TOO_MANY_REQUESTS, "Too many wrong passwords"),
             Self::Loading => {
                 let text = "Currently loading previous configuration";
-                let mut response = message(StatusCode::TOO_MANY_REQUESTS, text);
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, RETRY_AFTER_S);
-                response
+                retry(StatusCode::TOO_MANY_REQUESTS, text)
             }
-            Self::Busy => retry("Too many concurrent requests"),
-            Self::Unavailable => retry("The database is unavailable"),
-            Self::Internal => message(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "An unexpected error occurred",
-            ),
+            Self::Busy => retry(AWAY, "Too many concurrent requests"),
+            Self::Unavailable => retry(AWAY, "The database is unavailable"),
+            Self::Internal => message(StatusCode::INTERNAL_SERVER_ERROR, UNEXPECTED),
         }
     }
 }
@@ -278,8 +302,14 @@ fn declarative(invalid: &Invalid, flatten: bool) -> Response<Body> {
     reply::json(StatusCode::BAD_REQUEST, &body)
 }
 
-fn retry(text: &str) -> Response<Body> {
-    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, text);
+/// The answer to a failure of ours; the log has the same id.
+pub(crate) fn internal(request_id: &str) -> Response<Body> {
+    let body = json!({"message": UNEXPECTED, "request_id": request_id});
+    reply::json(StatusCode::INTERNAL_SERVER_ERROR, &body)
+}
+
+fn retry(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = message(status, text);
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, RETRY_AFTER_S);

@@ -38,6 +38,9 @@ impl Selector {
             .endpoint_key
             .and_then(|field| Some((field, entity.unique_field(field)?)))
         {
+            if let Some(message) = entity.key_complaint(text) {
+                return Err(Problem::InvalidUnique { field, message });
+            }
             return Ok(Self::Key {
                 unique,
                 field,

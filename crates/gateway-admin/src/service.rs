@@ -1,5 +1,6 @@
 //! The Admin API as a service of listeners, of the gateway's in-process door and of the wiring.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
@@ -8,15 +9,19 @@ use o28m_gateway::{Gateway, PluginKind};
 use o28m_kong::Document;
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::Store;
+use o28m_telemetry::metrics::Registry;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Call, Input};
+use crate::audit::Audit;
 use crate::body::Configuration;
 use crate::config::NotLoaded;
 use crate::declarative::DeclarativeError;
+use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::targets::TargetPost;
 use crate::{Error, Settings};
@@ -61,6 +66,12 @@ impl AdminService {
         }
     }
 
+    /// Id of this process, as `/` shows it.
+    #[must_use]
+    pub fn node_id(&self) -> &str {
+        self.api.node_id()
+    }
+
     /// From now on shows the health of targets as this data plane sees it; without one it is
     /// `HEALTHCHECKS_OFF`. Only the first call counts.
     pub fn show_health_of(&self, gateway: &Arc<Gateway>) {
@@ -69,6 +80,43 @@ impl AdminService {
         if self.api.data_plane_cell().set(gateway).is_err() {
             tracing::warn!("the data plane of the Admin API was set twice");
         }
+    }
+
+    /// From now on counts requests and password checks in this registry, which `/metrics` shows. Only the
+    /// first call counts.
+    pub fn count_in(&self, registry: &Registry) {
+        if self.api.metrics_cell().set(Metrics::new(registry)).is_err() {
+            tracing::warn!("the metrics of the Admin API were set twice");
+        }
+    }
+
+    /// From now on writes a line for each change to this file, or to `/dev/stdout` or `/dev/stderr`. Only
+    /// the first call counts.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn audit_to(&self, path: &Path) -> std::io::Result<()> {
+        let dropped = self.api.metrics().map(|it| it.audit_lines_dropped.clone());
+        let audit = Audit::open(path, dropped.unwrap_or_default())?;
+        if self.api.audit_cell().set(audit).is_err() {
+            tracing::warn!("the audit log of the Admin API was set twice");
+        }
+        Ok(())
+    }
+
+    /// Takes part in the cluster until `stop` is cancelled: tells what this node has applied and carries
+    /// out orders for all nodes.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        Arc::clone(&self.api).follow(stop).await;
+    }
+
+    /// Removes every entity whose life time is over; [`AdminService::follow`] does so from time to time.
+    /// Gives how many.
+    ///
+    /// # Errors
+    /// [`o28m_store::Error`].
+    pub async fn remove_ended(&self) -> Result<usize, o28m_store::Error> {
+        self.api.remove_ended().await
     }
 
     /// Without a database: replaces all entities by those of this declarative configuration, in YAML or
@@ -96,6 +144,11 @@ impl AdminService {
             }
             Err(NotLoaded::Refused(error)) => Err(refused(500, &error.to_string())),
         }
+    }
+
+    /// See [`Api::tell_configuration_hash`].
+    pub(crate) fn tell_configuration_hash(&self, body: &mut Value) {
+        self.api.tell_configuration_hash(body);
     }
 
     /// A `PUT` by the process itself, without authentication; for set-up.
@@ -146,11 +199,14 @@ impl HttpService for AdminService {
         Box::pin(async move {
             let runtime = self.runtime.as_ref().filter(|_| connection.in_process);
             let Some(runtime) = runtime else {
-                return api.respond(request, peer).await;
+                return api.respond(request, peer, connection.in_process).await;
             };
             // The set ends the task when this future is dropped.
             let mut task = JoinSet::new();
-            task.spawn_on(async move { api.respond(request, peer).await }, runtime);
+            task.spawn_on(
+                async move { api.respond(request, peer, true).await },
+                runtime,
+            );
             match task.join_next().await {
                 Some(Ok(response)) => response,
                 Some(Err(_)) | None => Problem::Internal.response(),

@@ -7,8 +7,10 @@ use std::time::Instant;
 use http::{Method, Request, Response, StatusCode, header};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::Store;
+use o28m_telemetry::metrics::Registry;
 use serde_json::{Value, json};
 
+use crate::AdminService;
 use crate::info::status_body;
 use crate::list::Arguments;
 use crate::problem::Problem;
@@ -26,9 +28,32 @@ pub trait Readiness: Send + Sync {
 /// The status listener: `/status`, `/status/ready`.
 #[must_use]
 pub fn status(readiness: Arc<dyn Readiness>, store: Option<Store>) -> Arc<dyn HttpService> {
+    let sources = StatusSources {
+        store,
+        ..StatusSources::default()
+    };
+    status_of(readiness, sources)
+}
+
+/// What else the status listener tells.
+#[derive(Default)]
+pub struct StatusSources {
+    /// Whether it is reachable is told.
+    pub store: Option<Store>,
+    /// Shown at `/metrics`; without them there is no such path.
+    pub metrics: Option<Registry>,
+    /// Without a database, the hash of its configuration is told.
+    pub admin: Option<Arc<AdminService>>,
+    /// Not ready while the store cannot be reached, as Kong.
+    pub ready_needs_database: bool,
+}
+
+/// The status listener over these sources.
+#[must_use]
+pub fn status_of(readiness: Arc<dyn Readiness>, sources: StatusSources) -> Arc<dyn HttpService> {
     Arc::new(Status {
         readiness,
-        store,
+        sources,
         draining: AtomicBool::new(false),
         requests: AtomicU64::new(0),
     })
@@ -36,7 +61,7 @@ pub fn status(readiness: Arc<dyn Readiness>, store: Option<Store>) -> Arc<dyn Ht
 
 struct Status {
     readiness: Arc<dyn Readiness>,
-    store: Option<Store>,
+    sources: StatusSources,
     /// Someone asked for it; until the process ends.
     draining: AtomicBool,
     requests: AtomicU64,
@@ -52,7 +77,7 @@ impl Status {
         match path {
             "/status" if is_read => {
                 let arguments = Arguments::parse(head.uri.query().unwrap_or_default())?;
-                let body = status_body(&arguments, self.store.as_ref(), requests)?;
+                let body = self.body(&arguments, requests)?;
                 Ok(reply::json(StatusCode::OK, &body))
             }
             "/status/ready" if is_read => Ok(self.ready()),
@@ -68,13 +93,33 @@ impl Status {
                 &json!({"message": "not implemented with the legacy DNS client"}),
             )),
             "/status" | "/status/ready" | "/status/dns" => Err(Problem::MethodNotAllowed),
+            "/metrics" => match &self.sources.metrics {
+                Some(metrics) if is_read => {
+                    let kind = o28m_telemetry::metrics::CONTENT_TYPE;
+                    Ok(reply::plain(kind, metrics.render()))
+                }
+                Some(_) => Err(Problem::MethodNotAllowed),
+                None => Err(Problem::NotFound),
+            },
             _ => Err(Problem::NotFound),
         }
     }
 
+    fn body(&self, arguments: &Arguments, requests: u64) -> Result<Value, Problem> {
+        let mut body = status_body(arguments, self.sources.store.as_ref(), requests)?;
+        if let Some(admin) = &self.sources.admin {
+            admin.tell_configuration_hash(&mut body);
+        }
+        Ok(body)
+    }
+
     fn ready(&self) -> Response<Body> {
+        let store = self.sources.store.as_ref();
+        let is_away = store.is_some_and(|store| !store.is_reachable());
         let reason = if self.draining.load(Ordering::Acquire) {
             Some("draining".to_owned())
+        } else if self.sources.ready_needs_database && is_away {
+            Some("failed to connect to database".to_owned())
         } else {
             self.readiness.not_ready()
         };
@@ -126,7 +171,7 @@ impl HttpService for Status {
                 Ok(response) => response,
                 Err(problem) => problem.response(),
             };
-            reply::finish(response, asked)
+            reply::finish(response, asked, &reply::Style::default())
         })
     }
 }

@@ -113,9 +113,9 @@ impl Api {
             (TargetEndpoint::Health, _) => self.health(&upstream, path, arguments).await,
             (TargetEndpoint::Collection, "POST") => self.post_target(targets, members, fixed).await,
             (TargetEndpoint::Collection | TargetEndpoint::All, _) => {
-                let page = Page::parse(arguments)?;
-                let found = self.page_of_targets(&page, arguments, &upstream.id).await?;
-                let body = list::entities(&page, path, true, found);
+                let (page, position) = Page::parse_by_position(arguments)?;
+                let found = self.page_of_targets(&page, position, &upstream.id).await?;
+                let body = list::entities_from(&page, position, path, found);
                 Ok(reply::json(StatusCode::OK, &body))
             }
             (TargetEndpoint::Single, "GET") => {
@@ -224,16 +224,12 @@ impl Api {
     async fn page_of_targets(
         &self,
         page: &Page<'_>,
-        arguments: &Arguments,
+        position: usize,
         upstream: &str,
     ) -> Result<Vec<Record>, Problem> {
-        let mut all = self.targets_of(upstream, page).await?;
-        if let Some(after) = page.after_id(arguments.get("offset"))? {
-            let at = all.iter().position(|it| it.id == after);
-            all.drain(..at.map_or(0, |at| at + 1));
-        }
-        all.truncate(page.limit() as usize);
-        Ok(all)
+        let all = self.targets_of(upstream, page).await?;
+        let rest = all.into_iter().skip(position);
+        Ok(rest.take(page.limit() as usize).collect())
     }
 
     /// Sets the health of a target, or of one of its addresses, on every node: the data planes find the
@@ -298,8 +294,8 @@ impl Api {
         if arguments.get("balancer_health").is_some_and(|it| it != "0") {
             return Ok(self.balancer_health(upstream, seen.as_ref()));
         }
-        let page = Page::parse(arguments)?;
-        let found = self.page_of_targets(&page, arguments, &upstream.id).await?;
+        let (page, position) = Page::parse_by_position(arguments)?;
+        let found = self.page_of_targets(&page, position, &upstream.id).await?;
         let is_on = is_checked(&upstream.body);
         let shown = found.into_iter().map(|mut record| {
             let target = seen
@@ -312,7 +308,7 @@ impl Api {
             }
             record
         });
-        let mut body = list::entities(&page, path, true, shown.collect());
+        let mut body = list::entities_from(&page, position, path, shown.collect());
         if let Value::Object(body) = &mut body {
             body.insert("node_id".to_owned(), json!(self.node_id()));
         }

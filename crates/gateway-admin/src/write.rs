@@ -9,10 +9,13 @@ use o28m_store::{Error, Query, Record, Tags, Write};
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::audit::Audit;
 use crate::body::Members;
+use crate::certificates::{CERTIFICATES, Names};
 use crate::object::object;
 use crate::problem::Problem;
 use crate::resolve::{self, Selector};
+use crate::{life_time, precondition, request};
 
 /// How often a change is tried again that others got in the way of.
 const ATTEMPTS_MAX: u32 = 200;
@@ -58,9 +61,12 @@ impl Api {
             }
             Ok::<_, Violations>(document)
         };
-        if !members.is_large() {
+        if !members.is_large() && !entity.is_costly {
             return Ok(check()?);
         }
+        let Ok(_permit) = self.checks().try_acquire() else {
+            return Err(Problem::Busy);
+        };
         match tokio::task::spawn_blocking(check).await {
             Ok(checked) => Ok(checked?),
             Err(_) => Err(Problem::Internal),
@@ -86,7 +92,13 @@ impl Api {
             }
             Write::Delete { kind, id } => (*kind, id.clone()),
         });
-        let version = self.store().write(writes).await?;
+        if let Some(request) = request::current().filter(|_| writes.len() > 1) {
+            request.mark_several_writes();
+        }
+        let version = match self.audit() {
+            Some(audit) => self.write_audited(audit, writes).await?,
+            None => self.store().write(writes).await?,
+        };
         if let Some((kind, id)) = first {
             tracing::info!(
                 entity.kind = kind,
@@ -94,6 +106,31 @@ impl Api {
                 config.version = version,
                 "configuration changed"
             );
+        }
+        Ok(version)
+    }
+
+    /// Writes, and notes what changed: whatever came in between makes the write fail with a conflict, so
+    /// that the note is right.
+    async fn write_audited(&self, audit: &Audit, mut writes: Vec<Write>) -> Result<i64, Error> {
+        let mut before = Vec::with_capacity(writes.len());
+        for write in &mut writes {
+            let stored = match write {
+                Write::Insert(_) => None,
+                Write::Upsert(object) | Write::Update { object, .. } => {
+                    self.store().get(object.kind, &object.id).await?
+                }
+                Write::Delete { kind, id } => self.store().get(kind, id).await?,
+            };
+            if let (Write::Update { if_version, .. }, Some(stored)) = (&mut *write, &stored) {
+                if_version.get_or_insert(stored.version);
+            }
+            before.push(stored);
+        }
+        let version = self.store().write(writes.clone()).await?;
+        let now = self.ambient().now();
+        for (write, before) in writes.iter().zip(&before) {
+            audit.wrote(write, before.as_ref(), version, now);
         }
         Ok(version)
     }
@@ -109,6 +146,7 @@ impl Api {
         let mut input = members.document(entity, stored);
         let field = fixed.map(|(field, _)| field);
         resolve::foreign_keys(self.store(), entity, &mut input, field).await?;
+        life_time::check(entity, &input)?;
         if let Some((field, id)) = fixed {
             input.insert(field.to_owned(), json!({"id": id}));
         }
@@ -123,12 +161,50 @@ impl Api {
         fixed: Fixed<'_>,
     ) -> Result<Written, Problem> {
         let input = self.input(entity, members, None, fixed).await?;
-        let document = self.checked(entity, members, None, input).await?;
-        self.check_protocols(entity, members, &document).await?;
-        let write = Write::Insert(object(entity, &document));
-        match self.commit(vec![write]).await {
-            Ok(version) => Ok(Written { document, version }),
-            Err(error) => Err(refused(entity, &document, error)),
+        for attempt in 0..ATTEMPTS_MAX {
+            let mut document = self.checked(entity, members, None, input.clone()).await?;
+            if members.get("protocols").is_some() {
+                self.check_protocols(entity, &document).await?;
+            }
+            let names = self.name_writes(entity, &mut document, Names::Replaced);
+            let mut writes = names.await?;
+            writes.insert(0, Write::Insert(object(entity, &document)));
+            match self.commit(writes).await {
+                Ok(version) => return Ok(self.made(entity, document, version)),
+                Err(error) if self.is_worth_another(entity, &error).await? => {
+                    self.pause(attempt).await;
+                }
+                Err(error) => return Err(refused(entity, &document, error)),
+            }
+        }
+        Err(Problem::Busy)
+    }
+
+    /// Whether a refused write may succeed, or be refused for its own sake, when it is tried again.
+    async fn is_worth_another(&self, entity: &Entity, error: &Error) -> Result<bool, Problem> {
+        let is_name = matches!(error, Error::Duplicate { kind, .. } if kind != entity.name);
+        Ok((is_name && entity.name == CERTIFICATES) || self.makes_room(error).await?)
+    }
+
+    /// A document that was written, as it is shown.
+    fn made(&self, entity: &Entity, mut document: Document, version: i64) -> Written {
+        life_time::show(entity, &mut document, self.now_s());
+        Written { document, version }
+    }
+
+    /// The entity to write. One that has ended is removed first.
+    async fn present(
+        &self,
+        entity: &Entity,
+        selector: &Selector,
+    ) -> Result<Option<Record>, Problem> {
+        let found = selector.find(self.store(), entity).await?;
+        match found {
+            Some(ended) if life_time::is_over(entity, &ended.body, self.now_s()) => {
+                self.remove(entity, &ended).await?;
+                Ok(None)
+            }
+            found => Ok(found),
         }
     }
 
@@ -142,30 +218,33 @@ impl Api {
     ) -> Result<Written, Problem> {
         let input = self.input(entity, members, None, fixed).await?;
         for attempt in 0..ATTEMPTS_MAX {
-            let stored = selector.find(self.store(), entity).await?;
+            let stored = self.present(entity, selector).await?;
+            let if_version = precondition::check(stored.as_ref())?;
             let whole = replacement(selector, input.clone(), stored.as_ref());
-            let document = self.checked(entity, members, None, whole).await?;
-            self.check_protocols(entity, members, &document).await?;
-            if let Some(stored) = stored.as_ref().filter(|stored| same(&document, stored)) {
-                return Ok(Written {
-                    document,
-                    version: stored.version,
-                }
-                .with_body(stored));
+            let mut document = self.checked(entity, members, None, whole).await?;
+            if members.get("protocols").is_some() {
+                self.check_protocols(entity, &document).await?;
             }
+            let names = self.name_writes(entity, &mut document, Names::Replaced);
+            let mut writes = names.await?;
             let object = object(entity, &document);
+            if let Some(stored) = stored.as_ref()
+                && writes.is_empty()
+                && same(entity, &object.body, stored)
+            {
+                keep(&mut document, stored);
+                return Ok(self.made(entity, document, stored.version));
+            }
             let write = match &stored {
-                Some(_) => Write::Update {
-                    object,
-                    if_version: None,
-                },
+                Some(_) => Write::Update { object, if_version },
                 None => Write::Insert(object),
             };
-            match self.commit(vec![write]).await {
-                Ok(version) => return Ok(Written { document, version }),
+            writes.insert(0, write);
+            match self.commit(writes).await {
+                Ok(version) => return Ok(self.made(entity, document, version)),
                 Err(error) => {
                     let is_race = self.lost_race(entity, selector, stored.is_some(), &error);
-                    if !is_race.await? {
+                    if !is_race.await? && !self.is_worth_another(entity, &error).await? {
                         return Err(refused(entity, &document, error));
                     }
                     self.pause(attempt).await;
@@ -201,25 +280,40 @@ impl Api {
         parent: Fixed<'_>,
     ) -> Result<Written, Problem> {
         for attempt in 0..ATTEMPTS_MAX {
-            let Some(stored) = selector.find(self.store(), entity).await? else {
+            let Some(stored) = self.present(entity, selector).await? else {
                 return Err(missing(entity, selector, members, parent));
             };
             if !belongs(&stored, parent) {
                 return Err(Problem::NotFound);
             }
+            let _version = precondition::check(Some(&stored))?;
             let Value::Object(old) = &stored.body else {
                 return Err(Problem::Internal);
             };
             let patch = self.input(entity, members, Some(old), None).await?;
-            let document = self.checked(entity, members, Some(old), patch).await?;
-            self.check_protocols(entity, members, &document).await?;
-            let write = Write::Update {
+            let names = match patch.contains_key("snis") {
+                true => Names::Replaced,
+                false => Names::Kept,
+            };
+            let mut document = self.checked(entity, members, Some(old), patch).await?;
+            if ["protocols", "service", "route"]
+                .iter()
+                .any(|it| members.get(it).is_some())
+            {
+                self.check_protocols(entity, &document).await?;
+            }
+            let mut writes = self.name_writes(entity, &mut document, names).await?;
+            let update = Write::Update {
                 object: object(entity, &document),
                 if_version: Some(stored.version),
             };
-            match self.commit(vec![write]).await {
-                Ok(version) => return Ok(Written { document, version }),
+            writes.insert(0, update);
+            match self.commit(writes).await {
+                Ok(version) => return Ok(self.made(entity, document, version)),
                 Err(Error::Conflict { .. }) => self.pause(attempt).await,
+                Err(error) if self.is_worth_another(entity, &error).await? => {
+                    self.pause(attempt).await;
+                }
                 Err(error) => return Err(refused(entity, &document, error)),
             }
         }
@@ -233,20 +327,35 @@ impl Api {
         selector: &Selector,
         parent: Fixed<'_>,
     ) -> Result<Option<i64>, Problem> {
-        let Some(stored) = selector.find(self.store(), entity).await? else {
-            return match parent {
-                Some(_) => Err(Problem::NotFound),
-                None => Ok(None),
+        for attempt in 0..ATTEMPTS_MAX {
+            let Some(stored) = self.present(entity, selector).await? else {
+                return match parent {
+                    Some(_) => Err(Problem::NotFound),
+                    None => precondition::check(None).map(|_| None),
+                };
             };
-        };
-        if !belongs(&stored, parent) {
-            return Err(Problem::NotFound);
+            if !belongs(&stored, parent) {
+                return Err(Problem::NotFound);
+            }
+            let if_version = precondition::check(Some(&stored))?;
+            self.check_unlisted(entity, &stored.id).await?;
+            let mut writes = Vec::new();
+            // A deletion has no condition of its own.
+            if let (Some(_), Value::Object(document)) = (if_version, &stored.body) {
+                let object = object(entity, document);
+                writes.push(Write::Update { object, if_version });
+            }
+            writes.push(Write::Delete {
+                kind: entity.name,
+                id: stored.id,
+            });
+            match self.commit(writes).await {
+                Ok(version) => return Ok(Some(version)),
+                Err(Error::Conflict { .. }) => self.pause(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
         }
-        let write = Write::Delete {
-            kind: entity.name,
-            id: stored.id,
-        };
-        Ok(Some(self.commit(vec![write]).await?))
+        Err(Problem::Busy)
     }
 
     /// `PUT` of what a foreign key points to: replaces the target, or makes one and attaches it.
@@ -264,35 +373,33 @@ impl Api {
         }
         let mut input = self.input(target, members, None, None).await?;
         input.insert("id".to_owned(), json!(self.ambient().uuid()));
-        let document = self.checked(target, members, None, input).await?;
+        let mut document = self.checked(target, members, None, input).await?;
+        let names = self.name_writes(target, &mut document, Names::Replaced);
+        let names = names.await?;
         let Value::Object(old) = &holder.body else {
             return Err(Problem::Internal);
         };
         let key = json!({"id": document.get("id")});
         let patch = [(foreign.field.to_owned(), key)].into_iter().collect();
         let attached = self.checked(own, members, Some(old), patch).await?;
-        let writes = vec![
+        let mut writes = vec![
             Write::Insert(object(target, &document)),
             Write::Update {
                 object: object(own, &attached),
                 if_version: Some(holder.version),
             },
         ];
+        writes.extend(names);
         match self.commit(writes).await {
-            Ok(version) => Ok(Written { document, version }),
+            Ok(version) => Ok(self.made(target, document, version)),
             Err(error) => Err(refused(target, &document, error)),
         }
     }
 
-    /// A plugin's protocols, when given, must have one in common with its route, or with a route of its
+    /// A plugin's protocols must have one in common with its route, or with a route of its
     /// service.
-    async fn check_protocols(
-        &self,
-        entity: &Entity,
-        members: &Members,
-        document: &Document,
-    ) -> Result<(), Problem> {
-        if entity.name != "plugins" || members.get("protocols").is_none() {
+    async fn check_protocols(&self, entity: &Entity, document: &Document) -> Result<(), Problem> {
+        if entity.name != "plugins" {
             return Ok(());
         }
         let id = |field: &str| document.get(field)?.get("id")?.as_str();
@@ -331,13 +438,10 @@ impl Api {
     }
 }
 
-impl Written {
-    /// With the document as it is stored.
-    fn with_body(mut self, stored: &Record) -> Self {
-        if let Value::Object(body) = &stored.body {
-            self.document = body.clone();
-        }
-        self
+/// What did not change is shown as it is stored.
+fn keep(document: &mut Document, stored: &Record) {
+    if let Value::Object(body) = &stored.body {
+        document.extend(body.clone());
     }
 }
 
@@ -386,18 +490,12 @@ fn share_protocol(plugin: &Document, route: &Value) -> bool {
         .any(|protocol| own.contains(protocol))
 }
 
-/// Whether the stored entity has this content; the time of the last write does not count.
-fn same(document: &Document, stored: &Record) -> bool {
-    let Value::Object(old) = &stored.body else {
-        return false;
-    };
-    let is_counted = |name: &String| name != "updated_at";
-    let count = |document: &Document| document.keys().filter(|name| is_counted(name)).count();
-    count(document) == count(old)
-        && document
-            .iter()
-            .filter(|(name, _)| is_counted(name))
-            .all(|(name, value)| old.get(name) == Some(value))
+/// Whether the stored entity means the same; the time of the last write does not count.
+fn same(entity: &Entity, body: &Value, stored: &Record) -> bool {
+    match (body, &stored.body) {
+        (Value::Object(new), Value::Object(old)) => entity.means_same(new, old),
+        _ => false,
+    }
 }
 
 /// Whether the entity hangs below the parent in the path.

@@ -7,8 +7,8 @@ use http::{Response, StatusCode};
 use o28m_net::client::{Target, TlsPolicy};
 use o28m_net::{Body, Scheme};
 
-use crate::balance::{Balancer, Chosen, Peer, Ring, Wish};
-use crate::flight::{Attempt, Flight};
+use crate::balance::{Balancer, Chosen, Peer, PeerIdentity, Ring, Wish};
+use crate::flight::Flight;
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
 use crate::snapshot::{Balanced, ServiceEntry};
@@ -122,24 +122,24 @@ pub(crate) async fn send(
         let Some(body_now) = next.take().or_else(|| body.again()) else {
             return failed(flight, StatusCode::BAD_GATEWAY);
         };
+        let Some(policy) = policy(balanced, &course.balancer, template) else {
+            return failed(flight, StatusCode::BAD_GATEWAY);
+        };
+        if flight.keeps_private_headers && course.balancer.is_near_engine(peer) {
+            // Its address became one of this machine while plugins ran.
+            return failed(flight, StatusCode::BAD_GATEWAY);
+        }
         let target = Target {
             scheme: balanced.scheme,
             host: peer.ip.clone(),
             port: peer.address.port(),
-            tls: TlsPolicy {
-                verify: balanced.verify,
-                server_name: server_name(template.host()).filter(|_| tls).map(Arc::from),
-                ..TlsPolicy::default()
-            },
+            tls: policy,
         };
         let request = template.request(flight, body_now, false);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
         let outcome = pool.send(&target, request, &service.timeouts).await;
-        flight.proxied = Some(Attempt {
-            begun,
-            ended: Instant::now(),
-        });
+        flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
             Ok(response) => {
                 let response = answered(flight, response);
@@ -167,6 +167,23 @@ pub(crate) async fn send(
         }
         flight.shared.metrics.retries.add(1);
     }
+}
+
+/// What secures the connections of an attempt; `None` when something of it is not there.
+fn policy(balanced: &Balanced, balancer: &Balancer, template: &Template) -> Option<TlsPolicy> {
+    if balanced.scheme == Scheme::Http {
+        return Some(TlsPolicy::default());
+    }
+    let identity = match (&balanced.tls.identity, &balancer.identity) {
+        (Some(own), _) => Some(own.clone()),
+        (None, PeerIdentity::Given(identity)) => identity.clone(),
+        (None, PeerIdentity::Missing) => return None,
+    };
+    Some(TlsPolicy {
+        server_name: server_name(template.host()).map(Arc::from),
+        identity,
+        ..balanced.tls.clone()
+    })
 }
 
 /// The last attempt is over: its status counts for the target's health, whatever plugins make of it.

@@ -7,7 +7,7 @@ use o28m_core::Timestamp;
 use o28m_kong::{Consumer, Route, Service};
 use o28m_net::{Body, Connection};
 
-use crate::Snapshot;
+use crate::{Observed, Snapshot};
 
 /// A request on its way through the phases.
 pub struct Exchange {
@@ -53,6 +53,8 @@ pub struct Exchange {
     pub upstream_statuses: Vec<http::StatusCode>,
     /// Where the response came from; known from header_filter on.
     pub source: Source,
+    /// Moments and sizes, for logs, metrics and traces.
+    pub observed: Observed,
 }
 
 /// An event class and what happened, as the platform's security monitoring knows them
@@ -118,6 +120,7 @@ impl Exchange {
             status: None,
             upstream_statuses: Vec::new(),
             source: Source::Error,
+            observed: Observed::new(),
         }
     }
 

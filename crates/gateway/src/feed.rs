@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::snapshot::{Compiler, ENTITY_KINDS, FIRST_KINDS, Snapshot, Update};
+use crate::snapshot::{Compiler, ENTITY_KINDS, FIRST_KINDS, Snapshot, Update, is_costly};
 
 /// Changed objects that are applied to the snapshot in use; above it everything is loaded anew.
 const CHANGED_MAX: usize = 50_000;
@@ -199,7 +199,8 @@ impl Feed {
         version: i64,
     ) -> Snapshot {
         let compiler = self.compiler.clone();
-        let inline = present.len() <= INLINE_COMPILES_MAX;
+        let costly = present.iter().any(|it| is_costly(&it.kind));
+        let inline = present.len() <= INLINE_COMPILES_MAX && !costly;
         let compile = move || {
             let gone = gone.into_iter().map(|(kind, id)| Update {
                 kind,

@@ -15,8 +15,8 @@ use o28m_net::{Body, BodyError, Connection};
 
 use crate::balance::Held;
 use crate::headers::{self as names, Asked};
-use crate::snapshot::{Instance, RouteEntry, ServiceEntry};
-use crate::{Exchange, Shared};
+use crate::snapshot::{Instance, ServiceEntry};
+use crate::{Attempt, Exchange, Shared, Try};
 
 const SERVER_TOKEN: HeaderValue = HeaderValue::from_static("kong/3.9.3");
 /// nginx's status for a client that went away before the response.
@@ -34,26 +34,18 @@ pub(crate) struct Flight {
     pub(crate) client_host: Option<HeaderValue>,
     /// Bytes of the path that the route matched.
     pub(crate) prefix_length: usize,
-    pub(crate) route: Option<Arc<RouteEntry>>,
     pub(crate) service: Option<Arc<ServiceEntry>>,
     /// Set once the upstream was tried.
     pub(crate) proxied: Option<Attempt>,
     /// The address of an upstream's target that this request is with, to its end.
     pub(crate) held: Option<Held>,
+    /// The client's headers with the names of private ones are still there: no component that takes
+    /// them from plugins alone may be reached.
+    pub(crate) keeps_private_headers: bool,
     /// Lets the client come back to the same target.
     pub(crate) new_cookie: Option<HeaderValue>,
     request_id: HeaderValue,
-    begun: Instant,
     chosen: Vec<Arc<Instance>>,
-}
-
-/// Times of the last attempt to reach the upstream.
-#[derive(Clone, Copy)]
-pub(crate) struct Attempt {
-    /// The peer was selected.
-    pub(crate) begun: Instant,
-    /// The response head arrived, or the attempt failed.
-    pub(crate) ended: Instant,
 }
 
 impl Flight {
@@ -63,7 +55,6 @@ impl Flight {
         request: Request<Body>,
         connection: &Connection,
     ) -> Box<Self> {
-        let begun = Instant::now();
         let request_id = crate::request_id::next(shared.ambient.rng.as_ref());
         let id_value =
             HeaderValue::from_str(&request_id).unwrap_or_else(|_| HeaderValue::from_static("-"));
@@ -74,6 +65,11 @@ impl Flight {
             request_id,
             shared.ambient.now(),
         );
+        shared.metrics.begun.add_one();
+        if exchange.snapshot.plugins().needs_traffic() {
+            let observed = &mut exchange.observed;
+            observed.count_request(&exchange.request, &mut exchange.body);
+        }
         let headers = &mut exchange.request.headers;
         let peer = exchange.client_ip;
         let client_host = headers.get(HOST).cloned();
@@ -86,13 +82,12 @@ impl Flight {
             peer_trusted: shared.client_address.trusts(peer),
             client_host,
             prefix_length: 0,
-            route: None,
             service: None,
             proxied: None,
             held: None,
+            keeps_private_headers: false,
             new_cookie: None,
             request_id: id_value,
-            begun,
             chosen: Vec::new(),
             shared: shared.clone(),
         })
@@ -116,6 +111,23 @@ impl Flight {
         crate::request::bare_host(host.unwrap_or_default()).to_ascii_lowercase()
     }
 
+    /// An attempt to reach the upstream at `target` is over.
+    pub(crate) fn attempted(&mut self, begun: Instant, target: impl FnOnce() -> (Arc<str>, u16)) {
+        let attempt = Attempt {
+            begun,
+            ended: Instant::now(),
+        };
+        self.proxied = Some(attempt);
+        if self.exchange.observed.closely {
+            let (host, port) = target();
+            self.exchange.observed.tries.push(Try {
+                host,
+                port,
+                attempt,
+            });
+        }
+    }
+
     /// The instance takes part in this request from now on, to its log phase.
     pub(crate) fn choose(&mut self, instance: &Arc<Instance>) {
         self.chosen.push(instance.clone());
@@ -124,9 +136,17 @@ impl Flight {
     /// The response as the client gets it. Ends the exchange, or makes the body end it.
     pub(crate) fn finish(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
         let (mut head, body) = response.into_parts();
+        self.exchange.observed.upstream = self.proxied;
         self.filter_headers(&mut head);
         self.add_headers(&mut head);
         self.exchange.status = Some(head.status);
+        let observed = &mut self.exchange.observed;
+        if observed.closely {
+            observed.head_ended = Some(Instant::now());
+        }
+        if observed.is_counting() {
+            observed.count_response(&head, &body);
+        }
         let body = match body {
             // Nothing of it can get lost on the way from the upstream.
             body @ (Body::Empty | Body::Full(_)) => body,
@@ -170,26 +190,37 @@ impl Flight {
         if let Some(content_type) = names::with_charset(headers) {
             headers.insert(CONTENT_TYPE, content_type);
         }
+        let wanted = self.shared.headers;
         match self.proxied {
             Some(attempt) => {
-                headers.insert(
-                    names::UPSTREAM_LATENCY,
-                    millis(attempt.begun, attempt.ended),
-                );
-                headers.insert(names::PROXY_LATENCY, millis(self.begun, attempt.begun));
+                if wanted.upstream_latency {
+                    let millis = millis(attempt.begun, attempt.ended);
+                    headers.insert(names::UPSTREAM_LATENCY, millis);
+                }
+                if wanted.proxy_latency {
+                    let begun = self.exchange.observed.begun;
+                    headers.insert(names::PROXY_LATENCY, millis(begun, attempt.begun));
+                }
             }
-            None => {
-                headers.insert(names::RESPONSE_LATENCY, millis(self.begun, Instant::now()));
+            None if wanted.response_latency => {
+                let begun = self.exchange.observed.begun;
+                headers.insert(names::RESPONSE_LATENCY, millis(begun, Instant::now()));
             }
+            None => {}
         }
-        headers.entry(SERVER).or_insert(SERVER_TOKEN);
-        headers.insert(names::REQUEST_ID, self.request_id.clone());
+        if wanted.server {
+            headers.entry(SERVER).or_insert(SERVER_TOKEN);
+        }
+        if wanted.request_id {
+            headers.insert(names::REQUEST_ID, self.request_id.clone());
+        }
     }
 
     fn log(&mut self) {
         if self.exchange.status.is_none() {
             self.shared.metrics.aborted.add(1);
             self.exchange.status = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).ok();
+            self.exchange.observed.upstream = self.proxied;
         }
         for instance in &self.chosen {
             let log = || instance.plugin.log(&self.exchange);
@@ -198,14 +229,10 @@ impl Flight {
             }
         }
         let shared = &self.shared;
-        if let Some(route) = &self.route {
-            shared
-                .metrics
-                .count(&self.exchange, route, self.service.as_deref());
-        }
         if let Some(access_log) = &shared.access_log {
             access_log.log(&self.exchange, shared.ambient.now());
         }
+        shared.metrics.ended.add_one();
     }
 }
 
@@ -255,8 +282,15 @@ impl http_body::Body for Tail {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.flight = None;
+        match &polled {
+            Poll::Ready(None | Some(Err(_))) => self.flight = None,
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(flight) = &mut self.flight {
+                    flight.exchange.observed.count_piece(length);
+                }
+            }
+            Poll::Pending => {}
         }
         polled
     }

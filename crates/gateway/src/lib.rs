@@ -11,6 +11,7 @@ mod feed;
 mod flight;
 mod headers;
 mod metrics;
+mod observed;
 mod plugin;
 mod proxy;
 mod request;
@@ -23,14 +24,17 @@ pub use o28m_router::Calculation;
 
 pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
-pub use plugin::{Access, BadConfig, Plugin, PluginKind, Verdict};
-pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH};
+pub use observed::{Attempt, Observed, Try};
+pub use plugin::{Access, BadConfig, Needs, Plugin, PluginKind, Verdict};
+pub use request_id::random_bytes;
+pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH, Variables};
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
+use o28m_net::tls::{CertificateSource, ConfigError, Identities, Identity};
 use o28m_net::{BoxFuture, Connection, HttpService, Rejection};
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
@@ -40,8 +44,11 @@ use access_log::AccessLog;
 use address::ClientAddress;
 use balance::Balancing;
 use feed::Feed;
-use metrics::Metrics;
-use snapshot::{Compiler, Kinds};
+use metrics::{Configured, Metrics};
+use snapshot::{Compiler, ENTITY_KINDS, EnginePorts, Kinds, UpstreamTls};
+
+/// nginx's `proxy_ssl_verify_depth`.
+const VERIFY_DEPTH: u8 = 1;
 
 /// Key sets of issuers that live in this process, so that they need no network.
 pub trait LocalIssuers: Send + Sync {
@@ -54,6 +61,9 @@ pub trait LocalIssuers: Send + Sync {
 pub struct LocalEngine {
     /// The well-known port that services name, such as 8080 for jumper.
     pub port: u16,
+    /// The port it really listens on, where that is another one: what goes there over a socket has the
+    /// same private headers.
+    pub listens_on: Option<u16>,
     /// Who answers.
     pub service: Arc<dyn HttpService>,
     /// Request headers, in lower case, that steer it: only plugins may set them. Lines of these names
@@ -74,8 +84,71 @@ pub struct Settings {
     pub route_match_calculation: Calculation,
     /// Verify upstream certificates of services that do not say.
     pub upstream_tls_verify: bool,
+    /// Intermediate certificates at most in their chains; 1 unless told otherwise, as in nginx.
+    pub upstream_tls_verify_depth: Option<u8>,
+    /// PEM bundle that services without `ca_certificates` trust instead of the system's roots.
+    pub upstream_tls_ca: Option<Arc<str>>,
+    /// What services and upstreams without `client_certificate` show to upstreams that ask.
+    pub upstream_identity: Option<Arc<Identity>>,
+    /// What `{vault://env/...}` in stored configuration can read.
+    pub variables: Variables,
     /// Where the JSON access log goes.
     pub access_log: Option<PathBuf>,
+    /// Bytes of a buffered request body kept in memory; unset is 1 MiB.
+    pub body_memory_bytes_max: Option<usize>,
+    /// What is added to responses.
+    pub headers: Headers,
+}
+
+/// What the gateway adds to responses (Kong `headers`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// `Server` on answers of its own.
+    pub server: bool,
+    /// `X-Kong-Proxy-Latency`.
+    pub proxy_latency: bool,
+    /// `X-Kong-Upstream-Latency`.
+    pub upstream_latency: bool,
+    /// `X-Kong-Response-Latency`.
+    pub response_latency: bool,
+    /// `X-Kong-Request-Id`.
+    pub request_id: bool,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self::named(["server_tokens", "latency_tokens", "X-Kong-Request-Id"])
+    }
+}
+
+impl Headers {
+    /// Those of Kong's names that are there; names of others mean nothing.
+    #[must_use]
+    pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut headers = Self {
+            server: false,
+            proxy_latency: false,
+            upstream_latency: false,
+            response_latency: false,
+            request_id: false,
+        };
+        for name in names {
+            match name.to_ascii_lowercase().as_str() {
+                "server_tokens" | "server" => headers.server = true,
+                "latency_tokens" => {
+                    headers.proxy_latency = true;
+                    headers.upstream_latency = true;
+                    headers.response_latency = true;
+                }
+                "x-kong-proxy-latency" => headers.proxy_latency = true,
+                "x-kong-upstream-latency" => headers.upstream_latency = true,
+                "x-kong-response-latency" => headers.response_latency = true,
+                "x-kong-request-id" => headers.request_id = true,
+                _ => {}
+            }
+        }
+        headers
+    }
 }
 
 /// The settings or the stored configuration cannot be used.
@@ -96,6 +169,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The bundle that upstreams are verified with cannot be used.
+    #[error("invalid bundle of trusted certificates for upstreams")]
+    UpstreamCa(#[source] ConfigError),
     /// The configuration could not be read.
     #[error("failed to load the gateway configuration")]
     Store(#[from] o28m_store::Error),
@@ -111,9 +187,12 @@ struct Shared {
     feed: Arc<Feed>,
     balancing: Arc<Balancing>,
     client_address: ClientAddress,
+    upstream_tls: UpstreamTls,
     engines: Vec<LocalEngine>,
     metrics: Metrics,
     access_log: Option<AccessLog>,
+    body_memory_bytes_max: usize,
+    headers: Headers,
     ambient: Ambient,
 }
 
@@ -121,13 +200,20 @@ impl Shared {
     fn engine(&self, port: u16) -> Option<&LocalEngine> {
         self.engines.iter().find(|it| it.port == port)
     }
+
+    /// What steers the components that are reached at a port.
+    fn private_headers_of(&self, port: u16) -> impl Iterator<Item = &'static &'static str> {
+        let engines = self.engines.iter();
+        let engines = engines.filter(move |it| it.port == port || it.listens_on == Some(port));
+        engines.flat_map(|it| it.private_headers)
+    }
 }
 
 impl Gateway {
     /// A data plane without configuration: every request is answered with 404.
     ///
     /// # Errors
-    /// [`Error::TrustedIp`], [`Error::RealIpHeader`], [`Error::AccessLog`].
+    /// [`Error::TrustedIp`], [`Error::RealIpHeader`], [`Error::AccessLog`], [`Error::UpstreamCa`].
     pub fn new(
         settings: Settings,
         kinds: Vec<Arc<dyn PluginKind>>,
@@ -138,16 +224,20 @@ impl Gateway {
         let mut seed = [0; 8];
         ambient.rng.fill(&mut seed);
         let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed)));
+        let upstream_tls = upstream_tls(&settings)?;
+        let all_kinds = kinds.clone();
         let compiler = Compiler {
             kinds: Kinds::new(kinds),
-            engine_ports: engines.iter().map(|it| it.port).collect(),
-            tls_verify: settings.upstream_tls_verify,
+            engine_ports: engine_ports(&engines),
+            upstream_tls: upstream_tls.clone(),
             calculation: settings.route_match_calculation,
             balancing: balancing.clone(),
+            variables: settings.variables.clone(),
         };
         let client_address = ClientAddress::new(&settings)?;
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));
         publish_state(metrics, &feed);
+        metrics.collect(Configured::new(&feed, &all_kinds));
         let metrics = Metrics::new(metrics);
         let access_log = settings.access_log.as_deref();
         let access_log = access_log
@@ -157,9 +247,14 @@ impl Gateway {
             feed,
             balancing,
             client_address,
+            upstream_tls,
             engines,
             metrics,
             access_log,
+            body_memory_bytes_max: settings
+                .body_memory_bytes_max
+                .unwrap_or(spool::MEMORY_BYTES_MAX),
+            headers: settings.headers,
             ambient,
         };
         Ok(Arc::new(Self {
@@ -182,13 +277,14 @@ impl Gateway {
         let Shared {
             feed,
             balancing,
+            upstream_tls,
             ambient,
             ..
         } = &*self.shared;
         tokio::select! {
             () = feed.follow(&store, &stop) => {}
             () = balance::keep_names(feed, balancing) => {}
-            () = balance::keep_probing(feed, ambient) => {}
+            () = balance::keep_probing(feed, upstream_tls, ambient) => {}
         }
     }
 
@@ -206,10 +302,42 @@ impl Gateway {
         self.shared.feed.applied()
     }
 
+    /// Requests that came in so far, and those that are not over yet.
+    #[must_use]
+    pub fn requests(&self) -> (u64, u64) {
+        // In this order: what ends meanwhile must not make it less than nothing.
+        let ended = self.shared.metrics.ended.get();
+        let begun = self.shared.metrics.begun.get();
+        (begun, begun.saturating_sub(ended))
+    }
+
     /// The snapshot in use.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.feed.current()
+    }
+}
+
+fn upstream_tls(settings: &Settings) -> Result<UpstreamTls, Error> {
+    if let Some(bundle) = &settings.upstream_tls_ca {
+        o28m_net::tls::check_authority(bundle.as_bytes()).map_err(Error::UpstreamCa)?;
+    }
+    Ok(UpstreamTls {
+        verify: settings.upstream_tls_verify,
+        verify_depth: settings.upstream_tls_verify_depth.unwrap_or(VERIFY_DEPTH),
+        ca_pem: settings.upstream_tls_ca.clone(),
+        identity: settings.upstream_identity.clone(),
+    })
+}
+
+fn engine_ports(engines: &[LocalEngine]) -> EnginePorts {
+    let private = engines.iter().filter(|it| !it.private_headers.is_empty());
+    EnginePorts {
+        all: engines.iter().map(|it| it.port).collect(),
+        private: private
+            .flat_map(|it| [Some(it.port), it.listens_on])
+            .flatten()
+            .collect(),
     }
 }
 
@@ -237,6 +365,27 @@ fn publish_state(metrics: &Registry, feed: &Arc<Feed>) {
         "Routes in the configuration in use.",
         Feed::routes,
     );
+    for kind in ENTITY_KINDS.iter().filter(|it| **it != TARGET_HEALTH) {
+        let feed = Arc::downgrade(feed);
+        metrics.gauge(
+            "o28m_config_skipped_entities",
+            "Entities of the configuration in use that cannot be used.",
+            &[("kind", kind)],
+            move || feed.upgrade().map_or(f64::NAN, |feed| skipped(&feed, kind)),
+        );
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+fn skipped(feed: &Feed, kind: &str) -> f64 {
+    feed.current().skipped(kind) as f64
+}
+
+/// The certificates of the snapshot in use, for TLS listeners.
+impl CertificateSource for Gateway {
+    fn find(&self, server_name: Option<&str>) -> Option<Identities> {
+        self.shared.feed.current().certificates().find(server_name?)
+    }
 }
 
 impl HttpService for Gateway {

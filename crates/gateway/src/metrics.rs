@@ -1,16 +1,18 @@
 //! What the data plane counts. Handles are kept where they are used: the request path only adds.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Weak};
 
-use http::{Method, StatusCode};
-use o28m_telemetry::metrics::{Counter, Registry};
+use o28m_telemetry::metrics::{Collect, Counter, Registry, Samples, Sharded};
 
-use crate::snapshot::{RouteEntry, ServiceEntry};
-use crate::{Exchange, Source};
+use crate::feed::Feed;
+use crate::{PluginKind, Snapshot, UpstreamHealth};
 
 /// Counters of the whole data plane.
 pub(crate) struct Metrics {
-    registry: Registry,
+    /// Requests that came in.
+    pub(crate) begun: Sharded,
+    /// Requests that are over.
+    pub(crate) ended: Sharded,
     /// Requests that matched no route.
     pub(crate) unmatched: Counter,
     /// Requests refused before routing.
@@ -53,93 +55,88 @@ impl Metrics {
                 "o28m_gateway_access_log_dropped_total",
                 "Access log lines dropped because the writer was too slow.",
             ),
-            registry: registry.clone(),
+            begun: Sharded::default(),
+            ended: Sharded::default(),
         }
     }
+}
 
-    /// Counts a finished request of a route.
-    pub(crate) fn count(
-        &self,
-        exchange: &Exchange,
-        route: &RouteEntry,
-        service: Option<&ServiceEntry>,
-    ) {
-        let Some(status) = exchange.status else {
+/// Metrics of what the configuration in use has: its kinds of plugins, and targets where an instance
+/// asks for their health.
+pub(crate) struct Configured {
+    /// The registry lives as long as the process; it must not keep the data plane alive.
+    feed: Weak<Feed>,
+    kinds: Vec<Arc<dyn PluginKind>>,
+}
+
+impl Configured {
+    pub(crate) fn new(feed: &Arc<Feed>, kinds: &[Arc<dyn PluginKind>]) -> Self {
+        Self {
+            feed: Arc::downgrade(feed),
+            kinds: kinds.to_vec(),
+        }
+    }
+}
+
+impl Collect for Configured {
+    fn collect(&self, into: &mut Samples) {
+        let Some(feed) = self.feed.upgrade() else {
             return;
         };
-        let key = Key {
-            status,
-            method: method_name(&exchange.request.method),
-            from_upstream: exchange.source == Source::Service,
-            service: service.map_or(0, |it| it.serial),
-        };
-        route
-            .counters
-            .add(key, || self.requests(key, route, service));
-    }
-
-    fn requests(&self, key: Key, route: &RouteEntry, service: Option<&ServiceEntry>) -> Counter {
-        let entity = &route.route;
-        let service = service.map_or("", |it| {
-            it.service.name.as_ref().unwrap_or(&it.service.host)
-        });
-        let labels = [
-            ("service", service),
-            ("route", entity.name.as_ref().unwrap_or(&entity.id)),
-            ("code", key.status.as_str()),
-            ("source", if key.from_upstream { "service" } else { "kong" }),
-            ("workspace", "default"),
-            ("consumer", "anonymous"),
-            ("method", key.method),
-        ];
-        let help = "HTTP status codes per service/route in Kong";
-        self.registry
-            .counter("kong_http_requests_total", help, &labels)
-    }
-}
-
-/// The method as a label: a closed set, whatever clients send.
-fn method_name(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "OTHER",
-    }
-}
-
-/// What distinguishes the counters of one route.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    status: StatusCode,
-    method: &'static str,
-    from_upstream: bool,
-    /// Serial of the service entry, whose name is a label.
-    service: u64,
-}
-
-/// Handles of one route that are found without a lock. What does not fit is looked up each time.
-const HANDLES_MAX: usize = 16;
-
-type Handles = [OnceLock<(Key, Counter)>; HANDLES_MAX];
-
-/// The counters of one route, made when they are first needed.
-#[derive(Default)]
-pub(crate) struct RouteCounters(OnceLock<Box<Handles>>);
-
-impl RouteCounters {
-    fn add(&self, key: Key, make: impl Fn() -> Counter) {
-        for handle in self.0.get_or_init(Box::default).iter() {
-            let (known, counter) = handle.get_or_init(|| (key, make()));
-            if *known == key {
-                counter.add(1);
-                return;
+        let snapshot = feed.current();
+        for kind in &self.kinds {
+            if snapshot.plugins().has(kind.name()) {
+                kind.collect(into);
             }
         }
-        make().add(1);
+        if snapshot.plugins().needs_upstream_health() {
+            health(&snapshot, into);
+        }
+    }
+}
+
+/// The states of an address, as Kong names them.
+const STATES: [&str; 4] = ["healthchecks_off", "healthy", "unhealthy", "dns_error"];
+
+fn health(snapshot: &Snapshot, into: &mut Samples) {
+    for balancer in snapshot.balancers() {
+        let upstream = balancer.upstream.name.as_str();
+        let UpstreamHealth { targets, .. } = balancer.health();
+        for target in targets {
+            let host = if target.host.contains(':') {
+                format!("[{}]", target.host)
+            } else {
+                target.host
+            };
+            let name = format!("{host}:{}", target.port);
+            if target.addresses.is_empty() {
+                state(upstream, &name, "", "dns_error", into);
+            }
+            for address in target.addresses {
+                let now = match address.available {
+                    _ if !balancer.checked => "healthchecks_off",
+                    true => "healthy",
+                    false => "unhealthy",
+                };
+                let at = format!("{}:{}", address.ip, address.port);
+                state(upstream, &name, &at, now, into);
+            }
+        }
+    }
+}
+
+fn state(upstream: &str, target: &str, address: &str, now: &str, into: &mut Samples) {
+    for state in STATES {
+        let labels = [
+            ("upstream", upstream),
+            ("target", target),
+            ("address", address),
+            ("state", state),
+            ("subsystem", "http"),
+        ];
+        let help = "Health status of targets of upstream. States = \
+            healthchecks_off|healthy|unhealthy|dns_error, value is 1 when state is populated.";
+        let value = f64::from(u8::from(state == now));
+        into.gauge("kong_upstream_target_health", help, &labels, value);
     }
 }

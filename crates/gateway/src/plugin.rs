@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Response;
 use o28m_kong::PluginEntity;
 use o28m_net::{Body, BoxFuture};
+use o28m_telemetry::metrics::Samples;
 use serde_json::Value;
 
 use crate::Exchange;
@@ -39,6 +40,21 @@ pub trait PluginKind: Send + Sync {
     fn instantiate(&self, entity: &PluginEntity) -> Result<Arc<dyn Plugin>, BadConfig> {
         self.configure(&entity.config)
     }
+
+    /// Adds metrics of this kind. Called when metrics are rendered, while the configuration has an
+    /// instance of it.
+    fn collect(&self, into: &mut Samples) {
+        let _ = into;
+    }
+}
+
+/// What the gateway does for an instance besides calling its hooks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Count the bytes of each request and response, see [`crate::Observed::traffic`].
+    pub traffic: bool,
+    /// Show the health of upstreams' targets among the metrics.
+    pub upstream_health: bool,
 }
 
 /// A configuration that passed the schema but cannot be used.
@@ -70,6 +86,11 @@ impl Access<'_> {
 
 /// A configured plugin. Hooks that a plugin does not need stay at their defaults.
 pub trait Plugin: Send + Sync {
+    /// What this instance needs as long as it is configured.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
     /// Before the upstream is contacted: may change the request or answer it. A panic is answered
     /// with 500.
     fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, UPGRADE};
@@ -44,7 +45,13 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
     };
     let service = flight.service.clone();
     let service = service.as_ref();
-    drop_private_headers(flight, service);
+    if let Some(service) = service {
+        drop_private_headers(flight, service);
+        if flight.keeps_private_headers {
+            // Boxed: hardly any service needs to ask a resolver here.
+            Box::pin(look_for_engine(flight, service)).await;
+        }
+    }
     let scopes = snapshot
         .plugins()
         .scopes(Some(route.key), service.map(|it| it.key));
@@ -105,7 +112,6 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
     exchange.uri_captures = found.captures.into_iter().collect();
     flight.prefix_length = found.prefix_length;
     flight.service = service.cloned();
-    flight.route = Some(route.clone());
     Some(route)
 }
 
@@ -181,25 +187,60 @@ fn check_grpc(flight: &Flight, route: &RouteEntry) -> Step<()> {
 }
 
 /// What steers a component of this process comes from plugins alone, never from a client.
-fn drop_private_headers(flight: &mut Flight, service: Option<&Arc<ServiceEntry>>) {
-    match service.map(|it| &it.destination) {
-        Some(Destination::Engine(port)) => drop_headers_of(flight, *port),
-        Some(Destination::Balanced(balanced)) => {
+fn drop_private_headers(flight: &mut Flight, service: &ServiceEntry) {
+    match &service.destination {
+        Destination::Engine(port) => drop_headers_of(flight, *port),
+        Destination::Balanced(balanced) => {
             let balancer = flight.exchange.snapshot.balancer(balanced.upstream);
+            let Some(balancer) = balancer.cloned() else {
+                return;
+            };
             // Any attempt may go to any of the targets.
-            for port in balancer.cloned().iter().flat_map(|it| &it.engine_ports) {
+            for port in &balancer.engine_ports {
                 drop_headers_of(flight, *port);
             }
+            flight.keeps_private_headers = !balancer.near_engines.is_empty();
         }
-        Some(Destination::Network(_) | Destination::Unsupported) | None => {}
+        Destination::Network(_) => flight.keeps_private_headers = service.near_engine.is_some(),
+        Destination::Unsupported | Destination::Insecure => {}
+    }
+}
+
+/// The port is that of a component with private headers: whether its own addresses are among those of
+/// the host decides whether the client's are dropped. If they are not now, they must not be later.
+async fn look_for_engine(flight: &mut Flight, service: &ServiceEntry) {
+    let shared = flight.shared.clone();
+    let (ports, is_near) = match &service.destination {
+        Destination::Network(target) => {
+            let pool = flight.exchange.connection.pool.clone();
+            let looking = async { pool.leads_to_loopback(&target.host).await };
+            let found = tokio::time::timeout(service.timeouts.connect, looking).await;
+            let ports = service.near_engine.into_iter().collect();
+            (ports, matches!(found, Ok(Ok(true))))
+        }
+        Destination::Balanced(balanced) => {
+            let balancer = flight.exchange.snapshot.balancer(balanced.upstream);
+            let Some(balancer) = balancer.cloned() else {
+                return;
+            };
+            let looking = balancer.leads_to_engine(&shared.balancing);
+            let found = tokio::time::timeout(service.timeouts.connect, looking).await;
+            (balancer.near_engines.clone(), found == Ok(true))
+        }
+        Destination::Engine(_) | Destination::Unsupported | Destination::Insecure => return,
+    };
+    if is_near {
+        for port in ports {
+            drop_headers_of(flight, port);
+        }
+        flight.keeps_private_headers = false;
     }
 }
 
 fn drop_headers_of(flight: &mut Flight, port: u16) {
-    let engine = flight.shared.engine(port);
-    let names = engine.map_or(&[][..], |it| it.private_headers);
-    for name in names {
-        let _dropped = flight.exchange.request.headers.remove(*name);
+    let headers = &mut flight.exchange.request.headers;
+    for name in flight.shared.private_headers_of(port) {
+        let _dropped = headers.remove(*name);
     }
 }
 
@@ -239,6 +280,10 @@ async fn access(flight: &mut Flight, mut scopes: Scopes<'_>) -> Step<()> {
                 scopes.set_consumer(&consumer.id);
             }
         }
+    }
+    let observed = &mut flight.exchange.observed;
+    if observed.closely {
+        observed.access_ended = Some(Instant::now());
     }
     step
 }

@@ -4,31 +4,34 @@ use std::cell::RefCell;
 
 use o28m_core::Rng;
 
-const ID_BYTES: usize = 16;
-/// Ids whose bits are drawn at once: the generator costs far more for each call than for each byte.
-const IDS_DRAWN: usize = 64;
+/// Bytes that are drawn at once: the generator costs far more for each call than for each byte.
+const BYTES_DRAWN: usize = 1024;
 
 thread_local! {
-    /// Random bytes that no id was made of yet.
+    /// Random bytes that nobody has got yet.
     static DRAWN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Random bytes for ids that every request needs; `N` is at most 64.
+#[must_use]
+pub fn random_bytes<const N: usize>(rng: &dyn Rng) -> [u8; N] {
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.len() < N {
+            drawn.resize(BYTES_DRAWN, 0);
+            rng.fill(drawn);
+        }
+        let (rest, taken) = drawn.split_last_chunk::<N>().unwrap_or((&[], &[0; N]));
+        let (left, taken) = (rest.len(), *taken);
+        // What was used is gone: nobody gets it again.
+        drawn.truncate(left);
+        taken
+    })
 }
 
 /// The next id: 32 lower-case hexadecimal digits.
 pub(crate) fn next(rng: &dyn Rng) -> String {
-    DRAWN.with_borrow_mut(|drawn| {
-        if drawn.len() < ID_BYTES {
-            drawn.resize(ID_BYTES * IDS_DRAWN, 0);
-            rng.fill(drawn);
-        }
-        let (rest, id) = drawn
-            .split_last_chunk::<ID_BYTES>()
-            .unwrap_or((&[], &[0; ID_BYTES]));
-        let (left, id) = (rest.len(), uuid::Uuid::from_bytes(*id).simple());
-        let id = id.encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned();
-        // What was used is gone: no two requests share an id.
-        drawn.truncate(left);
-        id
-    })
+    let id = uuid::Uuid::from_bytes(random_bytes(rng)).simple();
+    id.encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned()
 }
 
 #[cfg(test)]
@@ -36,7 +39,9 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    use super::{IDS_DRAWN, Rng, next};
+    use super::{BYTES_DRAWN, Rng, next};
+
+    const IDS_DRAWN: usize = BYTES_DRAWN / 16;
 
     struct Bytes(AtomicU8);
 

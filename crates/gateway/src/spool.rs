@@ -14,7 +14,8 @@ use http_body_util::BodyExt as _;
 use o28m_net::{Body, BodyError};
 use tokio::task::JoinHandle;
 
-/// Bytes of one body kept in memory; the rest of a larger one goes to an unlinked temporary file.
+/// Bytes of one body kept in memory unless settings say otherwise; the rest of a larger one goes to an
+/// unlinked temporary file.
 pub(crate) const MEMORY_BYTES_MAX: usize = 1024 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -62,12 +63,16 @@ impl Outgoing {
         }
     }
 
-    /// Reads `body` to its end.
-    pub(crate) async fn buffer(body: Body) -> Result<Self, SpoolError> {
-        Self::buffer_with(body, tempfile::tempfile).await
+    /// Reads `body` to its end, keeping up to so many bytes in memory.
+    pub(crate) async fn buffer(body: Body, memory_bytes_max: usize) -> Result<Self, SpoolError> {
+        Self::buffer_with(body, memory_bytes_max, tempfile::tempfile).await
     }
 
-    async fn buffer_with(body: Body, create: Create) -> Result<Self, SpoolError> {
+    async fn buffer_with(
+        body: Body,
+        memory_bytes_max: usize,
+        create: Create,
+    ) -> Result<Self, SpoolError> {
         let mut body = match body {
             Body::Full(Some(bytes)) => return Ok(Self::Memory(bytes)),
             body if body.is_end_stream() => return Ok(Self::Empty),
@@ -77,7 +82,7 @@ impl Outgoing {
         let mut first = Bytes::new();
         let mut memory = BytesMut::new();
         while let Some(data) = next_data(&mut body).await? {
-            if memory.len() + first.len() + data.len() > MEMORY_BYTES_MAX {
+            if memory.len() + first.len() + data.len() > memory_bytes_max {
                 return spill([&*first, &memory, &data].concat(), body, create).await;
             }
             if first.is_empty() && memory.is_empty() {
@@ -298,7 +303,7 @@ mod tests {
     async fn buffered_bodies_of_any_size_are_sent_again() {
         for (count, on_disk) in [(0, false), (1, false), (5, false), (40, true)] {
             let piece = Bytes::from((0..CHUNK_BYTES).map(|it| it as u8).collect::<Vec<_>>());
-            let outgoing = Outgoing::buffer(pieces(vec![piece.clone(); count]))
+            let outgoing = Outgoing::buffer(pieces(vec![piece.clone(); count]), MEMORY_BYTES_MAX)
                 .await
                 .unwrap();
             assert_eq!(matches!(outgoing, Outgoing::File(..)), on_disk, "{count}");
@@ -316,7 +321,9 @@ mod tests {
         let piece = Bytes::from(vec![7; CHUNK_BYTES]);
         let body = pieces(vec![piece.clone(); 40]);
         let nowhere: Create = || Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
-        let outgoing = Outgoing::buffer_with(body, nowhere).await.unwrap();
+        let outgoing = Outgoing::buffer_with(body, MEMORY_BYTES_MAX, nowhere)
+            .await
+            .unwrap();
         let bytes = outgoing.again().unwrap().collect(usize::MAX).await.unwrap();
         assert_eq!(bytes, piece.repeat(40));
         assert!(outgoing.again().is_none());
@@ -326,7 +333,7 @@ mod tests {
     async fn a_full_disk_is_an_error() {
         let body = pieces(vec![Bytes::from(vec![7; MEMORY_BYTES_MAX + 1])]);
         let full: Create = || File::options().write(true).open("/dev/full");
-        let outcome = Outgoing::buffer_with(body, full).await;
+        let outcome = Outgoing::buffer_with(body, MEMORY_BYTES_MAX, full).await;
         assert!(matches!(outcome, Err(SpoolError::Disk(_))));
     }
 

@@ -16,7 +16,7 @@ use o28m_net::{Body, BodyError, Connection, Scheme};
 
 use crate::Source;
 use crate::balanced::{self, Course};
-use crate::flight::{Attempt, Flight};
+use crate::flight::Flight;
 use crate::headers::{UPGRADE_ONLY, WEBSOCKET, strip_response};
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
@@ -36,6 +36,9 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         );
         return refuse(flight, StatusCode::NOT_IMPLEMENTED, &message);
     }
+    if matches!(service.destination, Destination::Insecure) {
+        return failed(flight, StatusCode::BAD_GATEWAY);
+    }
     let mut course = None;
     if let Destination::Balanced(balanced) = &service.destination {
         // Boxed: the futures of requests that need no upstream stay small.
@@ -51,7 +54,7 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         .as_ref()
         .is_none_or(|it| it.request_buffering);
     let body = if buffers {
-        match Outgoing::buffer(body).await {
+        match Outgoing::buffer(body, flight.shared.body_memory_bytes_max).await {
             Ok(body) => body,
             Err(SpoolError::Read(error)) => return unreadable(flight, &error),
             Err(error) => return unkept(flight, &error),
@@ -81,6 +84,7 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
             None => refuse_as_server(flight, StatusCode::SERVICE_UNAVAILABLE),
         },
         Destination::Unsupported => refuse_as_server(flight, StatusCode::NOT_IMPLEMENTED),
+        Destination::Insecure => refuse_as_server(flight, StatusCode::BAD_GATEWAY),
     }
 }
 
@@ -143,10 +147,7 @@ pub(crate) async fn call_engine(
     let begun = Instant::now();
     let call = AssertUnwindSafe(engine.call(request, &connection)).catch_unwind();
     let outcome = tokio::time::timeout(service.timeouts.read, call).await;
-    flight.proxied = Some(Attempt {
-        begun,
-        ended: Instant::now(),
-    });
+    flight.attempted(begun, || (Arc::from("127.0.0.1"), port));
     match outcome {
         Ok(Ok(response)) => answered(flight, response),
         Ok(Err(_)) => {
@@ -178,11 +179,13 @@ async fn over_network(
         let request = template.request(flight, body_now, false);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = pool.send(target, request, &service.timeouts).await;
-        flight.proxied = Some(Attempt {
-            begun,
-            ended: Instant::now(),
-        });
+        let outcome = if flight.keeps_private_headers {
+            // Boxed: rarely needed.
+            Box::pin(pool.send_beyond_loopback(target, request, &service.timeouts)).await
+        } else {
+            pool.send(target, request, &service.timeouts).await
+        };
+        flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
             Ok(response) => return answered(flight, response),
             Err(error) => error,

@@ -33,11 +33,7 @@ pub(crate) fn fold(fields: &'static [Field], document: &mut Document) -> Result<
         if old.is_null() {
             return;
         }
-        let below = record.entry(alias.record).or_insert_with(|| json!({}));
-        if below.is_null() {
-            *below = json!({});
-        }
-        let Value::Object(below) = below else {
+        let Some(below) = home(record, alias) else {
             return;
         };
         match below.get(alias.member) {
@@ -47,11 +43,10 @@ pub(crate) fn fold(fields: &'static [Field], document: &mut Document) -> Result<
                     other => other.to_string(),
                 };
                 let message = format!(
-                    "both deprecated and new field are used but their values mismatch: {} = {} vs {}.{} = {}",
+                    "both deprecated and new field are used but their values mismatch: {} = {} vs {} = {}",
                     alias.name,
                     text(&old),
-                    alias.record,
-                    alias.member,
+                    alias.path().join("."),
                     text(new)
                 );
                 let mut fields = Document::new();
@@ -67,6 +62,18 @@ pub(crate) fn fold(fields: &'static [Field], document: &mut Document) -> Result<
     mismatch.map_or(Ok(()), Err)
 }
 
+/// The record that has the member an alias stands for; a missing one is made.
+fn home(record: &mut Document, alias: Alias) -> Option<&mut Document> {
+    if alias.record.is_empty() {
+        return Some(record);
+    }
+    let below = record.entry(alias.record).or_insert_with(|| json!({}));
+    if below.is_null() {
+        *below = json!({});
+    }
+    below.as_object_mut()
+}
+
 /// Takes the deprecated names out of a stored document.
 pub(crate) fn hide(fields: &'static [Field], document: &mut Document) {
     each(fields, document, |_, record, alias| {
@@ -77,9 +84,7 @@ pub(crate) fn hide(fields: &'static [Field], document: &mut Document) {
 /// Repeats under the deprecated names what the new ones say.
 pub(crate) fn show(fields: &'static [Field], document: &mut Document) {
     each(fields, document, |_, record, alias| {
-        let below = record.get(alias.record);
-        let value = below.and_then(|below| below.get(alias.member));
-        let value = value.cloned().unwrap_or_default();
+        let value = crate::walk::at(record, &alias.path().join(".")).clone();
         record.insert(alias.name.to_owned(), value);
     });
 }

@@ -29,6 +29,7 @@ pub struct Upstream {
     pub slots: u32,
     pub healthchecks: HealthChecks,
     pub host_header: Option<String>,
+    pub client_certificate: Option<ForeignKey>,
 }
 
 /// The health checks of an upstream.

@@ -34,6 +34,14 @@ fn field(field: &Field) -> Document {
         }
         Kind::Record(fields) => {
             show("fields", Value::Array(list(fields)));
+            let checks: Vec<Value> = field
+                .record_checks
+                .iter()
+                .filter_map(entity_check)
+                .collect();
+            if !checks.is_empty() {
+                show("entity_checks", Value::Array(checks));
+            }
             if !field.aliases.is_empty() {
                 let aliases = field.aliases.iter().map(|it| alias(fields, *it));
                 show("shorthand_fields", aliases.collect());
@@ -47,6 +55,9 @@ fn field(field: &Field) -> Document {
     }
     if field.unique {
         show("unique", json!(true));
+    }
+    if field.referenceable {
+        show("referenceable", json!(true));
     }
     if field.auto != Auto::No {
         show("auto", json!(true));
@@ -69,13 +80,16 @@ fn alias(fields: &[Field], alias: Alias) -> Value {
     };
     let kind = match named(fields, alias.record) {
         Some(Kind::Record(members)) => named(members, alias.member),
+        _ if alias.record.is_empty() => named(fields, alias.member),
         _ => None,
     };
-    let path = json!([alias.record, alias.member]);
+    let path = alias.path();
     let advice = format!(
-        "config.{} is deprecated, please use config.{}.{} instead",
-        alias.name, alias.record, alias.member
+        "config.{} is deprecated, please use config.{} instead",
+        alias.name,
+        path.join(".")
     );
+    let path = json!(path);
     json!({alias.name: {
         "type": kind.map_or("string", Kind::name),
         "translate_backwards": path,
@@ -92,6 +106,7 @@ fn check(check: &Check) -> Option<(&'static str, Value)> {
     match *check {
         Check::Null(_) => Some(("eq", Value::Null)),
         Check::OneOf(names) => Some(("one_of", json!(names))),
+        Check::NotOneOf(names) => Some(("not_one_of", json!(names))),
         Check::OneOfIntegers(numbers) => Some(("one_of", json!(numbers))),
         Check::Between(low, high) => Some(("between", json!([low, high]))),
         Check::Uuid => Some(("uuid", json!(true))),
@@ -112,6 +127,8 @@ fn entity_check(declared: &EntityCheck) -> Option<Value> {
     match *declared {
         EntityCheck::AtLeastOneOf(fields) => Some(json!({"at_least_one_of": fields})),
         EntityCheck::ExactlyOneOf(fields) => Some(json!({"only_one_of": fields})),
+        EntityCheck::OnlyOneOf(fields) => Some(json!({"mutually_exclusive": fields})),
+        EntityCheck::Together(fields) => Some(json!({"mutually_required": fields})),
         EntityCheck::Conditional {
             field,
             when,
@@ -135,6 +152,8 @@ fn entity_check(declared: &EntityCheck) -> Option<Value> {
                 "if_field": field, "if_match": when, "then_field": then_field, "then_match": then,
             }}))
         }
-        EntityCheck::OneOfPerMember { .. } | EntityCheck::Custom(..) => None,
+        EntityCheck::OneOfPerMember { .. } | EntityCheck::Timed(..) | EntityCheck::Custom(..) => {
+            None
+        }
     }
 }

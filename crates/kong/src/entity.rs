@@ -37,6 +37,14 @@ pub struct Entity {
     pub foreign: &'static [Foreign],
     /// Unique constraints besides the id.
     pub unique: &'static [Unique],
+    /// Lists of ids of other entities; the others need not exist.
+    pub lists: &'static [IdList],
+    /// Whether rows end some time after their creation, which the field `ttl` says.
+    pub has_life_time: bool,
+    /// Whether validation may take longer than others should wait: keys and certificates.
+    pub is_costly: bool,
+    /// The fields that Kong makes the id of when a configuration has none, if not the endpoint key.
+    pub(crate) cache_key: &'static [&'static str],
     /// The fields, in the order of the schema.
     pub(crate) fields: &'static [Field],
     /// A write-only member that stands for others.
@@ -48,6 +56,27 @@ pub struct Entity {
     /// What Kong accepts and this build refuses.
     pub(crate) unsupported: &'static [Unsupported],
 }
+
+/// An entity without fields: what declarations start from.
+pub(crate) const BASE: Entity = Entity {
+    name: "",
+    path: "",
+    nested_path: "",
+    endpoint_key: None,
+    nested_key: None,
+    search_key: None,
+    foreign: &[],
+    unique: &[],
+    lists: &[],
+    has_life_time: false,
+    is_costly: false,
+    cache_key: &[],
+    fields: &[],
+    shorthand: None,
+    overlay: Overlay::none,
+    checks: &[],
+    unsupported: &[],
+};
 
 impl std::fmt::Debug for Entity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,6 +115,15 @@ pub struct Foreign {
     pub entity: &'static str,
     /// What deleting the other one does to this.
     pub on_delete: OnDelete,
+}
+
+/// A field that lists ids of other entities.
+#[derive(Clone, Copy, Debug)]
+pub struct IdList {
+    /// The field, such as `ca_certificates`.
+    pub field: &'static str,
+    /// Name of the entity whose ids it lists.
+    pub entity: &'static str,
 }
 
 /// What deleting a referenced entity does.
@@ -172,12 +210,16 @@ impl Entity {
         let overlay = (self.overlay)(&input, context.enabled_plugins)?;
         alias::fold(overlay.fields, &mut input)?;
         let given = self.to_seal(&input, |seal| match seal {
-            Seal::Secret(make) if transform => Some(make),
-            Seal::Secret(_) | Seal::FromNow(_) => None,
+            Seal::Secret(make) | Seal::Hashed { make, .. } if transform => Some(make),
+            Seal::FromNow(make) if operation == Operation::Insert => Some(make),
+            Seal::Secret(_) | Seal::Hashed { .. } | Seal::FromNow(_) => None,
         });
         let document = self.check(input, operation, context)?;
         let mut document = sealed(document, &given, context.ambient);
         alias::show(overlay.fields, &mut document);
+        if operation == Operation::Declare {
+            self.strip(&mut document);
+        }
         Ok(document)
     }
 
@@ -205,7 +247,7 @@ impl Entity {
         let overlay = self.overlay_of(&patch, Some(stored), context.enabled_plugins)?;
         alias::fold(overlay.fields, &mut patch)?;
         let given = self.to_seal(&patch, |seal| match seal {
-            Seal::Secret(make) | Seal::FromNow(make) => Some(make),
+            Seal::Secret(make) | Seal::Hashed { make, .. } | Seal::FromNow(make) => Some(make),
         });
         let mut stored = stored.clone();
         alias::hide(overlay.fields, &mut stored);
@@ -216,17 +258,31 @@ impl Entity {
         Ok(document)
     }
 
+    /// Takes the members out of a validated document that are not stored with it.
+    pub fn strip(&self, document: &mut Document) {
+        for field in self.fields.iter().filter(|field| field.transient) {
+            document.shift_remove(field.name);
+        }
+    }
+
     /// Fields of a request that are not stored as they were given.
-    fn to_seal(
-        &self,
-        input: &Document,
-        applies: impl Fn(Seal) -> Option<Make>,
-    ) -> Vec<(&'static str, Make)> {
+    fn to_seal(&self, input: &Document, applies: impl Fn(Seal) -> Option<Make>) -> Vec<Sealing> {
         let given = |name: &str| input.get(name).is_some_and(|value| !value.is_null());
         self.fields
             .iter()
-            .filter_map(|field| Some((field.name, applies(field.seal?)?)))
-            .filter(|(name, _)| given(name))
+            .filter_map(|field| {
+                let (seal, make) = (field.seal?, applies(field.seal?)?);
+                let when = match seal {
+                    Seal::Hashed { when, .. } => Some(when),
+                    Seal::Secret(_) | Seal::FromNow(_) => None,
+                };
+                let applies = given(field.name) || when.is_some_and(given);
+                applies.then_some(Sealing {
+                    field: field.name,
+                    when,
+                    make,
+                })
+            })
             .collect()
     }
 
@@ -257,6 +313,29 @@ impl Entity {
     #[must_use]
     pub fn has_field(&self, field: &str) -> bool {
         self.fields.iter().any(|declared| declared.name == field)
+    }
+
+    /// Whether `field` is declared and part of what is stored.
+    pub(crate) fn stores(&self, field: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|declared| declared.name == field && !declared.transient)
+    }
+
+    /// Whether `field` must have a value.
+    pub(crate) fn requires(&self, field: &str) -> bool {
+        self.fields
+            .iter()
+            .any(|declared| declared.name == field && declared.required)
+    }
+
+    /// What is wrong with a text as the key that stands for the id in a path.
+    #[must_use]
+    pub fn key_complaint(&self, text: &str) -> Option<String> {
+        let key = self.endpoint_key?;
+        let field = self.fields.iter().find(|field| field.name == key)?;
+        let value = Value::from(text);
+        let complaint = field.checks.iter().find_map(|check| check.apply(&value));
+        complaint.map(std::borrow::Cow::into_owned)
     }
 
     /// The constraint that `field` alone makes.
@@ -338,11 +417,22 @@ impl Entity {
     }
 }
 
-fn sealed(mut document: Document, fields: &[(&str, Make)], ambient: &Ambient) -> Document {
-    for (name, make) in fields {
-        let value = document.get(*name).unwrap_or(&Value::Null);
-        let value = make(value, &document, ambient);
-        document.insert((*name).to_owned(), value);
+/// A field whose value becomes another one.
+struct Sealing {
+    field: &'static str,
+    /// Only if this field is true.
+    when: Option<&'static str>,
+    make: Make,
+}
+
+fn sealed(mut document: Document, fields: &[Sealing], ambient: &Ambient) -> Document {
+    let is_true = |document: &Document, name: &str| document.get(name) == Some(&Value::Bool(true));
+    for sealing in fields {
+        if sealing.when.is_none_or(|name| is_true(&document, name)) {
+            let value = document.get(sealing.field).unwrap_or(&Value::Null);
+            let value = (sealing.make)(value, &document, ambient);
+            document.insert(sealing.field.to_owned(), value);
+        }
     }
     document
 }

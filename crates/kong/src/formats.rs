@@ -63,6 +63,12 @@ pub(crate) fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
+/// The part of a URL before the colon.
+pub(crate) fn is_scheme(text: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(fine)
+}
+
 /// Why an address is not one.
 enum Address {
     Hostname,
@@ -195,10 +201,42 @@ pub fn target(text: &str) -> Option<String> {
     }
 }
 
+/// A URL that can be called: `http` or `https`, a host, and neither user information nor a fragment.
+pub(crate) fn url(text: &str) -> Complaint {
+    let (scheme, rest) = match text.split_once("//") {
+        Some((scheme, rest)) => (scheme.strip_suffix(':').unwrap_or_default(), rest),
+        None => return Some("missing host in url".into()),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    if authority.is_empty() {
+        return Some("missing host in url".into());
+    }
+    if scheme.is_empty() {
+        return Some("missing scheme in url".into());
+    }
+    let is_http = ["http", "https"]
+        .iter()
+        .any(|it| it.eq_ignore_ascii_case(scheme));
+    if !is_http {
+        return Some("only http and https URLs can be called".into());
+    }
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    // An address of IPv6 stands in brackets, as in every URL.
+    let is_bare_ipv6 = authority.matches(':').count() > 1 && !authority.starts_with('[');
+    if is_bare_ipv6 || port == Some("0") || host_and_port(authority).is_some() {
+        return Some("invalid host in url".into());
+    }
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/%!$&'()*+,;=:@?".contains(&byte);
+    (!path.bytes().all(fine)).then(|| "invalid path in url".into())
+}
+
+/// A token of HTTP (RFC 2616 section 2.2).
 pub(crate) fn cookie_name(text: &str) -> Complaint {
-    (!is_header_name(text)).then(|| {
-        format!("bad cookie name '{text}', allowed characters are A-Z, a-z, 0-9, '_', and '-'")
-            .into()
+    const SEPARATORS: &[u8] = b" \t()<>@,;:\\\"/?={}[]";
+    let fine = |byte: u8| byte.is_ascii_graphic() && !SEPARATORS.contains(&byte);
+    (!text.bytes().all(fine)).then(|| {
+        "contains one or more invalid characters. ASCII control characters (0-31;127), space, tab and the characters ()<>@,;:\\\"/?={}[] are not allowed.".into()
     })
 }
 
@@ -239,13 +277,15 @@ pub(crate) fn server_name(text: &str) -> Complaint {
 
 /// A server name with at most one leading or trailing wildcard.
 pub(crate) fn wildcard_host(text: &str) -> Complaint {
-    match text.matches('*').count() {
-        0 => server_name(text),
-        1 if text.starts_with("*.") || text.ends_with(".*") => {
-            server_name(&text.replace('*', "abc"))
+    match text.find('*') {
+        None => server_name(text),
+        Some(at) if at != 0 && at + 1 != text.len() => {
+            Some("wildcard must be leftmost or rightmost character".into())
         }
-        1 => Some("wildcard must be leftmost or rightmost character".into()),
-        _ => Some("only one wildcard must be specified".into()),
+        Some(_) if text.matches('*').count() > 1 => {
+            Some("only one wildcard must be specified".into())
+        }
+        Some(_) => server_name(&text.replace('*', "wildcard")),
     }
 }
 
@@ -450,6 +490,31 @@ mod tests {
     }
 
     #[test]
+    fn urls() {
+        for good in [
+            "http://a",
+            "HTTPS://a.b:8443/x?y=%20",
+            "http://[::1]:9411/api/v2/spans",
+        ] {
+            assert_eq!(text(url(good)), "", "{good}");
+        }
+        for (bad, message) in [
+            ("a", "missing host in url"),
+            ("http:///x", "missing host in url"),
+            ("//a/x", "missing scheme in url"),
+            ("ftp://a", "only http and https URLs can be called"),
+            ("http://u:p@a/", "invalid host in url"),
+            ("http://::1/", "invalid host in url"),
+            ("http://a:0/", "invalid host in url"),
+            ("http://a:70000/", "invalid host in url"),
+            ("http://a/#f", "invalid path in url"),
+            ("http://a/ b", "invalid path in url"),
+        ] {
+            assert_eq!(text(url(bad)), message, "{bad}");
+        }
+    }
+
+    #[test]
     fn hosts_of_routes() {
         for good in ["*.a.b", "a.*", "a.b:8000", "*.a:80", "a.*:80", "1.2.3.4"] {
             assert_eq!(text(route_host(good)), "", "{good}");
@@ -499,7 +564,17 @@ mod tests {
 
     #[test]
     fn server_names_and_blocks() {
-        assert_eq!(text(wildcard_host("*.a.b")), "");
+        for good in ["*.a.b", "a.*", "*a.b"] {
+            assert_eq!(text(wildcard_host(good)), "", "{good}");
+        }
+        let place = "wildcard must be leftmost or rightmost character";
+        assert_eq!(text(wildcard_host("a.*.b.*")), place);
+        let count = "only one wildcard must be specified";
+        assert_eq!(text(wildcard_host("*.a.*")), count);
+        assert_eq!(text(cookie_name("a.b!")), "");
+        for bad in ["a b", "a;b", "a=", "\u{e9}", "\u{7f}"] {
+            assert!(text(cookie_name(bad)).starts_with("contains one or more"));
+        }
         assert_eq!(text(server_name("1.2.3.4")), "must not be an IP");
         assert_eq!(text(ip_or_cidr("10.0.0.0/8")), "");
         assert_eq!(

@@ -11,17 +11,21 @@ mod describe;
 mod entity;
 mod form;
 mod formats;
+mod keys;
 mod plugins;
+mod same;
 mod schema;
 mod typed;
 mod violations;
 mod walk;
 
 pub mod declarative;
+pub mod vault;
 pub mod yaml;
 
+pub use declared::vault_schema;
 pub use entity::{
-    Context, Document, Entity, Foreign, OnDelete, Unique, Violations, entities, entity,
+    Context, Document, Entity, Foreign, IdList, OnDelete, Unique, Violations, entities, entity,
 };
 pub use formats::{
     tag as tag_complaint, target as normal_target, upstream_name as upstream_name_complaint,
@@ -31,4 +35,6 @@ pub use plugins::{PluginSchema, plugin, plugins};
 pub use balancing::{
     ActiveChecks, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
 };
-pub use typed::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};
+pub use typed::{
+    Acl, CaCertificate, Certificate, Consumer, ForeignKey, PluginEntity, Route, Service, Sni, Vault,
+};

@@ -32,15 +32,30 @@ pub(crate) struct Field {
     pub(crate) seal: Option<Seal>,
     /// Turns a value of Kong before 3.0 into what it means today.
     pub(crate) upgrade: Option<fn(&mut Value)>,
+    /// The text may be a reference to a vault instead of a value.
+    pub(crate) referenceable: bool,
+    /// Part of requests and answers, not of what is stored.
+    pub(crate) transient: bool,
+    /// Checks over several members of this record.
+    pub(crate) record_checks: &'static [EntityCheck],
 }
 
-/// A deprecated name of a member of a record inside the record that has it; still taken, and shown
-/// besides the new one.
+/// A deprecated name of a member of a record inside the record that has it, or of a member beside it;
+/// still taken, and shown besides the new one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alias {
     pub(crate) name: &'static str,
+    /// Empty for a member beside it.
     pub(crate) record: &'static str,
     pub(crate) member: &'static str,
+}
+
+impl Alias {
+    /// Names that lead to the new member.
+    pub(crate) fn path(self) -> Vec<&'static str> {
+        let path = [self.record, self.member];
+        path.into_iter().filter(|name| !name.is_empty()).collect()
+    }
 }
 
 /// Makes the stored value of a field from the given one and the whole document.
@@ -51,6 +66,8 @@ pub(crate) type Make = fn(&Value, &Document, &Ambient) -> Value;
 pub(crate) enum Seal {
     /// The given value is a secret, unless a configuration says that it was sealed before.
     Secret(Make),
+    /// As a secret, when the field `when` is true; then also when only that field was given.
+    Hashed { when: &'static str, make: Make },
     /// The given value is meant from the time of a change on; at creation it is the stored one.
     FromNow(Make),
 }
@@ -124,6 +141,7 @@ pub(crate) enum Literal {
     None,
     Boolean(bool),
     Integer(i64),
+    Number(f64),
     Integers(&'static [i64]),
     String(&'static str),
     Strings(&'static [&'static str]),
@@ -135,6 +153,7 @@ impl Literal {
             Self::None => None,
             Self::Boolean(value) => Some(json!(value)),
             Self::Integer(value) => Some(json!(value)),
+            Self::Number(value) => Some(json!(value)),
             Self::Integers(values) => Some(json!(values)),
             Self::String(value) => Some(json!(value)),
             Self::Strings(values) => Some(json!(values)),
@@ -156,6 +175,9 @@ impl Field {
             aliases: &[],
             seal: None,
             upgrade: None,
+            referenceable: false,
+            transient: false,
+            record_checks: &[],
         }
     }
 
@@ -204,6 +226,21 @@ impl Field {
         self
     }
 
+    pub(crate) const fn referenceable(mut self) -> Self {
+        self.referenceable = true;
+        self
+    }
+
+    pub(crate) const fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+
+    pub(crate) const fn record_checks(mut self, checks: &'static [EntityCheck]) -> Self {
+        self.record_checks = checks;
+        self
+    }
+
     pub(crate) const fn empty_is_null(mut self) -> Self {
         self.empty_is_null = true;
         self
@@ -226,6 +263,7 @@ pub(crate) enum Check {
     /// Only null is allowed; a message other than Kong's usual one may be given.
     Null(Option<&'static str>),
     OneOf(&'static [&'static str]),
+    NotOneOf(&'static [&'static str]),
     OneOfIntegers(&'static [i64]),
     /// Inclusive.
     Between(i64, i64),
@@ -258,6 +296,11 @@ impl Check {
             Self::OneOf(allowed) => value.as_str().and_then(|text| {
                 (!allowed.contains(&text))
                     .then(|| format!("expected one of: {}", allowed.join(", ")).into())
+            }),
+            Self::NotOneOf(taken) => value.as_str().and_then(|text| {
+                taken
+                    .contains(&text)
+                    .then(|| format!("must not be one of: {}", taken.join(", ")).into())
             }),
             Self::OneOfIntegers(allowed) => value.as_i64().and_then(|number| {
                 let names: Vec<_> = allowed.iter().map(ToString::to_string).collect();
@@ -338,6 +381,10 @@ fn exclusive(value: &Value, subsets: &[&[&str]]) -> Complaint {
 pub(crate) enum EntityCheck {
     AtLeastOneOf(&'static [&'static str]),
     ExactlyOneOf(&'static [&'static str]),
+    /// At most one.
+    OnlyOneOf(&'static [&'static str]),
+    /// All or none.
+    Together(&'static [&'static str]),
     /// When `field` fulfils the condition, `then_field` must pass `then`.
     Conditional {
         field: &'static str,
@@ -352,6 +399,11 @@ pub(crate) enum EntityCheck {
         field: &'static str,
         arms: &'static [Arm],
     },
+    /// Depends on the time, in seconds.
+    Timed(
+        &'static [&'static str],
+        fn(&Document, i64, &mut Vec<String>),
+    ),
     /// Anything else, over these fields.
     Custom(
         &'static [&'static str],

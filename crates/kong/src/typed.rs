@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A pointer to another entity.
@@ -33,8 +33,23 @@ pub struct Service {
     pub write_timeout: u64,
     /// Milliseconds.
     pub read_timeout: u64,
+    pub client_certificate: Option<ForeignKey>,
     pub tls_verify: Option<bool>,
+    pub tls_verify_depth: Option<u32>,
     pub ca_certificates: Option<Vec<String>>,
+    /// What traces call the environment: the end of a tag that names one. The other tags are of no use
+    /// to the data plane.
+    #[serde(default, rename = "tags", deserialize_with = "environment")]
+    pub environment: Option<Box<str>>,
+}
+
+/// The first tag that speaks of an environment, without the platform's prefix.
+fn environment<'de, D: Deserializer<'de>>(tags: D) -> Result<Option<Box<str>>, D::Error> {
+    const PREFIX: &str = "ei__telekom__de--environment---";
+    let tags = Option::<Vec<String>>::deserialize(tags)?;
+    let mut tags = tags.iter().flatten();
+    let tag = tags.find(|tag| tag.contains("environment"));
+    Ok(tag.map(|tag| Box::from(tag.replace(PREFIX, ""))))
 }
 
 /// A Kong Route.
@@ -99,4 +114,61 @@ pub struct PluginEntity {
     pub service: Option<ForeignKey>,
     pub route: Option<ForeignKey>,
     pub consumer: Option<ForeignKey>,
+}
+
+/// A Kong Certificate, its texts in PEM.
+#[derive(Clone, PartialEq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct Certificate {
+    pub id: String,
+    pub cert: String,
+    pub key: String,
+    pub cert_alt: Option<String>,
+    pub key_alt: Option<String>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Keys stay out of logs.
+        write!(formatter, "Certificate({})", self.id)
+    }
+}
+
+/// A Kong SNI: a server name, or one with a wildcard, and the certificate to show for it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct Sni {
+    pub id: String,
+    pub name: String,
+    pub certificate: ForeignKey,
+}
+
+/// A Kong CA Certificate in PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct CaCertificate {
+    pub id: String,
+    pub cert: String,
+}
+
+/// A Kong Vault.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are Kong's, described in its Admin API reference"
+)]
+pub struct Vault {
+    pub id: String,
+    pub prefix: String,
+    pub name: String,
+    pub config: Option<Value>,
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::entity::{Document, ENTITY, Overlay};
 use crate::schema::{Auto, Check, EntityCheck, Field, Kind, is_blank};
+use crate::vault::is_reference;
 
 /// Largest whole number that a JSON reader of doubles keeps exactly.
 const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
@@ -136,6 +137,10 @@ impl Walk<'_> {
         if error.is_some() {
             return (value, error);
         }
+        // What a reference stands for is not known here.
+        if field.referenceable && value.as_str().is_some_and(is_reference) {
+            return (value, None);
+        }
         let error = field.checks.iter().find_map(|check| check.apply(&value));
         (value, error.and_then(complaint))
     }
@@ -163,17 +168,18 @@ impl Walk<'_> {
             (Kind::Map { .. }, Value::Array(elements)) if elements.is_empty() => {
                 (Value::Object(Document::new()), None)
             }
-            (Kind::Record(fields), Value::Object(members)) => self.below(fields, members),
+            (Kind::Record(fields), Value::Object(members)) => self.below(field, fields, members),
             (Kind::Record(fields), Value::Array(elements)) if elements.is_empty() => {
-                self.below(fields, Document::new())
+                self.below(field, fields, Document::new())
             }
             (Kind::Foreign(_), value) => foreign(value),
             (_, value) => (value, wrong()),
         }
     }
 
-    fn below(&self, fields: &[Field], members: Document) -> Checked {
-        let (output, errors) = self.record(fields, &[], members);
+    fn below(&self, field: &Field, fields: &[Field], members: Document) -> Checked {
+        let (output, mut errors) = self.record(fields, &[], members);
+        self.entity_checks(field.record_checks, &output, &mut errors);
         let error = (!errors.is_empty()).then_some(Value::Object(errors));
         (Value::Object(output), error)
     }
@@ -217,7 +223,7 @@ impl Walk<'_> {
         (Value::Object(output), first)
     }
 
-    /// Runs the checks whose fields have no message yet.
+    /// Runs the checks whose fields have no message yet and hold no reference to a vault.
     pub(crate) fn entity_checks(
         &self,
         checks: &[EntityCheck],
@@ -227,7 +233,8 @@ impl Walk<'_> {
         let mut messages = Vec::new();
         let mut added = Document::new();
         for check in checks {
-            if paths(check).all(|path| !has_error(errors, path)) {
+            let is_known = |path| !at(document, path).as_str().is_some_and(is_reference);
+            if paths(check).all(|path| !has_error(errors, path) && is_known(path)) {
                 self.entity_check(check, document, &mut messages, &mut added);
             }
         }
@@ -271,6 +278,23 @@ impl Walk<'_> {
                     ));
                 }
             }
+            EntityCheck::OnlyOneOf(fields) => {
+                if fields.iter().filter(filled).count() > 1 {
+                    messages.push(format!(
+                        "only one or none of these fields must be set: {}",
+                        quoted(fields)
+                    ));
+                }
+            }
+            EntityCheck::Together(fields) => {
+                let set = fields.iter().filter(filled).count();
+                if set != 0 && set != fields.len() {
+                    messages.push(format!(
+                        "all or none of these fields must be set: {}",
+                        quoted(fields)
+                    ));
+                }
+            }
             EntityCheck::Conditional {
                 field,
                 when,
@@ -302,6 +326,9 @@ impl Walk<'_> {
                 {
                     messages.push(arm.message.to_owned());
                 }
+            }
+            EntityCheck::Timed(_, check) => {
+                check(document, self.ambient.now().seconds(), messages);
             }
             EntityCheck::Custom(_, check) => check(document, messages, added),
         }
@@ -403,6 +430,9 @@ fn paths(check: &EntityCheck) -> impl Iterator<Item = &'static str> {
     let (pair, list): (Vec<&'static str>, &'static [&'static str]) = match *check {
         EntityCheck::AtLeastOneOf(fields)
         | EntityCheck::ExactlyOneOf(fields)
+        | EntityCheck::OnlyOneOf(fields)
+        | EntityCheck::Together(fields)
+        | EntityCheck::Timed(fields, _)
         | EntityCheck::Custom(fields, _) => (Vec::new(), fields),
         EntityCheck::Conditional {
             field, then_field, ..

@@ -189,7 +189,7 @@ fn time_stamps_are_kept() {
 fn every_problem_is_reported_at_once() {
     let text = r#"
 _format_version: "4.0"
-vaults: []
+filter_chains: []
 nope: []
 services:
 - name: ok
@@ -211,7 +211,7 @@ acls: {a: b}
 "#;
     let expected = json!({
         "_format_version": "expected one of: 1.1, 2.1, 3.0",
-        "vaults": "not supported by this build",
+        "filter_chains": "not supported by this build",
         "nope": "unknown field",
         "services": [
             null,

@@ -8,6 +8,7 @@ mod download;
 mod pool;
 mod request;
 mod tls;
+mod trust;
 mod url;
 
 use std::hash::{Hash, Hasher};
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use http::Request;
 
+use crate::tls::Identity;
 use crate::{Body, BodyError, Scheme};
+pub use connect::is_loopback;
 pub use pool::Pool;
 pub use tls::config as tls_config;
 pub use url::parse_url;
@@ -34,7 +37,8 @@ pub struct Target {
     pub tls: TlsPolicy,
 }
 
-/// How the upstream's certificate is treated; part of the pool key.
+/// How the upstream's certificate is treated and what is shown to it; part of the pool key, so that
+/// connections of different trust or identity never serve each other's requests.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TlsPolicy {
     /// Verify chain and name; off means any certificate is accepted.
@@ -43,6 +47,11 @@ pub struct TlsPolicy {
     pub server_name: Option<Arc<str>>,
     /// PEM bundle that replaces the system roots.
     pub ca_pem: Option<Arc<str>>,
+    /// How many intermediate certificates may be between the upstream's and a trusted one; `None` is as
+    /// many as a chain can have (OpenSSL `SSL_set_verify_depth`).
+    pub verify_depth: Option<u8>,
+    /// What is shown to upstreams that ask for a certificate.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// Limits of one attempt.
@@ -158,6 +167,7 @@ impl Hash for Target {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.host.hash(state);
         (self.scheme, self.port, self.tls.verify).hash(state);
+        self.tls.identity.hash(state);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Listeners: bind, accept, TLS, strict HTTP/1, drain.
 
 mod connection;
+mod counts;
 mod date;
 mod drain;
 pub(crate) mod head;
@@ -20,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::HttpService;
 use crate::client::Pool;
 use connection::Common;
+pub use counts::connections;
 use drain::Drain;
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 
 /// Pause after an accept error that a retry cannot cure, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -173,7 +175,8 @@ async fn accept(
                     tracing::debug!(listener = name, %peer, %error, "client left before it was served");
                     continue;
                 }
-                connections.spawn(connection::run(common.clone(), stream, peer));
+                let serving = connection::run(common.clone(), stream, peer);
+                connections.spawn(counts::counted(serving));
             }
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {

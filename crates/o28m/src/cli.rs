@@ -32,6 +32,13 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print the version
     Version(Version),
+    /// Kong's own commands: migrations, start, quit, health and others; see `o28m kong help`
+    #[command(disable_help_flag = true)]
+    Kong {
+        /// Its command line.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 /// How data is printed.
@@ -174,10 +181,11 @@ pub enum GatewayAction {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Make the database hold the entities of a file, all or nothing
+    /// Make the database hold the entities of a file or of a Kong, all or nothing
     Import {
-        /// File in Kong's declarative format, YAML or JSON; `-` is standard input
-        file: PathBuf,
+        /// Where they come from.
+        #[command(flatten)]
+        origin: Origin,
         /// Delete entities the file does not have (with `_info.select_tags`: of those with the tags)
         #[arg(long)]
         replace: bool,
@@ -187,8 +195,9 @@ pub enum GatewayAction {
     },
     /// Show what an import would change; exit 3 when that is something
     Diff {
-        /// File in Kong's declarative format, YAML or JSON; `-` is standard input
-        file: PathBuf,
+        /// Where they come from.
+        #[command(flatten)]
+        origin: Origin,
         /// As for import
         #[arg(long)]
         replace: bool,
@@ -196,6 +205,38 @@ pub enum GatewayAction {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+}
+
+/// Where entities come from.
+#[derive(Args)]
+pub struct Origin {
+    /// File in Kong's declarative format, YAML or JSON, with `-` for standard input; or a URL, see --from
+    #[arg(value_name = "FILE|URL")]
+    pub source: String,
+    /// What it is
+    #[arg(long, value_enum, default_value_t)]
+    pub from: From,
+    /// For kong-admin-url: file with `user:password`, or with a whole value such as `Bearer …`
+    #[arg(long, value_name = "FILE")]
+    pub authorization: Option<PathBuf>,
+    /// For kong-admin-url: PEM certificates to trust instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// For kong-postgres: schema of Kong's tables
+    #[arg(long, default_value = "public")]
+    pub schema: String,
+}
+
+/// Kinds of origins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum From {
+    /// A declarative file, as decK and Kong write it.
+    #[default]
+    DeckYaml,
+    /// The Admin API of a running Kong.
+    KongAdminUrl,
+    /// The PostgreSQL database of a Kong 2.8 or 3; nothing is written there.
+    KongPostgres,
 }
 
 /// Options of `htpasswd`.

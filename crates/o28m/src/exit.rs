@@ -29,16 +29,30 @@ pub type Outcome = Result<(), Failure>;
 /// Prints the reason of a failure to standard error and gives the exit code.
 #[must_use]
 pub fn code(outcome: Outcome) -> ExitCode {
-    let (code, text) = match outcome {
+    let failure = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Error(error)) => (1, chain(&error)),
-        Err(Failure::Usage(error)) => (2, chain(&error)),
-        Err(Failure::CheckFailed(text)) => (3, text),
-        Err(Failure::WouldOverwrite(text)) => (4, text),
         Err(Failure::State(code)) => return ExitCode::from(code),
+        Err(failure) => failure,
     };
-    crate::terminal::error(&text);
+    let code = match &failure {
+        Failure::Error(_) => 1,
+        Failure::Usage(_) => 2,
+        Failure::CheckFailed(_) => 3,
+        Failure::WouldOverwrite(_) => 4,
+        Failure::State(code) => *code,
+    };
+    crate::terminal::error(&text(failure));
     ExitCode::from(code)
+}
+
+/// The reason of a failure, with its causes.
+#[must_use]
+pub fn text(failure: Failure) -> String {
+    match failure {
+        Failure::Error(error) | Failure::Usage(error) => chain(&error),
+        Failure::CheckFailed(text) | Failure::WouldOverwrite(text) => text,
+        Failure::State(_) => String::new(),
+    }
 }
 
 /// The error and its causes on one line, without causes that repeat the text before them.

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod exit;
+pub mod kong;
 pub mod platform;
 pub mod terminal;
 pub mod up;

@@ -24,6 +24,11 @@ pub fn error(text: &str) {
     line(&format!("error: {text}"), "\x1b[31m");
 }
 
+/// An error in the words of a program we stand in for.
+pub fn plain_error(text: &str) {
+    line(text, "\x1b[31m");
+}
+
 /// A hint or warning, for people.
 pub fn warning(text: &str) {
     line(&format!("warning: {text}"), "\x1b[33m");

@@ -47,12 +47,7 @@ fn ambient() -> Ambient {
 }
 
 fn kinds() -> Vec<Arc<dyn PluginKind>> {
-    o28m_plugins::kinds(Dependencies {
-        ambient: ambient(),
-        local_issuers: Arc::new(Nobody),
-        blocked_issuers: Vec::new(),
-        jwt_keycloak_priority: None,
-    })
+    o28m_plugins::kinds(Dependencies::new(ambient(), Arc::new(Nobody)))
 }
 
 /// The configuration as it is stored, or what the Admin API answers.
@@ -166,6 +161,47 @@ fn every_kind_reads_what_its_schema_lets_through() {
             "request-termination",
             json!({"status_code": 200, "content_type": "text/plain", "body": "x", "trigger": "t"}),
         ),
+        ("prometheus", json!({})),
+        (
+            "prometheus",
+            json!({
+                "per_consumer": true, "status_code_metrics": true, "ai_metrics": true,
+                "latency_metrics": true, "bandwidth_metrics": true,
+                "upstream_health_metrics": true, "wasm_metrics": true,
+            }),
+        ),
+        ("zipkin", json!({})),
+        (
+            "zipkin",
+            json!({
+                "http_endpoint": "http://[::1]:9411/api/v2/spans?x=1", "sample_ratio": 0.5,
+                "force_sample": true, "default_service_name": "a", "local_component_name": "b",
+                "environment": "qa", "zone": "z", "traceid_byte_count": 8, "header_type": "ignore",
+                "default_header_type": "b3-single", "tags_header": "x_tags", "queue": {},
+                "static_tags": [{"name": "a", "value": "b"}], "http_span_name": "method_path",
+                "connect_timeout": 0, "http_response_header_for_traceid": "X-Trace",
+                "phase_duration_flavor": "tags", "propagation": {"extract": ["gcp"], "clear": ["a_b"],
+                "inject": ["preserve", "b3-single", "datadog"], "default_format": "ot"},
+            }),
+        ),
+        (
+            "opentelemetry",
+            json!({"traces_endpoint": "https://a.example.com/v1/traces"}),
+        ),
+        (
+            "opentelemetry",
+            json!({
+                "endpoint": "http://a:4318/v1/traces", "headers": {"X-Key": "k"},
+                "resource_attributes": {"service.name": "s"}, "batch_span_count": 5,
+                "batch_flush_delay": 1, "sampling_rate": 1, "environment": "e", "zone": "z",
+                "local_service_name": "l", "header_type": "w3c", "send_timeout": 1,
+                "queue": {"max_batch_size": 3, "max_coalescing_delay": 0.5, "max_entries": 9,
+                "max_bytes": 100, "max_retry_time": 0, "initial_retry_delay": 0.001,
+                "max_retry_delay": 1.5, "concurrency_limit": -1},
+                "http_response_header_for_traceid": "X-Trace",
+                "propagation": {"default_format": "w3c"},
+            }),
+        ),
         ("request-transformer", json!({})),
         (
             "request-transformer",
@@ -255,6 +291,37 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
         ("request-termination", json!({"status_code": 600})),
         ("request-termination", json!({"status_code": 101})),
         ("request-termination", json!({"echo": true})),
+        ("zipkin", json!({"http_endpoint": ""})),
+        ("zipkin", json!({"http_endpoint": "localhost:9411"})),
+        ("zipkin", json!({"http_endpoint": "ftp://a/"})),
+        ("zipkin", json!({"sample_ratio": 1.5})),
+        ("zipkin", json!({"traceid_byte_count": 12})),
+        ("zipkin", json!({"header_type": "instana"})),
+        (
+            "zipkin",
+            json!({"static_tags": [{"name": "lc", "value": "x"}]}),
+        ),
+        (
+            "zipkin",
+            json!({"static_tags": [{"name": "a", "value": "x"}, {"name": "a", "value": "y"}]}),
+        ),
+        ("zipkin", json!({"queue": {"concurrency_limit": 2}})),
+        ("zipkin", json!({"queue": {"initial_retry_delay": 0.0001}})),
+        ("zipkin", json!({"propagation": {"extract": ["b3-single"]}})),
+        ("opentelemetry", json!({})),
+        (
+            "opentelemetry",
+            json!({"logs_endpoint": "http://a/v1/logs"}),
+        ),
+        (
+            "opentelemetry",
+            json!({"traces_endpoint": "http://a/", "endpoint": "http://b/"}),
+        ),
+        (
+            "opentelemetry",
+            json!({"traces_endpoint": "http://a/", "headers": {"Content-Length": "1"}}),
+        ),
+        ("prometheus", json!({"per_consumer": "x"})),
         (
             "request-transformer",
             json!({"add": {"headers": ["just_a_key"]}}),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
@@ -160,8 +160,21 @@ impl Database {
         }
     }
 
-    /// As [`Database::writer`], waiting longer for the lock: migrations of others take their time.
+    /// As [`Database::writer`], waiting as long as given for the lock: migrations of others take their
+    /// time.
     pub(crate) async fn migrator(&self, lock_timeout: Duration) -> Result<Connection, Error> {
+        let deadline = Instant::now() + lock_timeout;
+        loop {
+            // In slices, because no single statement may take long.
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.try_migrator(left.min(LOCK_TIMEOUT)).await {
+                Err(error) if error.is_lock_timeout() && Instant::now() < deadline => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_migrator(&self, lock_timeout: Duration) -> Result<Connection, Error> {
         match &self.pools {
             Pools::Postgres { .. } => {
                 let mut connection = self.reader(false).await?;
@@ -171,10 +184,14 @@ impl Database {
             Pools::Sqlite { writer, .. } => {
                 let raw = self.limited(false, writer.acquire()).await?;
                 let mut connection = self.connection(Raw::Sqlite(raw));
-                if let Err(error) = connection.begin("BEGIN IMMEDIATE").await {
+                connection.script(&busy_timeout(lock_timeout)).await?;
+                let begun = connection.begin("BEGIN IMMEDIATE").await;
+                if begun.is_err() {
                     connection.rollback().await;
-                    return Err(error);
                 }
+                begun?;
+                // For whoever gets the connection next.
+                connection.script(&busy_timeout(LOCK_TIMEOUT)).await?;
                 Ok(connection)
             }
         }
@@ -261,7 +278,8 @@ impl Database {
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = 60000; \
              SET LOCAL idle_in_transaction_session_timeout = 30000; \
              SELECT pg_advisory_xact_lock({})",
-            lock_timeout.as_millis(),
+            // Zero would wait for ever.
+            lock_timeout.as_millis().max(1),
             self.lock
         )
     }
@@ -280,6 +298,10 @@ impl Database {
     }
 }
 
+fn busy_timeout(limit: Duration) -> String {
+    format!("PRAGMA busy_timeout = {}", limit.as_millis().max(1))
+}
+
 async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -289,8 +311,7 @@ async fn within<T>(
 }
 
 async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
-    let options = PgConnectOptions::from_str(&settings.url)
-        .map_err(|error| unusable_url(&error))?
+    let options = postgres_options(&settings.url)?
         .application_name("o28m")
         .disable_statement_logging();
     // The pool would try until its time is up and then not say why.
@@ -315,6 +336,25 @@ async fn open_postgres(settings: &Settings) -> Result<Pools, Error> {
         pool,
         options: Box::new(options),
     })
+}
+
+/// The options of a URL, in which `sslrootcert` may list several files.
+pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| unusable_url(&error))?;
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let list = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "sslrootcert");
+    let Some((_, list)) = list.last().filter(|(_, list)| list.contains(',')) else {
+        return Ok(options);
+    };
+    let mut bundle = Vec::new();
+    for path in list.split(',') {
+        let path = path.trim();
+        let read = std::fs::read(path);
+        let read = read.map_err(|error| Error::Url(format!("cannot read {path}: {error}")))?;
+        bundle.extend_from_slice(&read);
+        bundle.push(b'\n');
+    }
+    Ok(options.ssl_root_cert_from_pem(bundle))
 }
 
 async fn open_sqlite(settings: &Settings) -> Result<Pools, Error> {
@@ -402,7 +442,12 @@ fn quoted_schema(schema: &str) -> Result<String, Error> {
         let text = "the schema's name must have 1 to 63 bytes and neither NUL nor @";
         return Err(Error::Url(text.to_owned()));
     }
-    Ok(format!("\"{}\"", schema.replace('"', "\"\"")))
+    Ok(quoted(schema))
+}
+
+/// A name as an SQL identifier.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// FNV-1a, 64 bits: any stable hash would do.

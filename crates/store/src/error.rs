@@ -86,6 +86,19 @@ const MISSING_TABLE_STATES: &[&str] = &["42P01", "3F000"];
 const UNAVAILABLE_RESULTS: &[i64] = &[5, 6, 8, 10, 13, 14];
 
 impl Error {
+    /// Another process held the lock longer than this one was willing to wait.
+    #[must_use]
+    pub fn is_lock_timeout(&self) -> bool {
+        let (Self::Unavailable(error) | Self::Failed(error)) = self else {
+            return false;
+        };
+        let code = error.as_database_error().and_then(|it| it.code());
+        code.is_some_and(|code| {
+            // PostgreSQL's lock_not_available; SQLite's BUSY in any of its extended forms.
+            code == "55P03" || code.parse::<i64>().is_ok_and(|code| code & 0xff == 5)
+        })
+    }
+
     /// Sorts a driver's error.
     pub(crate) fn from_driver(error: sqlx::Error) -> Self {
         use sqlx::Error as Driver;

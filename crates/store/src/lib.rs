@@ -11,6 +11,7 @@ mod connection;
 mod database;
 mod error;
 mod feed;
+pub mod foreign;
 mod migration;
 mod model;
 mod query;
@@ -22,6 +23,7 @@ pub mod testing;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -113,9 +115,32 @@ impl Store {
     /// # Errors
     /// [`Error::Schema`] when the tables are of an incompatible newer version.
     pub async fn migrate(&self, step: MigrationStep) -> Result<MigrationState, Error> {
+        self.migrate_within(step, migration::LOCK_TIMEOUT).await
+    }
+
+    /// As [`Store::migrate`], waiting no longer than this for other processes.
+    ///
+    /// # Errors
+    /// As [`Store::migrate`]; [`Error::is_lock_timeout`] tells that another process holds the lock.
+    pub async fn migrate_within(
+        &self,
+        step: MigrationStep,
+        lock_timeout: Duration,
+    ) -> Result<MigrationState, Error> {
         let database = &self.shared.database;
-        let state = migration::apply(database, migration::MIGRATIONS, step).await;
+        let migrations = migration::MIGRATIONS;
+        let state = migration::apply(database, migrations, step, lock_timeout).await;
         self.shared.observe(state)
+    }
+
+    /// Drops our tables with everything in them; gives whether there were any.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`]; [`Error::is_lock_timeout`] tells that another process
+    /// holds the lock.
+    pub async fn reset(&self, lock_timeout: Duration) -> Result<bool, Error> {
+        let dropped = migration::reset(&self.shared.database, lock_timeout).await;
+        self.shared.observe(dropped)
     }
 
     /// Applies all steps in one transaction, or none; gives the version after it.
@@ -335,6 +360,18 @@ impl Store {
         let result = async {
             let mut connection = self.shared.reader().await?;
             session::get(&mut connection, owner, id, now_s).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Sessions of an owner that have not expired at `now_s`, by id; at most 1000.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn sessions(&self, owner: &str, now_s: i64) -> Result<Vec<Session>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::of_owner(&mut connection, owner, now_s).await
         };
         self.shared.observe(result.await)
     }

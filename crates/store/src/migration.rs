@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::sql::Sql;
 
 /// Limit for waiting until another process has migrated (Kong's `--lock-timeout`).
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// State of the tables compared with this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +101,9 @@ pub(crate) async fn apply(
     database: &Database,
     migrations: &[Migration],
     step: MigrationStep,
+    lock_timeout: Duration,
 ) -> Result<MigrationState, Error> {
-    let mut connection = database.migrator(LOCK_TIMEOUT).await?;
+    let mut connection = database.migrator(lock_timeout).await?;
     let result = apply_locked(&mut connection, database, migrations, step).await;
     match result {
         Ok(()) => connection.commit().await?,
@@ -112,6 +113,43 @@ pub(crate) async fn apply(
         }
     }
     state_of(&mut connection, database, migrations).await
+}
+
+/// Drops our tables with everything in them; gives whether there were any.
+pub(crate) async fn reset(database: &Database, lock_timeout: Duration) -> Result<bool, Error> {
+    let mut connection = database.migrator(lock_timeout).await?;
+    match drop_all(&mut connection, database).await {
+        Ok(dropped) => {
+            connection.commit().await?;
+            Ok(dropped)
+        }
+        Err(error) => {
+            connection.rollback().await;
+            Err(error)
+        }
+    }
+}
+
+async fn drop_all(connection: &mut Connection, database: &Database) -> Result<bool, Error> {
+    if is_empty(connection, database).await? {
+        return Ok(false);
+    }
+    // Only tables: a schema may have been made by somebody else, and hold more.
+    let names = if connection.is_postgres() {
+        Sql::new("SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = ")
+            .text(database.schema.as_str())
+    } else {
+        connection.script("PRAGMA defer_foreign_keys = ON").await?;
+        Sql::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'")
+    };
+    let names = connection.all(names, |row| row.text(0)).await?;
+    let cascade = if connection.is_postgres() { " CASCADE" } else { "" };
+    for name in names {
+        let name = name.replace('"', "\"\"");
+        let script = format!("DROP TABLE @\"{name}\"{cascade}");
+        connection.script(&script).await?;
+    }
+    Ok(true)
 }
 
 async fn apply_locked(
@@ -276,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_release_expands_first_and_contracts_when_told_to() {
         let database = memory().await;
-        let step = async |migrations, step| apply(&database, migrations, step).await;
+        let step = async |migrations, step| apply(&database, migrations, step, LOCK_TIMEOUT).await;
         for nothing in [MigrationStep::Finish] {
             assert_eq!(step(OLD, nothing).await.unwrap(), MigrationState::Empty);
         }
@@ -315,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn an_empty_database_gets_everything_at_once() {
         let database = memory().await;
-        let state = apply(&database, NEW, MigrationStep::Up).await.unwrap();
+        let state = apply(&database, NEW, MigrationStep::Up, LOCK_TIMEOUT).await.unwrap();
         assert_eq!(state, MigrationState::Current);
     }
 
@@ -323,9 +361,9 @@ mod tests {
     async fn a_migration_that_fails_leaves_nothing_behind() {
         const BROKEN: &[Migration] = &[FIRST, migration(2, Phase::Expand, "NONSENSE")];
         let database = memory().await;
-        assert!(apply(&database, BROKEN, MigrationStep::Up).await.is_err());
+        assert!(apply(&database, BROKEN, MigrationStep::Up, LOCK_TIMEOUT).await.is_err());
         assert_eq!(state(&database, OLD).await.unwrap(), MigrationState::Empty);
-        let state = apply(&database, OLD, MigrationStep::Up).await.unwrap();
+        let state = apply(&database, OLD, MigrationStep::Up, LOCK_TIMEOUT).await.unwrap();
         assert_eq!(state, MigrationState::Current);
     }
 

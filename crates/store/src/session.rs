@@ -7,6 +7,9 @@ use crate::{Error, Session};
 /// Sessions deleted by one call of the clean-up.
 const EXPIRED_PER_CALL: i64 = 1000;
 
+/// Sessions of one owner that are listed.
+const LISTED_MAX: i64 = 1000;
+
 pub(crate) async fn put(connection: &mut Connection, session: &Session) -> Result<(), Error> {
     let sql = Sql::new("INSERT INTO @session (owner, id, expires_at_s, body) VALUES (")
         .text(&session.owner)
@@ -36,6 +39,20 @@ pub(crate) async fn get(
         .raw(" AND expires_at_s > ")
         .int(now_s);
     connection.one(sql, read).await
+}
+
+pub(crate) async fn of_owner(
+    connection: &mut Connection,
+    owner: &str,
+    now_s: i64,
+) -> Result<Vec<Session>, Error> {
+    let sql = Sql::new("SELECT owner, id, expires_at_s, body FROM @session WHERE owner = ")
+        .text(owner)
+        .raw(" AND expires_at_s > ")
+        .int(now_s)
+        .raw(" ORDER BY id LIMIT ")
+        .int(LISTED_MAX);
+    connection.all(sql, read).await
 }
 
 fn read(row: &Row) -> Result<Session, Error> {

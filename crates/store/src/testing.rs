@@ -78,6 +78,37 @@ pub async fn open_with_short_log(settings: &Settings, changes_max: i64) -> Resul
     Store::open_with(settings, retention).await
 }
 
+/// Runs statements on a PostgreSQL database, such as those that make another program's tables.
+///
+/// # Panics
+/// When they fail.
+pub async fn execute(url: &str, statements: &str) {
+    let options: PgConnectOptions = url.parse().expect("URL");
+    let mut connection = options.connect().await.expect("connection");
+    sqlx::raw_sql(statements)
+        .execute(&mut connection)
+        .await
+        .expect("statements");
+    connection.close().await.expect("close");
+}
+
+/// Takes the lock of a SQLite file as whoever writes or migrates does, until it is dropped.
+///
+/// # Panics
+/// When somebody else has it.
+pub async fn hold_write_lock(path: &str) -> impl Drop + use<> {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::Executor as _;
+    struct Held(#[expect(dead_code, reason = "the connection holds the lock")] sqlx::SqliteConnection);
+    impl Drop for Held {
+        fn drop(&mut self) {}
+    }
+    let options = SqliteConnectOptions::new().filename(path);
+    let mut connection = options.connect().await.expect("connection");
+    connection.execute("BEGIN IMMEDIATE").await.expect("lock");
+    Held(connection)
+}
+
 /// A PostgreSQL server of one's own, to stop and start at will.
 pub struct Server {
     keeper: Child,

@@ -693,6 +693,9 @@ async fn sessions_live_until_they_expire(it) {
     assert_eq!(it.store.session("s", "1", 99).await.unwrap(), None);
     it.store.put_session(&session("1", 200)).await.unwrap();
     assert_eq!(it.store.session("r", "1", 100).await.unwrap(), Some(session("1", 200)));
+    assert_eq!(it.store.sessions("r", 100).await.unwrap(), [session("1", 200)]);
+    assert_eq!(it.store.sessions("r", 200).await.unwrap(), []);
+    assert_eq!(it.store.sessions("s", 100).await.unwrap(), []);
     it.store.put_session(&session("2", 50)).await.unwrap();
     assert_eq!(it.store.expire_sessions(100).await.unwrap(), 1);
     assert_eq!(it.store.expire_sessions(100).await.unwrap(), 0);

@@ -1,8 +1,17 @@
 //! A small metric registry with the Prometheus text format.
 
+mod samples;
+mod sharded;
+
+pub use samples::{Collect, Samples};
+pub use sharded::Sharded;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Content type of [`Registry::render`], as Kong writes it.
+pub const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 
 /// Series of one metric. Labels come from closed sets, so reaching this is a bug: further series are
 /// counted together under `overflow="true"`.
@@ -12,6 +21,7 @@ const SERIES_MAX: usize = 10_000;
 #[derive(Clone, Default)]
 pub struct Registry {
     families: Arc<RwLock<BTreeMap<String, Family>>>,
+    collectors: Arc<RwLock<Vec<Arc<dyn Collect>>>>,
 }
 
 /// All series of one name.
@@ -125,20 +135,11 @@ impl Histogram {
         counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Appends the `_bucket`, `_sum` and `_count` lines.
-    fn render(&self, name: &str, labels: &str, out: &mut String) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut total = 0;
-        let bounds = self.0.bounds.iter().map(|bound| number(*bound));
-        let bounds = bounds.chain(["+Inf".to_owned()]);
-        for (bound, count) in bounds.zip(&self.0.counts) {
-            total += count.load(Ordering::Relaxed);
-            let labels = format!("{labels}{comma}le=\"{bound}\"");
-            line(out, &format!("{name}_bucket"), &labels, &total.to_string());
-        }
-        let sum = number(f64::from_bits(self.0.sum.load(Ordering::Relaxed)));
-        line(out, &format!("{name}_sum"), labels, &sum);
-        line(out, &format!("{name}_count"), labels, &total.to_string());
+    fn put(&self, family: &str, help: &str, labels: String, into: &mut Samples) {
+        let counts = self.0.counts.iter();
+        let counts: Vec<u64> = counts.map(|it| it.load(Ordering::Relaxed)).collect();
+        let sum = f64::from_bits(self.0.sum.load(Ordering::Relaxed));
+        into.put_histogram(family, help, labels, self.0.bounds, &counts, sum);
     }
 }
 
@@ -225,33 +226,44 @@ impl Registry {
         }
     }
 
-    /// The Prometheus text format (version 0.0.4) of every metric, ordered by name and labels.
+    /// Asks `collector` for samples whenever the metrics are rendered.
+    pub fn collect(&self, collector: impl Collect + 'static) {
+        let collectors = self.collectors.write();
+        let mut collectors = collectors.unwrap_or_else(PoisonError::into_inner);
+        collectors.push(Arc::new(collector));
+    }
+
+    /// The Prometheus text format (version 0.0.4) of every metric, ordered by name and labels. Many
+    /// series take their time: large processes render off the threads that serve requests.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut out = String::new();
+        let mut samples = Samples::default();
         for (name, family) in &*self.lock_to_read() {
-            if family.series.is_empty() {
-                continue;
-            }
-            let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
-            let kind = match family.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
-            };
-            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+            let help = &family.help;
             for (labels, series) in &family.series {
+                let labels = labels.clone();
                 match series {
                     Series::Counter(counter) => {
-                        line(&mut out, name, labels, &counter.get().to_string());
+                        samples.put(Kind::Counter, name, help, labels, counter.get().to_string());
                     }
-                    Series::Gauge(read) => line(&mut out, name, labels, &number(read())),
-                    Series::Level(gauge) => line(&mut out, name, labels, &number(gauge.get())),
-                    Series::Histogram(histogram) => histogram.render(name, labels, &mut out),
+                    Series::Gauge(read) => {
+                        samples.put(Kind::Gauge, name, help, labels, number(read()));
+                    }
+                    Series::Level(gauge) => {
+                        samples.put(Kind::Gauge, name, help, labels, number(gauge.get()));
+                    }
+                    Series::Histogram(histogram) => {
+                        histogram.put(name, help, labels, &mut samples);
+                    }
                 }
             }
         }
-        out
+        let collectors = self.collectors.read();
+        let collectors = collectors.unwrap_or_else(PoisonError::into_inner).clone();
+        for collector in collectors {
+            collector.collect(&mut samples);
+        }
+        samples.render()
     }
 
     /// Finds or makes a series. One name has one kind: asked for as another, `None`, which callers
@@ -343,18 +355,6 @@ fn rendered(labels: &[(&str, &str)]) -> String {
     out
 }
 
-fn line(out: &mut String, name: &str, labels: &str, value: &str) {
-    out.push_str(name);
-    if !labels.is_empty() {
-        out.push('{');
-        out.push_str(labels);
-        out.push('}');
-    }
-    out.push(' ');
-    out.push_str(value);
-    out.push('\n');
-}
-
 /// A float as Prometheus reads it.
 fn number(value: f64) -> String {
     if value.is_nan() {
@@ -430,6 +430,30 @@ mod tests {
             registry.counter("c", "C.", &[("x", &value)]).add(1);
         }
         assert!(registry.render().contains("c{overflow=\"true\"} 10\n"));
+    }
+
+    #[test]
+    fn collectors_add_to_what_is_registered() {
+        struct Two;
+        impl Collect for Two {
+            fn collect(&self, into: &mut Samples) {
+                into.counter("c", "C.", &[("x", "2")], 1 << 60);
+                into.gauge("a", "A.", &[], 0.5);
+                into.gauge("c", "another kind", &[], 1.0);
+                into.histogram("h", "H.", &[("x", "y")], &[1.0, 2.0], &[1, 0, 2], 9.5);
+            }
+        }
+        let registry = Registry::default();
+        registry.counter("c", "C.", &[("x", "1")]).add(3);
+        registry.collect(Two);
+        let wanted = concat!(
+            "# HELP a A.\n# TYPE a gauge\na 0.5\n",
+            "# HELP c C.\n# TYPE c counter\nc{x=\"1\"} 3\nc{x=\"2\"} 1152921504606846976\n",
+            "# HELP h H.\n# TYPE h histogram\nh_bucket{x=\"y\",le=\"1\"} 1\n",
+            "h_bucket{x=\"y\",le=\"2\"} 1\nh_bucket{x=\"y\",le=\"+Inf\"} 3\n",
+            "h_sum{x=\"y\"} 9.5\nh_count{x=\"y\"} 3\n",
+        );
+        assert_eq!(registry.render(), wanted);
     }
 
     #[test]

@@ -130,6 +130,22 @@ impl Platform {
         Self::start_in(dir, Some(database_url), settings).await
     }
 
+    /// The database of the platform, for what its own programs would never write.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub async fn store(&self) -> o28m_store::Store {
+        let file = || format!("sqlite://{}", self.dir.path().join("o28m.db").display());
+        let settings = o28m_store::Settings {
+            url: self.database_url.clone().unwrap_or_else(file),
+            schema: "o28m".to_owned(),
+            pool_max: 2,
+            connect_timeout: std::time::Duration::from_secs(5),
+            poll_interval: std::time::Duration::from_secs(1),
+        };
+        o28m_store::Store::open(&settings).await.unwrap()
+    }
+
     /// A value of `credentials.env`.
     #[must_use]
     pub fn credential(&self, key: &str) -> &str {

@@ -197,3 +197,23 @@ async fn what_a_plugin_cannot_compile_is_refused_on_write() {
         .await
         .expect(200);
 }
+
+on_every_database! {
+    async fn sets_in_another_order_are_no_change(admin: Admin) {
+        let path = "/plugins/0d1eb6e7-4b19-4b4c-9d35-ebb7a2a0a3f7";
+        let body = |headers: [&str; 2], tags: [&str; 2]| {
+            json!({
+                "name": "request-transformer", "tags": tags, "protocols": ["http", "https"],
+                "config": {"add": {"headers": headers}},
+            })
+        };
+        let first = admin.put(path, body(["a:1", "b:2"], ["x", "y"])).await.expect(200);
+        let version = admin.get("/config-version").await.value()["version"].clone();
+        let again = admin.put(path, body(["b:2", "a:1"], ["y", "x"])).await.expect(200);
+        assert_eq!(again.value(), first.value());
+        assert_eq!(again.header("etag"), first.header("etag"));
+        assert_eq!(admin.get("/config-version").await.value()["version"], version);
+        let changed = admin.put(path, body(["b:2", "a:3"], ["y", "x"])).await.expect(200);
+        assert_eq!(changed.value()["config"]["add"]["headers"], json!(["b:2", "a:3"]));
+    }
+}

@@ -193,10 +193,8 @@ on_every_database! {
 
 on_every_database! {
     async fn what_cannot_be_carried_out_is_refused(admin: Admin) {
-        let certificate = json!({"id": "0855b320-0dd2-547d-891d-601e9b38647f"});
         for (body, field) in [
             (json!({"name": "a", "use_srv_name": true}), "use_srv_name"),
-            (json!({"name": "a", "client_certificate": certificate}), "client_certificate"),
             (
                 json!({"name": "a", "healthchecks": {"active": {"type": "grpc", "healthy": {"interval": 1}}}}),
                 "healthchecks",

@@ -25,15 +25,16 @@ use arc_swap::ArcSwap;
 use http::header::InvalidHeaderValue;
 use http::{HeaderValue, StatusCode};
 use o28m_kong::{Counters, Target, Upstream};
+use o28m_net::client::is_loopback;
+use o28m_net::tls::Identity;
 use tokio::sync::OnceCell;
 
+use crate::snapshot::{Compiler, EnginePorts};
 use names::Names;
 use ring::Candidate;
 
 /// How long what is known of an address is kept after the last configuration that has it.
 const STATE_TTL: Duration = Duration::from_secs(300);
-/// Hosts that mean this machine (spec jumper 21.1).
-const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];
 
 /// Key of an upstream in the snapshot.
 type Id = u128;
@@ -125,6 +126,8 @@ pub(crate) struct TargetEntry {
     pub(crate) weight: u32,
     /// The component of this process that is meant.
     pub(crate) engine: Option<u16>,
+    /// The port, when its addresses may lead to a component with private headers.
+    near_engine: Option<u16>,
 }
 
 impl TargetEntry {
@@ -133,7 +136,7 @@ impl TargetEntry {
         target: &Target,
         key: Id,
         upstream: Id,
-        engine_ports: &[u16],
+        engine_ports: &EnginePorts,
     ) -> Option<Self> {
         let (host, port) = target.target.rsplit_once(':')?;
         let port = port.parse().ok()?;
@@ -143,7 +146,8 @@ impl TargetEntry {
             Ok(address) => address.to_string(),
             Err(_) => host.to_owned(),
         };
-        let local = LOOPBACK.contains(&host.as_str()) && engine_ports.contains(&port);
+        let engine = engine_ports.named(&host, port);
+        let near_engine = engine_ports.near(&host, port);
         Some(Self {
             id: target.id.clone(),
             key,
@@ -152,7 +156,8 @@ impl TargetEntry {
             host: Arc::from(host),
             port,
             weight: target.weight,
-            engine: local.then_some(port),
+            engine,
+            near_engine: near_engine.filter(|_| engine.is_none()),
         })
     }
 
@@ -177,6 +182,15 @@ impl TargetEntry {
     }
 }
 
+/// What an upstream's targets are shown over TLS.
+#[derive(Debug)]
+pub(crate) enum PeerIdentity {
+    /// This certificate, if any.
+    Given(Option<Arc<Identity>>),
+    /// One that is not there: no connection is made.
+    Missing,
+}
+
 /// An upstream with its targets, compiled.
 pub(crate) struct Balancer {
     pub(crate) key: Id,
@@ -189,6 +203,10 @@ pub(crate) struct Balancer {
     pub(crate) checked: bool,
     /// Ports of the components of this process that are among the targets.
     pub(crate) engine_ports: Vec<u16>,
+    /// Ports at which some target may lead to a component with private headers.
+    pub(crate) near_engines: Vec<u16>,
+    /// What upstreams are shown that ask who connects, unless the service has its own.
+    pub(crate) identity: PeerIdentity,
     /// Some target's name is looked up.
     named: bool,
     /// Some name has never been looked up.
@@ -201,21 +219,27 @@ pub(crate) struct Balancer {
 impl Balancer {
     /// Fails when a host cannot be sent in a header.
     pub(crate) fn new(
-        balancing: &Balancing,
+        compiler: &Compiler,
         key: Id,
         upstream: Arc<Upstream>,
         mut targets: Vec<Arc<TargetEntry>>,
+        identity: PeerIdentity,
     ) -> Result<Self, InvalidHeaderValue> {
         targets.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
         let hosts = targets
             .iter()
             .map(|it| hosts(&upstream, it))
             .collect::<Result<_, _>>()?;
-        let mut engine_ports: Vec<u16> = targets.iter().filter_map(|it| it.engine).collect();
-        engine_ports.sort_unstable();
-        engine_ports.dedup();
+        let ports = |of: fn(&TargetEntry) -> Option<u16>| {
+            let mut ports: Vec<u16> = targets.iter().filter_map(|it| of(it)).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            ports
+        };
         let balancer = Self {
-            engine_ports,
+            engine_ports: ports(|it| it.engine),
+            near_engines: ports(|it| it.near_engine),
+            identity,
             key,
             checked: upstream.healthchecks.is_on(),
             named: targets.iter().any(|it| it.is_looked_up()),
@@ -227,7 +251,7 @@ impl Balancer {
             first: OnceCell::new(),
             built: Mutex::new(0),
         };
-        balancer.build(balancing);
+        balancer.build(&compiler.balancing);
         Ok(balancer)
     }
 
@@ -295,6 +319,20 @@ impl Balancer {
             self.build(balancing);
         };
         self.first.get_or_init(|| look_up).await;
+    }
+
+    /// Whether some target's address is one of this machine at which a component with private headers
+    /// listens; waits for names as [`Balancer::ring`] does.
+    pub(crate) async fn leads_to_engine(&self, balancing: &Balancing) -> bool {
+        let ring = self.ring(balancing).await;
+        ring.peers().iter().any(|it| self.is_near_engine(it))
+    }
+
+    /// Whether a connection to this peer would reach a component with private headers.
+    pub(crate) fn is_near_engine(&self, peer: &Peer) -> bool {
+        !self.near_engines.is_empty()
+            && self.near_engines.contains(&peer.address.port())
+            && is_loopback(peer.address.ip())
     }
 
     /// The ring as it is.

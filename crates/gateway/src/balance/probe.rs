@@ -14,8 +14,9 @@ use o28m_net::{Body, Scheme};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Balancer, Report, Ring};
+use super::{Balancer, PeerIdentity, Report, Ring};
 use crate::feed::Feed;
+use crate::snapshot::UpstreamTls;
 
 /// How often it is looked whether a check is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,7 +44,7 @@ struct Schedule {
 }
 
 /// Asks the targets of all upstreams with active checks, for ever.
-pub(crate) async fn keep(feed: &Feed, ambient: &Ambient) {
+pub(crate) async fn keep(feed: &Feed, trust: &UpstreamTls, ambient: &Ambient) {
     let pool = Pool::new();
     let mut schedule = Schedule::default();
     let mut probes: JoinSet<Key> = JoinSet::new();
@@ -57,10 +58,10 @@ pub(crate) async fn keep(feed: &Feed, ambient: &Ambient) {
         }
         let due = schedule.due(feed, ambient);
         for probe in due {
-            let pool = pool.clone();
+            let (pool, trust) = (pool.clone(), trust.clone());
             probes.spawn(async move {
                 let key = probe.key.clone();
-                ask(&pool, &probe).await;
+                ask(&pool, &probe, &trust).await;
                 key
             });
         }
@@ -136,7 +137,7 @@ fn jittered(interval_s: f64, ambient: &Ambient) -> Duration {
 }
 
 /// Asks one address and counts what it says.
-async fn ask(pool: &Arc<Pool>, probe: &Probe) {
+async fn ask(pool: &Arc<Pool>, probe: &Probe, trust: &UpstreamTls) {
     let Some(peer) = probe.ring.peer(probe.at) else {
         return;
     };
@@ -154,15 +155,21 @@ async fn ask(pool: &Arc<Pool>, probe: &Probe) {
         return;
     }
     let tls = active.kind == "https";
+    let identity = match &balancer.identity {
+        PeerIdentity::Given(identity) => identity.clone().filter(|_| tls),
+        // Without its certificate a target says nothing of how it is to those who have it.
+        PeerIdentity::Missing if tls => return,
+        PeerIdentity::Missing => None,
+    };
     let host = balancer.host_of(peer, tls).cloned();
     let target = Target {
         scheme: if tls { Scheme::Https } else { Scheme::Http },
         host: peer.ip.clone(),
         port: peer.address.port(),
         tls: TlsPolicy {
-            verify: active.https_verify_certificate,
             server_name: server_name(active, host.as_ref()),
-            ..TlsPolicy::default()
+            identity,
+            ..trust.of_probes(active.https_verify_certificate)
         },
     };
     let timeouts = Timeouts {

@@ -1,20 +1,25 @@
 //! Everything a request needs to know of the configuration: immutable, swapped as a whole, updated
 //! incrementally with structural sharing.
 
+mod certificates;
 mod consumers;
 mod credentials;
 mod interned;
 mod plugins;
+mod references;
 mod services;
+mod skipped;
 #[cfg(test)]
 mod tests;
 mod update;
 mod upstreams;
 
+pub(crate) use certificates::{Certificates, UpstreamTls};
 pub(crate) use plugins::{Instance, Kinds, Scopes};
-pub(crate) use services::{Balanced, Destination, RouteEntry, ServiceEntry};
+pub use references::Variables;
+pub(crate) use services::{Balanced, Destination, EnginePorts, RouteEntry, ServiceEntry};
 pub use update::TARGET_HEALTH;
-pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update};
+pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update, is_costly};
 
 use std::sync::Arc;
 
@@ -26,6 +31,8 @@ use consumers::Consumers;
 use credentials::Credentials;
 pub use credentials::StoredCredential;
 use plugins::Plugins;
+use references::References;
+use skipped::Skipped;
 use upstreams::Upstreams;
 
 use crate::balance::{Balancer, Balancing};
@@ -46,6 +53,9 @@ pub struct Snapshot {
     credentials: Credentials,
     plugins: Plugins,
     upstreams: Upstreams,
+    certificates: Certificates,
+    references: References,
+    skipped: Skipped,
 }
 
 impl Snapshot {
@@ -104,10 +114,11 @@ impl Snapshot {
         });
         let compiler = Compiler {
             kinds: Kinds::new(Vec::new()),
-            engine_ports: Vec::new(),
-            tls_verify: false,
+            engine_ports: EnginePorts::default(),
+            upstream_tls: UpstreamTls::default(),
             calculation: Calculation::default(),
             balancing: Arc::new(Balancing::default()),
+            variables: Variables::default(),
         };
         Self::default().apply(&compiler, records.collect(), 0, None)
     }
@@ -151,6 +162,15 @@ impl Snapshot {
 
     pub(crate) fn plugins(&self) -> &Plugins {
         &self.plugins
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// How many entities of a kind cannot be used.
+    pub(crate) fn skipped(&self, kind: &str) -> usize {
+        self.skipped.count(kind)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use o28m_kong::PluginEntity;
-use rpds::HashTrieMapSync;
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
+use serde_json::Value;
 
 use super::interned::Interned;
 use super::{Id, number};
@@ -19,15 +20,19 @@ pub(crate) struct Kinds {
 /// A set of ranks.
 pub(crate) type Ranks = u128;
 
+/// The highest rank is kept for plugins without a kind.
+const CLOSED_RANK_MAX: u8 = 127;
+const KINDS_MAX: usize = CLOSED_RANK_MAX as usize;
+
 impl Kinds {
     pub(crate) fn new(mut kinds: Vec<Arc<dyn PluginKind>>) -> Self {
         kinds.sort_by(|left, right| {
             let key = |kind: &Arc<dyn PluginKind>| (kind.priority(), kind.name());
             key(right).cmp(&key(left))
         });
-        if kinds.len() > Ranks::BITS as usize {
+        if kinds.len() > KINDS_MAX {
             tracing::error!("more plugin kinds than can be ranked; the last ones are left out");
-            kinds.truncate(Ranks::BITS as usize);
+            kinds.truncate(KINDS_MAX);
         }
         Self {
             kinds,
@@ -48,6 +53,12 @@ impl Kinds {
             .get(kind.name(), &entity.config, || kind.instantiate(entity))
     }
 
+    /// The rank of what stands in for plugins without a kind: the last, when the caller is known as
+    /// well as can be.
+    pub(super) fn closed_rank(&self) -> u8 {
+        u8::try_from(self.kinds.len()).unwrap_or(CLOSED_RANK_MAX)
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<(u8, &Arc<dyn PluginKind>)> {
         let at = self.kinds.iter().position(|kind| kind.name() == name)?;
         Some((u8::try_from(at).ok()?, self.kinds.get(at)?))
@@ -63,6 +74,7 @@ pub(crate) struct Instance {
     pub(crate) plugin: Arc<dyn Plugin>,
     /// Version of the entity it was made from.
     pub(super) version: i64,
+    sound: bool,
     scope: Scope,
 }
 
@@ -74,28 +86,80 @@ impl Instance {
         plugin: Arc<dyn Plugin>,
         version: i64,
     ) -> Self {
-        let id = |key: &Option<o28m_kong::ForeignKey>| key.as_ref().map(|it| number(&it.id));
         Self {
             rank,
             name,
             id: Arc::from(entity.id.as_str()),
             plugin,
             version,
-            scope: Scope {
-                route: id(&entity.route),
-                service: id(&entity.service),
-                consumer: id(&entity.consumer),
-            },
+            sound: true,
+            scope: Scope::of(entity),
+        }
+    }
+
+    /// Marks one that stands in for a plugin that cannot be configured.
+    pub(super) fn unsound(mut self) -> Self {
+        self.sound = false;
+        self
+    }
+
+    /// It is what the entity asks for.
+    pub(super) fn is_sound(&self) -> bool {
+        self.sound
+    }
+
+    /// Stands in for a plugin without a kind.
+    pub(super) fn closed(
+        id: &str,
+        rank: u8,
+        scope: Scope,
+        plugin: Arc<dyn Plugin>,
+        version: i64,
+    ) -> Self {
+        Self {
+            rank,
+            name: "unusable",
+            id: Arc::from(id),
+            plugin,
+            version,
+            sound: false,
+            scope,
         }
     }
 }
 
 /// What an instance is limited to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Scope {
+pub(super) struct Scope {
     route: Option<Id>,
     service: Option<Id>,
     consumer: Option<Id>,
+}
+
+impl Scope {
+    fn of(entity: &PluginEntity) -> Self {
+        let id = |key: &Option<o28m_kong::ForeignKey>| key.as_ref().map(|it| number(&it.id));
+        Self {
+            route: id(&entity.route),
+            service: id(&entity.service),
+            consumer: id(&entity.consumer),
+        }
+    }
+
+    /// The scope of a document that is no plugin, so that it can be closed off. A reference that cannot
+    /// be read limits nothing: the scope is too wide then, never too narrow.
+    pub(super) fn guess(document: &Value) -> Self {
+        let id = |field: &str| {
+            let key = document.get(field)?;
+            let id = key.get("id").unwrap_or(key);
+            id.as_str().map(number)
+        };
+        Self {
+            route: id("route"),
+            service: id("service"),
+            consumer: id("consumer"),
+        }
+    }
 }
 
 /// The instances of one scope: at most one for each rank.
@@ -147,6 +211,14 @@ pub(crate) struct Plugins {
     by_id: HashTrieMapSync<Arc<str>, Arc<Instance>>,
     by_scope: HashTrieMapSync<Scope, Slots>,
     global: Slots,
+    /// The instances of a scope that stand in for plugins without a kind: these share a rank.
+    closed: HashTrieMapSync<Scope, RedBlackTreeSetSync<Arc<str>>>,
+    /// Instances by name.
+    named: Vec<(&'static str, usize)>,
+    /// Instances that need to know the bytes of each request.
+    traffic: usize,
+    /// Instances that show the health of targets.
+    upstream_health: usize,
 }
 
 impl Plugins {
@@ -154,8 +226,63 @@ impl Plugins {
         self.by_id.get(id)
     }
 
+    /// An instance of that name is configured.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.named
+            .iter()
+            .any(|(it, count)| *it == name && *count > 0)
+    }
+
+    pub(crate) fn needs_traffic(&self) -> bool {
+        self.traffic > 0
+    }
+
+    pub(crate) fn needs_upstream_health(&self) -> bool {
+        self.upstream_health > 0
+    }
+
+    /// Counts an instance that came or went.
+    fn count(&mut self, instance: &Instance, change: fn(usize, usize) -> usize) {
+        let needs = instance.plugin.needs();
+        self.traffic = change(self.traffic, needs.traffic.into());
+        self.upstream_health = change(self.upstream_health, needs.upstream_health.into());
+        match self.named.iter_mut().find(|(it, _)| *it == instance.name) {
+            Some((_, count)) => *count = change(*count, 1),
+            None => self.named.push((instance.name, change(0, 1))),
+        }
+    }
+
     pub(super) fn put(&mut self, instance: Arc<Instance>) {
+        self.remove(&instance.id);
+        self.count(&instance, usize::saturating_add);
         self.by_id.insert_mut(instance.id.clone(), instance.clone());
+        self.put_in_slot(instance);
+    }
+
+    /// Takes in an instance of which a scope may have several.
+    pub(super) fn put_closed(&mut self, instance: Arc<Instance>) {
+        let (id, scope) = (instance.id.clone(), instance.scope);
+        self.remove(&id);
+        self.count(&instance, usize::saturating_add);
+        self.by_id.insert_mut(id.clone(), instance);
+        match self.closed.get_mut(&scope) {
+            Some(ids) => ids.insert_mut(id),
+            None => self.closed.insert_mut(scope, std::iter::once(id).collect()),
+        }
+        self.close(scope);
+    }
+
+    /// Puts the first of the instances that close a scope into its slot.
+    fn close(&mut self, scope: Scope) {
+        let ids = self.closed.get(&scope);
+        let first = ids.and_then(|it| self.by_id.get(it.first()?)).cloned();
+        match first {
+            Some(first) => self.put_in_slot(first),
+            None => drop(self.closed.remove_mut(&scope)),
+        }
+    }
+
+    fn put_in_slot(&mut self, instance: Arc<Instance>) {
         if instance.scope == Scope::default() {
             self.global.put(instance);
         } else if let Some(slots) = self.by_scope.get_mut(&instance.scope) {
@@ -172,15 +299,31 @@ impl Plugins {
             return;
         };
         self.by_id.remove_mut(id);
+        self.count(&instance, usize::saturating_sub);
+        self.take_from_slot(&instance);
+        if !self.closed.is_empty() {
+            self.take_from_closed(&instance);
+        }
+    }
+
+    fn take_from_slot(&mut self, instance: &Instance) {
         if instance.scope == Scope::default() {
-            self.global.remove(&instance);
+            self.global.remove(instance);
             return;
         }
         if let Some(slots) = self.by_scope.get_mut(&instance.scope) {
-            slots.remove(&instance);
+            slots.remove(instance);
             if slots.ranks == 0 {
                 self.by_scope.remove_mut(&instance.scope);
             }
+        }
+    }
+
+    /// The scope stays closed for as long as there is another instance that closes it.
+    fn take_from_closed(&mut self, instance: &Instance) {
+        let ids = self.closed.get_mut(&instance.scope);
+        if ids.is_some_and(|it| it.remove_mut(&instance.id)) {
+            self.close(instance.scope);
         }
     }
 

@@ -1,16 +1,15 @@
 //! Routes and services with everything that can be worked out before a request comes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 use o28m_kong::{Route, Service};
 use o28m_net::Scheme;
-use o28m_net::client::{Target, Timeouts, TlsPolicy};
+use o28m_net::client::{Target, Timeouts, TlsPolicy, is_loopback};
 
-use super::{Id, number};
-use crate::metrics::RouteCounters;
+use super::{Compiler, Id, number};
 
 /// A route as the request path needs it.
 pub(crate) struct RouteEntry {
@@ -21,7 +20,6 @@ pub(crate) struct RouteEntry {
     pub(crate) tls_only: bool,
     /// The route is for gRPC.
     pub(crate) grpc: bool,
-    pub(crate) counters: RouteCounters,
 }
 
 impl RouteEntry {
@@ -32,7 +30,6 @@ impl RouteEntry {
             service: route.service.as_ref().map(|it| number(&it.id)),
             tls_only: has("https") && !has("http"),
             grpc: has("grpc") || has("grpcs"),
-            counters: RouteCounters::default(),
             route,
         }
     }
@@ -42,12 +39,13 @@ impl RouteEntry {
 pub(crate) struct ServiceEntry {
     pub(crate) service: Arc<Service>,
     pub(crate) key: Id,
-    /// Differs for each compilation; part of what counters are cached by.
-    pub(crate) serial: u64,
     pub(crate) destination: Destination,
     /// `Host` of requests that do not keep the client's.
     pub(crate) host: HeaderValue,
     pub(crate) timeouts: Timeouts,
+    /// The port, when it is one that a component of this process with private headers listens on and
+    /// only the resolver knows whether the host is this machine.
+    pub(crate) near_engine: Option<u16>,
 }
 
 /// Where the requests of a service go.
@@ -60,70 +58,109 @@ pub(crate) enum Destination {
     Balanced(Balanced),
     /// Nowhere: the protocol is not one that can be spoken.
     Unsupported,
+    /// Nowhere: what its connections are to be secured with is not there.
+    Insecure,
 }
 
 /// The way to an upstream's targets.
-#[derive(Clone, Copy)]
 pub(crate) struct Balanced {
     /// Key of the upstream.
     pub(crate) upstream: u128,
     pub(crate) scheme: Scheme,
-    /// Verify certificates.
-    pub(crate) verify: bool,
+    /// What secures connections, without server name; the service's own identity.
+    pub(crate) tls: TlsPolicy,
 }
 
 /// Hosts that mean this machine (spec jumper 21.1).
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];
+
+/// Ports of the components of this process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EnginePorts {
+    /// Those that name a component.
+    pub(crate) all: Vec<u16>,
+    /// Those behind which a component with private headers is.
+    pub(crate) private: Vec<u16>,
+}
+
+impl EnginePorts {
+    /// The component that a host and a port name.
+    pub(crate) fn named(&self, bare: &str, port: u16) -> Option<u16> {
+        (LOOPBACK.contains(&bare) && self.all.contains(&port)).then_some(port)
+    }
+
+    /// The port, when a component with private headers may be reached there over a socket.
+    pub(crate) fn near(&self, bare: &str, port: u16) -> Option<u16> {
+        let is_elsewhere = || {
+            let address = bare.parse::<IpAddr>();
+            address.is_ok_and(|it| !is_loopback(it))
+        };
+        (self.private.contains(&port) && !is_elsewhere()).then_some(port)
+    }
+}
 
 impl ServiceEntry {
     /// The upstream that balances its requests.
     pub(super) fn upstream(&self) -> Option<Id> {
         match &self.destination {
             Destination::Balanced(balanced) => Some(balanced.upstream),
-            Destination::Engine(_) | Destination::Network(_) | Destination::Unsupported => None,
+            Destination::Engine(_)
+            | Destination::Network(_)
+            | Destination::Unsupported
+            | Destination::Insecure => None,
         }
     }
 
-    /// `upstream` is the one that the host names. Fails when the host cannot be sent in a header.
+    /// `upstream` is the one that the host names, `secured` what TLS connections are secured with;
+    /// without it none is made. Fails when the host cannot be sent in a header.
     pub(super) fn new(
         service: Service,
-        engine_ports: &[u16],
-        tls_verify: bool,
+        compiler: &Compiler,
         upstream: Option<Id>,
+        secured: Option<TlsPolicy>,
     ) -> Result<Self, http::header::InvalidHeaderValue> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let bare = service.host.trim_start_matches('[').trim_end_matches(']');
         let port = service.port;
+        let ports = &compiler.engine_ports;
         let scheme = match service.protocol.as_str() {
             "http" => Some(Scheme::Http),
             "https" => Some(Scheme::Https),
             _ => None,
         };
-        let local = LOOPBACK.contains(&bare) && engine_ports.contains(&port);
-        let verify = service.tls_verify.unwrap_or(tls_verify);
-        let balanced = upstream.zip(scheme).map(|(upstream, scheme)| Balanced {
-            upstream,
-            scheme,
-            verify,
-        });
-        let destination = match scheme {
-            Some(_) if let Some(balanced) = balanced => Destination::Balanced(balanced),
-            Some(Scheme::Http) if local => Destination::Engine(port),
-            Some(scheme) => Destination::Network(Target {
+        let tls = match scheme {
+            Some(Scheme::Https) => secured,
+            Some(Scheme::Http) | None => Some(TlsPolicy::default()),
+        };
+        let destination = match (scheme, upstream, tls) {
+            (None, ..) => Destination::Unsupported,
+            (Some(_), _, None) => Destination::Insecure,
+            (Some(scheme), Some(upstream), Some(tls)) => Destination::Balanced(Balanced {
+                upstream,
                 scheme,
-                host: Arc::from(bare),
-                port,
-                tls: TlsPolicy {
-                    verify,
-                    ..TlsPolicy::default()
-                },
+                tls,
             }),
-            None => Destination::Unsupported,
+            (Some(scheme), None, Some(mut tls)) => match ports.named(bare, port) {
+                Some(port) if scheme == Scheme::Http => Destination::Engine(port),
+                _ => {
+                    if scheme == Scheme::Https && tls.identity.is_none() {
+                        tls.identity.clone_from(&compiler.upstream_tls.identity);
+                    }
+                    Destination::Network(Target {
+                        scheme,
+                        host: Arc::from(bare),
+                        port,
+                        tls,
+                    })
+                }
+            },
+        };
+        let near_engine = match destination {
+            Destination::Network(_) => ports.near(bare, port),
+            _ => None,
         };
         let millis = Duration::from_millis;
         Ok(Self {
             key: number(&service.id),
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             destination,
             host: host_header(bare, port, scheme)?,
             timeouts: Timeouts {
@@ -131,6 +168,7 @@ impl ServiceEntry {
                 write: millis(service.write_timeout),
                 read: millis(service.read_timeout),
             },
+            near_engine,
             service: Arc::new(service),
         })
     }

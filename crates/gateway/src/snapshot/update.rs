@@ -3,16 +3,25 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use o28m_kong::{Acl, Consumer, ForeignKey, PluginEntity, Route, Service};
+use o28m_kong::{
+    Acl, CaCertificate, Certificate, Consumer, ForeignKey, PluginEntity, Route, Service, Sni,
+    Target, Upstream, Vault,
+};
 use o28m_router::Calculation;
 use o28m_store::{Record, Stored};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::certificates::User;
+use super::plugins::Scope;
+use super::skipped::Broken;
 use super::upstreams::Touched;
-use super::{Id, Instance, Kinds, RouteEntry, ServiceEntry, Snapshot, number};
+use super::{
+    EnginePorts, Id, Instance, Kinds, RouteEntry, ServiceEntry, Snapshot, UpstreamTls, Variables,
+    number,
+};
 use crate::balance::Balancing;
-use crate::{Access, BadConfig, Exchange, Plugin, PluginKind, Verdict, errors};
+use crate::{Access, Exchange, Plugin, PluginKind, Verdict, errors};
 
 /// Kinds of stored objects that the data plane looks at.
 pub(crate) const ENTITY_KINDS: &[&str] = &[
@@ -25,11 +34,15 @@ pub(crate) const ENTITY_KINDS: &[&str] = &[
     "plugins",
     "upstreams",
     "targets",
+    "certificates",
+    "snis",
+    "ca_certificates",
+    "vaults",
     TARGET_HEALTH,
 ];
 
 /// Those of them that others refer to while they are compiled.
-pub(crate) const FIRST_KINDS: &[&str] = &[];
+pub(crate) const FIRST_KINDS: &[&str] = &["vaults", "certificates", "ca_certificates"];
 
 /// The store's kind of orders that set the health of a target on every node. Writing one, with
 /// `target`, `upstream` (both `{"id": ...}`), `address` (or null) and `healthy`, carries it out.
@@ -46,13 +59,15 @@ struct HealthOrder {
 pub(crate) struct Compiler {
     pub(crate) kinds: Kinds,
     /// Ports of the components of this process.
-    pub(crate) engine_ports: Vec<u16>,
-    /// Verify upstream certificates of services that do not say.
-    pub(crate) tls_verify: bool,
+    pub(crate) engine_ports: EnginePorts,
+    /// What secures the connections of services that do not say.
+    pub(crate) upstream_tls: UpstreamTls,
     /// How matching routes are ranked.
     pub(crate) calculation: Calculation,
     /// What snapshots share of targets.
     pub(crate) balancing: Arc<Balancing>,
+    /// What vaults may read.
+    pub(crate) variables: Variables,
 }
 
 /// The state of one object after a change.
@@ -73,6 +88,11 @@ impl From<Record> for Update {
     }
 }
 
+/// Whether it takes much longer to read objects of this kind than of others.
+pub(crate) fn is_costly(kind: &str) -> bool {
+    kind == "certificates"
+}
+
 impl From<Stored> for Update {
     /// A text that is no JSON becomes a document that is no entity: it is reported as such.
     fn from(stored: Stored) -> Self {
@@ -90,34 +110,24 @@ impl From<Stored> for Update {
     }
 }
 
-/// An entity that cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("the document does not have the expected form")]
-    Form(#[from] serde_json::Error),
-    #[error(transparent)]
-    Route(#[from] o28m_router::BadRoute),
-    #[error("the host cannot be sent in a header")]
-    Host(#[from] http::header::InvalidHeaderValue),
-    #[error("this build has no plugin {0}")]
-    Plugin(String),
-}
-
 impl Snapshot {
     /// The state after `updates`. Entities that cannot be used are reported and left out; the rest
-    /// is used. Plugins whose entity `previous` has in the same version are taken from there.
+    /// is used. Plugins and certificates whose entity `previous` has in the same version are taken from
+    /// there.
     ///
     /// The old state of everything in the batch is taken out before anything new is put in: names
     /// and scopes may have moved between entities.
     pub(crate) fn apply(
         &self,
         compiler: &Compiler,
-        updates: Vec<Update>,
+        mut updates: Vec<Update>,
         version: i64,
         previous: Option<&Self>,
     ) -> Self {
         let mut next = self.clone();
         next.version = version;
+        updates.extend(self.references.affected_by(&updates));
+        updates.sort_by_key(|it| !FIRST_KINDS.contains(&it.kind.as_str()));
         let mut touched = Touched::default();
         for update in &updates {
             next.take_out(&update.kind, &update.id, &mut touched);
@@ -147,40 +157,38 @@ impl Snapshot {
         mut touched: Touched,
     ) {
         let next = self;
+        // They may take their texts from a vault that comes after them.
+        let mut certificates = Vec::new();
         // Routes come last: whether one is routed to depends on its service.
         let mut routes = Vec::new();
         let mut orders = Vec::new();
         for update in updates {
             let Update { kind, id, record } = update;
-            let outcome = match (kind.as_str(), record) {
-                (_, None) => Ok(()),
+            if !FIRST_KINDS.contains(&kind.as_str()) {
+                next.put_certificates(compiler, &mut certificates, previous, &mut touched);
+            }
+            match (kind.as_str(), record) {
+                (_, None) => {}
+                ("certificates", Some(record)) => certificates.push(record),
                 ("routes", Some(record)) => {
                     // What waits is small: there may be very many.
                     let route = serde_json::from_value(record.body).map(Arc::new);
                     routes.push((id, route));
-                    continue;
                 }
-                ("upstreams", Some(record)) => next.put_upstream(record.body, &mut touched),
-                ("targets", Some(record)) => next.put_target(compiler, record.body, &mut touched),
                 (TARGET_HEALTH, Some(record)) => {
                     // A node that starts does not carry out what it was not there for.
                     if previous.is_none_or(|it| (1..record.version).contains(&it.version)) {
                         orders.push((record.version, record.body));
                     }
-                    Ok(())
                 }
-                ("services", Some(record)) => next.put_service(compiler, record.body),
-                ("consumers", Some(record)) => next.put_consumer(record.body),
-                ("acls", Some(record)) => next.put_acl(record.body),
-                ("plugins", Some(record)) => next.put_plugin(compiler, record, previous),
-                (kind, Some(record)) => next
-                    .credentials
-                    .put(kind, record.body)
-                    .map_err(Broken::from),
-            };
-            report(&kind, &id, outcome);
+                (_, Some(record)) => {
+                    let outcome = next.put(compiler, record, previous, &mut touched);
+                    next.skipped.note(&kind, &id, outcome);
+                }
+            }
         }
-        next.settle_upstreams(compiler, &touched);
+        next.put_certificates(compiler, &mut certificates, previous, &mut touched);
+        next.settle(compiler, &mut touched);
         orders.sort_by_key(|(version, _)| *version);
         for (_, order) in orders {
             next.carry_out(compiler, order);
@@ -188,25 +196,132 @@ impl Snapshot {
         for (id, route) in routes {
             let route = route.map_err(Broken::from);
             let outcome = route.and_then(|route| next.put_route(route));
-            report("routes", &id, outcome);
+            next.skipped.note("routes", &id, outcome);
         }
     }
 
     fn take_out(&mut self, kind: &str, id: &str, touched: &mut Touched) {
+        self.skipped.forget(kind, id);
+        self.references.forget(kind, id);
         match kind {
             "services" => self.remove_service(number(id)),
             "routes" => self.remove_route(id),
             "consumers" => self.consumers.remove(id),
             "acls" => self.consumers.remove_acl(id),
             "plugins" => self.plugins.remove(id),
-            "upstreams" => self.upstreams.remove(id, touched),
+            "upstreams" => self.remove_upstream(id, touched),
             "targets" => self.upstreams.remove_target(id, touched),
+            "certificates" => {
+                self.certificates.remove(id);
+                touched.certificates.insert(number(id));
+            }
+            "ca_certificates" => {
+                self.certificates.remove_authority(id);
+                touched.certificates.insert(number(id));
+            }
+            "snis" => self.certificates.remove_sni(id),
+            "vaults" => self.references.remove_vault(id),
             kind => self.credentials.remove(kind, id),
         }
     }
 
+    /// Takes in certificates that had to wait.
+    fn put_certificates(
+        &mut self,
+        compiler: &Compiler,
+        waiting: &mut Vec<Record>,
+        previous: Option<&Self>,
+        touched: &mut Touched,
+    ) {
+        for record in waiting.drain(..) {
+            let id = record.id.clone();
+            let outcome = self.put(compiler, record, previous, touched);
+            self.skipped.note("certificates", &id, outcome);
+        }
+    }
+
+    /// Takes in an object whose old state was taken out.
+    fn put(
+        &mut self,
+        compiler: &Compiler,
+        mut record: Record,
+        previous: Option<&Self>,
+        touched: &mut Touched,
+    ) -> Result<(), Broken> {
+        let resolved = self.references.resolve(&mut record, &compiler.variables);
+        if record.kind == "plugins" {
+            return self.put_plugin(compiler, record, previous, resolved);
+        }
+        let secret = resolved?;
+        let version = record.version;
+        // What came from a vault may differ although the entity does not.
+        let previous = previous.filter(|_| !secret).map(|it| &it.certificates);
+        let body = record.body;
+        let outcome = match record.kind.as_str() {
+            "upstreams" => self.put_upstream(body, touched),
+            "targets" => self.put_target(compiler, body, touched),
+            "services" => self.put_service(compiler, body),
+            "consumers" => self.put_consumer(body),
+            "acls" => self.put_acl(body),
+            "certificates" => {
+                let certificate = serde_json::from_value::<Certificate>(body);
+                certificate
+                    .map_err(Broken::from)
+                    .and_then(|certificate| self.certificates.put(&certificate, version, previous))
+            }
+            "ca_certificates" => {
+                let authority = serde_json::from_value::<CaCertificate>(body);
+                authority
+                    .map_err(Broken::from)
+                    .and_then(|authority| self.certificates.put_authority(authority))
+            }
+            "snis" => {
+                let sni = serde_json::from_value::<Sni>(body);
+                sni.map(|sni| self.certificates.put_sni(&sni))
+                    .map_err(Broken::from)
+            }
+            "vaults" => {
+                let vault = serde_json::from_value::<Vault>(body);
+                vault
+                    .map(|vault| self.references.put_vault(vault))
+                    .map_err(Broken::from)
+            }
+            kind => self.credentials.put(kind, body).map_err(Broken::from),
+        };
+        match secret {
+            true => outcome.map_err(Broken::discreet),
+            false => outcome,
+        }
+    }
+
+    fn remove_upstream(&mut self, id: &str, touched: &mut Touched) {
+        let upstream = self.upstreams.entity(number(id));
+        if let Some(certificate) = upstream.and_then(|it| it.client_certificate.clone()) {
+            let user = User::Upstream(number(id));
+            self.certificates.remove_user(&certificate.id, user);
+        }
+        self.upstreams.remove(id, touched);
+    }
+
+    /// The name of an upstream that cannot be used stays taken: services that name it must not go to
+    /// whatever a resolver makes of it.
     fn put_upstream(&mut self, body: Value, touched: &mut Touched) -> Result<(), Broken> {
-        self.upstreams.put(serde_json::from_value(body)?, touched);
+        let member = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let claim = member("id").zip(member("name"));
+        let upstream: Upstream = match serde_json::from_value(body) {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                if let Some((id, name)) = claim {
+                    self.upstreams.claim(&id, name, touched);
+                }
+                return Err(error.into());
+            }
+        };
+        if let Some(certificate) = &upstream.client_certificate {
+            let user = User::Upstream(number(&upstream.id));
+            self.certificates.add_user(&certificate.id, user);
+        }
+        self.upstreams.put(upstream, touched);
         Ok(())
     }
 
@@ -216,34 +331,46 @@ impl Snapshot {
         body: Value,
         touched: &mut Touched,
     ) -> Result<(), Broken> {
-        let target = serde_json::from_value(body)?;
+        let target: Target = serde_json::from_value(body)?;
         let ports = &compiler.engine_ports;
-        self.upstreams.put_target(&target, ports, touched);
-        Ok(())
+        match self.upstreams.put_target(&target, ports, touched) {
+            true => Ok(()),
+            false => Err(Broken::Target),
+        }
     }
 
-    /// Compiles upstreams that changed, and services that have got or lost one.
-    fn settle_upstreams(&mut self, compiler: &Compiler, touched: &Touched) {
-        for (id, error) in self.upstreams.settle(&compiler.balancing, touched) {
-            report("upstreams", &id, Err(error.into()));
+    /// Compiles upstreams that changed, and whoever has got or lost an upstream or a certificate.
+    fn settle(&mut self, compiler: &Compiler, touched: &mut Touched) {
+        let mut services = Vec::new();
+        for user in self.certificates.users_of(&touched.certificates) {
+            match user {
+                User::Service(key) => services.push(key),
+                User::Upstream(key) => touched.touch(key),
+            }
+        }
+        let settled = self.upstreams.settle(compiler, &self.certificates, touched);
+        for (id, outcome) in settled {
+            self.skipped.note("upstreams", &id, outcome);
         }
         for name in &touched.names {
             let upstream = self.upstreams.named(name);
-            for key in self.upstreams.services_of(name) {
-                let Some(old) = self.services.get(&key) else {
-                    continue;
-                };
-                if old.upstream() == upstream {
-                    continue;
-                }
-                let service = Service::clone(&old.service);
-                let id = service.id.clone();
-                let (ports, verify) = (&compiler.engine_ports, compiler.tls_verify);
-                match ServiceEntry::new(service, ports, verify, upstream) {
-                    Ok(entry) => self.services.insert_mut(key, Arc::new(entry)),
-                    Err(error) => report("services", &id, Err(error.into())),
-                }
-            }
+            let differs = |key: &Id| {
+                let service = self.services.get(key);
+                service.is_some_and(|it| it.upstream() != upstream)
+            };
+            let affected = self.upstreams.services_of(name);
+            services.extend(affected.into_iter().filter(differs));
+        }
+        services.sort_unstable();
+        services.dedup();
+        for key in services {
+            let Some(old) = self.services.get(&key) else {
+                continue;
+            };
+            let service = Service::clone(&old.service);
+            let id = service.id.clone();
+            let outcome = self.compile_service(compiler, service);
+            self.skipped.note("services", &id, outcome);
         }
     }
 
@@ -310,6 +437,7 @@ impl Snapshot {
         };
         self.services.remove_mut(&key);
         self.upstreams.remove_service(&entry.service.host, key);
+        self.certificates.remove_service(&entry.service, key);
         if !entry.service.enabled {
             self.route_again(key);
         }
@@ -317,32 +445,35 @@ impl Snapshot {
 
     fn put_service(&mut self, compiler: &Compiler, body: Value) -> Result<(), Broken> {
         let service: Service = serde_json::from_value(body)?;
-        if service
-            .ca_certificates
-            .as_ref()
-            .is_some_and(|it| !it.is_empty())
-        {
-            tracing::warn!(
-                service.id = %service.id,
-                "ca_certificates are not supported yet: the system's roots are used"
-            );
-        }
-        if service.protocol == "https" && !service.tls_verify.unwrap_or(compiler.tls_verify) {
+        let verify = compiler.upstream_tls.verify;
+        if service.protocol == "https" && !service.tls_verify.unwrap_or(verify) {
             tracing::warn!(
                 service.id = %service.id,
                 "the upstream's certificate is not verified: anyone on the way can read and answer"
             );
         }
-        let upstream = self.upstreams.named(&service.host);
-        let (ports, verify) = (&compiler.engine_ports, compiler.tls_verify);
-        let entry = ServiceEntry::new(service, ports, verify, upstream)?;
-        let (key, enabled) = (entry.key, entry.service.enabled);
+        let (key, enabled) = (number(&service.id), service.enabled);
+        let outcome = self.compile_service(compiler, service);
+        let Some(entry) = self.services.get(&key) else {
+            return outcome;
+        };
         self.upstreams.put_service(&entry.service.host, key);
-        self.services.insert_mut(key, Arc::new(entry));
+        self.certificates.add_service(&entry.service, key);
         if !enabled {
             self.route_again(key);
         }
-        Ok(())
+        outcome
+    }
+
+    /// Puts a service in as its upstream and its certificates are now.
+    fn compile_service(&mut self, compiler: &Compiler, service: Service) -> Result<(), Broken> {
+        let upstream = self.upstreams.named(&service.host);
+        let security = self.certificates.security(&service, &compiler.upstream_tls);
+        let outcome = security.outcome;
+        let secured = (!security.refused).then_some(security.policy);
+        let entry = ServiceEntry::new(service, compiler, upstream, secured)?;
+        self.services.insert_mut(entry.key, Arc::new(entry));
+        outcome
     }
 
     /// Puts the routes of a service into the router, or out of it.
@@ -354,7 +485,8 @@ impl Snapshot {
             };
             if self.is_routed(&entry) {
                 let outcome = self.router.add(entry.route.clone());
-                report("routes", &entry.route.id, outcome.map_err(Into::into));
+                let outcome = outcome.map_err(Broken::from);
+                self.skipped.note("routes", &entry.route.id, outcome);
             } else {
                 self.router.take_out(&entry.route.id);
             }
@@ -374,69 +506,90 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what
+    /// it would have seen is answered with an error instead of being let through.
     fn put_plugin(
         &mut self,
         compiler: &Compiler,
         record: Record,
         previous: Option<&Self>,
+        resolved: Result<bool, Broken>,
     ) -> Result<(), Broken> {
+        if !is_for_requests(&record.body) {
+            return Ok(());
+        }
+        let secret = matches!(resolved, Ok(true));
+        let version = record.version;
         let known = previous.and_then(|it| it.plugins.get(&record.id));
-        if let Some(known) = known.filter(|it| it.version == record.version) {
+        let known = known.filter(|it| it.version == version && it.is_sound() && !secret);
+        if let Some(known) = known {
             self.plugins.put(known.clone());
             return Ok(());
         }
-        let version = record.version;
-        let entity: PluginEntity = serde_json::from_value(record.body)?;
-        if !entity.enabled {
-            return Ok(());
-        }
-        let Some((rank, kind)) = compiler.kinds.find(&entity.name) else {
-            return Err(Broken::Plugin(entity.name));
+        let scope = Scope::guess(&record.body);
+        let (kind, entity) = match kind_of(compiler, record.body, resolved) {
+            Ok(found) => found,
+            Err(error) => {
+                let rank = compiler.kinds.closed_rank();
+                let instance = Instance::closed(&record.id, rank, scope, Arc::new(Closed), version);
+                self.plugins.put_closed(Arc::new(instance));
+                return Err(error);
+            }
         };
-        let plugin = configure(&compiler.kinds, kind.as_ref(), &entity);
+        let (rank, kind) = kind;
+        let (plugin, outcome) = match compiler.kinds.instantiate(kind.as_ref(), &entity) {
+            Ok(plugin) => (plugin, Ok(())),
+            Err(error) => (
+                Arc::new(Closed) as Arc<dyn Plugin>,
+                Err(Broken::from(error)),
+            ),
+        };
         let instance = Instance::new(&entity, rank, kind.name(), plugin, version);
-        self.plugins.put(Arc::new(instance));
-        Ok(())
-    }
-}
-
-/// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what
-/// it would have seen is answered with an error instead of being let through.
-fn configure(kinds: &Kinds, kind: &dyn PluginKind, entity: &PluginEntity) -> Arc<dyn Plugin> {
-    match kinds.instantiate(kind, entity) {
-        Ok(plugin) => plugin,
-        Err(BadConfig(reason)) => {
-            tracing::error!(
-                plugin.id = %entity.id,
-                plugin.name = %entity.name,
-                %reason,
-                "plugin cannot be configured: requests it applies to are answered with 500"
-            );
-            Arc::new(Unusable)
+        self.plugins.put(Arc::new(match &outcome {
+            Ok(()) => instance,
+            Err(_) => instance.unsound(),
+        }));
+        match secret {
+            true => outcome.map_err(Broken::discreet),
+            false => outcome,
         }
     }
 }
 
-/// Stands in for a plugin that cannot be configured.
-struct Unusable;
+/// Disabled plugins do not exist, and neither do those of protocols below HTTP.
+fn is_for_requests(plugin: &Value) -> bool {
+    let enabled = plugin.get("enabled") != Some(&Value::Bool(false));
+    let protocols = plugin.get("protocols").and_then(Value::as_array);
+    let of_streams =
+        |it: &Value| matches!(it.as_str(), Some("tcp" | "tls" | "tls_passthrough" | "udp"));
+    enabled && protocols.is_none_or(|it| it.is_empty() || !it.iter().all(of_streams))
+}
 
-impl Plugin for Unusable {
+/// The kind of a plugin and what it is configured with.
+fn kind_of(
+    compiler: &Compiler,
+    body: Value,
+    resolved: Result<bool, Broken>,
+) -> Result<((u8, &Arc<dyn PluginKind>), PluginEntity), Broken> {
+    let secret = resolved?;
+    let entity = serde_json::from_value::<PluginEntity>(body).map_err(Broken::from);
+    let entity = match secret {
+        true => entity.map_err(Broken::discreet)?,
+        false => entity?,
+    };
+    match compiler.kinds.find(&entity.name) {
+        Some(kind) => Ok((kind, entity)),
+        None => Err(Broken::Plugin(entity.name)),
+    }
+}
+
+/// Stands in for a plugin that cannot be used.
+struct Closed;
+
+impl Plugin for Closed {
     fn access<'a>(&'a self, _: &'a mut Exchange) -> Access<'a> {
         let body = json!({"message": "An unexpected error occurred"});
         let response = errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body);
         Access::Now(Verdict::Respond(response))
-    }
-}
-
-fn report(kind: &str, id: &str, outcome: Result<(), Broken>) {
-    if let Err(error) = outcome {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::error!(
-            entity.kind = kind,
-            entity.id = id,
-            %error,
-            cause = cause.unwrap_or_default(),
-            "entity cannot be used and is left out"
-        );
     }
 }

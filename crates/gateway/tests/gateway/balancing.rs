@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// A document as the Admin API would store it.
-fn stored(kind: &str, body: Value) -> Value {
+pub(crate) fn stored(kind: &str, body: Value) -> Value {
     let Value::Object(body) = body else {
         panic!("not an object")
     };
@@ -384,6 +384,7 @@ async fn jumper_case_068_the_breaker_stands_in_front_of_an_engine() {
     let setup = Setup {
         engines: vec![LocalEngine {
             port: 8080,
+            listens_on: None,
             service: engine.clone(),
             private_headers: &["routing_config"],
         }],
@@ -421,6 +422,7 @@ async fn control_headers_are_dropped_when_any_target_is_an_engine() {
     let setup = Setup {
         engines: vec![LocalEngine {
             port: 8080,
+            listens_on: None,
             service: engine.clone(),
             private_headers: &["routing_config"],
         }],

@@ -86,17 +86,60 @@ async fn proxy_case_061_traffic_survives_the_database() {
 async fn proxy_case_064_broken_entities_are_left_out() {
     let upstream = Upstream::ok();
     let running = start_for(&upstream, Setup::default()).await;
+    let skipped = |kind: &str, count: u32| {
+        let line = format!("o28m_config_skipped_entities{{kind=\"{kind}\"}} {count}\n");
+        let metrics = running.metrics.render();
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
     let bad = route("bad", "s", json!({"paths": ["~/("]}));
-    let odd = json!({"id": id("odd"), "name": 7});
-    running
-        .put(&[
-            ("routes", bad),
-            ("services", odd.clone()),
-            ("consumers", odd),
-        ])
-        .await;
-    assert_eq!(running.get("/").await.status, 200);
-    running.gateway.load(&running.store).await.unwrap();
+    let odd = json!({"id": id("odd"), "name": 7, "username": 7});
+    let kinds = [
+        "services",
+        "consumers",
+        "acls",
+        "keyauth_credentials",
+        "upstreams",
+        "targets",
+        "certificates",
+        "snis",
+        "ca_certificates",
+        "vaults",
+    ];
+    let mut documents = vec![("routes", bad)];
+    documents.extend(kinds.map(|kind| (kind, odd.clone())));
+    running.put(&documents).await;
+    for _ in 0..2 {
+        assert_eq!(running.get("/").await.status, 200);
+        for kind in kinds {
+            skipped(kind, 1);
+        }
+        skipped("routes", 1);
+        skipped("plugins", 0);
+        running.gateway.load(&running.store).await.unwrap();
+    }
+    let good = route("bad", "s", json!({"paths": ["~/(x)"]}));
+    running.put(&[("routes", good)]).await;
+    skipped("routes", 0);
+    running.delete("services", "odd").await;
+    skipped("services", 0);
+}
+
+#[tokio::test]
+async fn the_name_of_a_broken_upstream_is_not_looked_up() {
+    let upstream = Upstream::ok();
+    let running = start(Setup::default()).await;
+    let service = service("s", upstream.address.port(), json!({"host": "localhost"}));
+    let broken = json!({"id": id("u"), "name": "localhost", "slots": "many"});
+    let route = route("r", "s", json!({"paths": ["/"]}));
+    let documents = [
+        ("services", service),
+        ("routes", route),
+        ("upstreams", broken),
+    ];
+    running.put(&documents).await;
+    assert_eq!(running.get("/").await.status, 503);
+    assert!(upstream.take().is_empty());
+    running.delete("upstreams", "u").await;
     assert_eq!(running.get("/").await.status, 200);
 }
 

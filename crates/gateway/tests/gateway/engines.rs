@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use o28m_gateway::LocalEngine;
+use o28m_gateway::{Access, BadConfig, Exchange, LocalEngine, Plugin, PluginKind};
 use o28m_net::client::{Target, Timeouts, TlsPolicy};
 use o28m_net::{Body, BoxFuture, Connection, HttpService, Scheme};
 use serde_json::json;
@@ -21,6 +21,7 @@ async fn running_with(
 ) -> Running {
     let engines = vec![LocalEngine {
         port: 8080,
+        listens_on: None,
         service: service_of_port,
         private_headers: &["routing_config"],
     }];
@@ -293,4 +294,100 @@ async fn clients_cannot_set_what_steers_an_engine() {
     let running = running_with(engine.clone(), changes).await;
     let head = "GET /api HTTP/1.1\r\nHost: a\r\nRouting_Config: x\r\nrouting_config: y";
     assert_eq!(running.send(head).await.body, "false");
+}
+
+/// Says what a plugin decides.
+struct Steering;
+
+impl Plugin for Steering {
+    fn access<'a>(&'a self, exchange: &'a mut Exchange) -> Access<'a> {
+        let value = http::HeaderValue::from_static("plugin");
+        let headers = &mut exchange.request.headers;
+        headers.insert("routing_config", value);
+        Access::CONTINUE
+    }
+}
+
+impl PluginKind for Steering {
+    fn name(&self) -> &'static str {
+        "steering"
+    }
+
+    fn priority(&self) -> i32 {
+        1
+    }
+
+    fn configure(&self, _: &serde_json::Value) -> Result<Arc<dyn Plugin>, BadConfig> {
+        Ok(Arc::new(Self))
+    }
+}
+
+#[tokio::test]
+async fn clients_cannot_steer_an_engine_that_is_reached_over_its_socket() {
+    let listening = Upstream::start(|request| {
+        Response::new(Bytes::from(
+            header(request, "routing_config").unwrap_or_default(),
+        ))
+    });
+    let elsewhere = Upstream::start(|request| {
+        Response::new(Bytes::from(
+            header(request, "routing_config").unwrap_or_default(),
+        ))
+    });
+    let port = listening.address.port();
+    let engine = Scripted::new(|_| Response::new(Bytes::from_static(b"engine")));
+    let engines = vec![LocalEngine {
+        port: 8080,
+        listens_on: Some(port),
+        service: engine.clone(),
+        private_headers: &["routing_config"],
+    }];
+    let running = start(Setup {
+        engines,
+        kinds: vec![Arc::new(Steering)],
+        ..Setup::default()
+    })
+    .await;
+    let plain = route("r", "s", json!({"paths": ["/api"]}));
+    let steered = route("steered", "s", json!({"paths": ["/steered"]}));
+    let scope = json!({"route": {"id": id("steered")}});
+    let steering = plugin("p", "steering", json!({}), scope);
+    running
+        .put(&[
+            ("routes", plain),
+            ("routes", steered),
+            ("plugins", steering),
+        ])
+        .await;
+    let ask = async |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nrouting_config: client");
+        running.send(&head).await.body
+    };
+    let balanced = json!({"host": "balanced"});
+    let target = |name: &str| {
+        let body = json!({
+            "id": id("t"), "target": format!("{name}:{port}"), "weight": 1, "upstream": {"id": id("u")},
+        });
+        ("targets", body)
+    };
+    let upstream = json!({"id": id("u"), "name": "balanced"});
+    let upstream = crate::balancing::stored("upstreams", upstream);
+    running.put(&[("upstreams", upstream)]).await;
+    for host in ["localhost", "127.0.0.1", "LOCALHOST", "x.localhost"] {
+        let named = service("s", port, json!({"host": host}));
+        running.put(&[("services", named)]).await;
+        assert_eq!(ask("/api").await, "", "{host}");
+        assert_eq!(ask("/steered").await, "plugin", "{host}");
+    }
+    for name in ["localhost", "LOCALHOST"] {
+        let through = service("s", port, balanced.clone());
+        running.put(&[("services", through), target(name)]).await;
+        assert_eq!(ask("/api").await, "", "{name}");
+        assert_eq!(ask("/steered").await, "plugin", "{name}");
+    }
+    // At other ports nothing of the kind listens.
+    let other = service("s", elsewhere.address.port(), json!({"host": "LOCALHOST"}));
+    running.put(&[("services", other)]).await;
+    assert_eq!(ask("/api").await, "client");
+    assert!(engine.take().is_empty());
 }

@@ -9,6 +9,7 @@
 
 mod balancing;
 mod bodies;
+mod certificates;
 mod configuration;
 mod engines;
 mod errors;

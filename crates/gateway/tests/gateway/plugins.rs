@@ -336,12 +336,12 @@ async fn a_plugin_that_cannot_be_configured_closes_its_scope() {
 }
 
 #[tokio::test]
-async fn disabled_and_unknown_plugins_do_not_exist() {
+async fn disabled_plugins_do_not_exist() {
     let (setup, journal) = setup();
     let upstream = Upstream::ok();
     let running = start_for(&upstream, setup).await;
     let off = json!({"enabled": false, "route": {"id": id("r")}});
-    let unknown = plugin("x", "no-such-plugin", json!({}), json!({}));
+    let unknown = plugin("x", "no-such-plugin", json!({}), json!({"enabled": false}));
     let documents = [
         (
             "plugins",
@@ -353,6 +353,50 @@ async fn disabled_and_unknown_plugins_do_not_exist() {
     running.put(&documents).await;
     assert_eq!(running.get("/").await.status, 200);
     assert_eq!(take(&journal)[0], "access auth global");
+}
+
+#[tokio::test]
+async fn a_plugin_that_this_build_lacks_closes_its_scope() {
+    let (setup, journal) = setup();
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, setup).await;
+    let other = route("other", "s", json!({"paths": ["/other"]}));
+    let scope = json!({"route": {"id": id("r")}});
+    let unknown = plugin("x", "no-such-plugin", json!({}), scope.clone());
+    let documents = [
+        ("routes", other),
+        ("plugins", unknown),
+        global("auth", json!({"label": " global"})),
+    ];
+    running.put(&documents).await;
+    let reply = running.get("/").await;
+    assert_eq!(reply.status, 500);
+    assert_eq!(
+        reply.json(),
+        json!({"message": "An unexpected error occurred"})
+    );
+    // Those before it ran, and all of them see the end.
+    assert_eq!(take(&journal)[0], "access auth global");
+    assert_eq!(running.get("/other").await.status, 200);
+    assert_eq!(upstream.take().len(), 1);
+    let skipped = "o28m_config_skipped_entities{kind=\"plugins\"}";
+    assert!(running.metrics.render().contains(&format!("{skipped} 1")));
+    // Loading everything again does not open it.
+    running.gateway.load(&running.store).await.unwrap();
+    assert_eq!(running.get("/").await.status, 500);
+    let of_consumer = json!({"consumer": {"id": id("c")}});
+    let unknown = plugin("x", "no-such-plugin", json!({}), of_consumer);
+    running.put(&[("plugins", unknown)]).await;
+    assert_eq!(running.get("/").await.status, 200);
+    let consumer = json!({"id": id("c"), "username": "c", "custom_id": "shop"});
+    let auth = plugin("auth", "auth", json!({"do": "authenticate"}), json!({}));
+    running
+        .put(&[("consumers", consumer), ("plugins", auth)])
+        .await;
+    assert_eq!(running.get("/").await.status, 500);
+    running.delete("plugins", "x").await;
+    assert_eq!(running.get("/").await.status, 200);
+    assert!(running.metrics.render().contains(&format!("{skipped} 0")));
 }
 
 #[tokio::test]

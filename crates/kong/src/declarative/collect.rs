@@ -23,20 +23,7 @@ pub(super) struct Item {
 }
 
 /// Collections of Kong 3.9 whose entities are not declared here.
-const ABSENT: &[&str] = &[
-    "ca_certificates",
-    "certificates",
-    "filter_chains",
-    "hmacauth_credentials",
-    "jwt_secrets",
-    "key_sets",
-    "keys",
-    "oauth2_authorization_codes",
-    "oauth2_credentials",
-    "oauth2_tokens",
-    "snis",
-    "vaults",
-];
+const ABSENT: &[&str] = &["filter_chains", "oauth2_authorization_codes"];
 
 /// The singular of an entity's name, such as `service`.
 pub(super) fn singular(entity: &Entity) -> &'static str {
@@ -114,8 +101,9 @@ impl Collector<'_> {
             sent.shift_remove(free);
         }
         let nested: Vec<_> = children(entity)
-            .filter(|(child, _)| !entity.has_field(child.name))
+            .filter(|(child, _)| !entity.stores(child.name))
             .filter_map(|(child, foreign)| Some((child, foreign, sent.shift_remove(child.name)?)))
+            .map(|(child, foreign, nested)| (child, foreign, with_names(entity, child, nested)))
             .collect();
         let position = self.items.len();
         self.items.push(Item {
@@ -157,6 +145,18 @@ impl Collector<'_> {
         }
         document
     }
+}
+
+/// Entities that are a field of `parent` as well may be given by name there.
+fn with_names(parent: &Entity, child: &Entity, mut nested: Value) -> Value {
+    let key = child.endpoint_key.filter(|_| parent.has_field(child.name));
+    if let (Some(key), Value::Array(elements)) = (key, &mut nested) {
+        for element in elements.iter_mut().filter(|it| it.is_string()) {
+            let name = element.take();
+            *element = Value::Object([(key.to_owned(), name)].into_iter().collect());
+        }
+    }
+    nested
 }
 
 /// The entities that point to `parent`, and how.

@@ -8,15 +8,19 @@ use crate::entity::{Document, Entity};
 /// Namespace of the kinds of entities (Kong 3.9).
 const NAMESPACE: &str = "fd02801f-0957-4a15-a55a-c8d9606f30b5";
 
-/// Kinds that have a name and whose ids are made of their cache key all the same.
-const BY_CACHE_KEY: &[&str] = &["basicauth_credentials"];
-
-/// The id made of an entity's name or, lacking that, of another unique value of it; foreign keys must be
-/// resolved. `None` when nothing tells it from others.
-pub(super) fn of_unique_value(entity: &Entity, document: &Document) -> Option<String> {
+/// The id made of an entity's cache key, its name or, lacking both, of another unique value of it; foreign
+/// keys must be resolved. `sent` is what the configuration says: Kong puts the texts of references into
+/// the key as they stand there. `None` when nothing tells the entity from others.
+pub(super) fn of_unique_value(
+    entity: &Entity,
+    document: &Document,
+    sent: &Document,
+) -> Option<String> {
+    if !entity.cache_key.is_empty() {
+        return of_parts(entity, entity.cache_key, document, Some(sent));
+    }
     let name = entity
         .endpoint_key
-        .filter(|_| !BY_CACHE_KEY.contains(&entity.name))
         .filter(|field| entity.unique_field(field).is_some())
         .and_then(|field| document.get(field)?.as_str());
     if let Some(name) = name.filter(|name| !name.is_empty()) {
@@ -26,12 +30,27 @@ pub(super) fn of_unique_value(entity: &Entity, document: &Document) -> Option<St
         .unique
         .iter()
         .find(|unique| unique.value(document).is_some())?;
+    of_parts(entity, unique.fields, document, None)
+}
+
+/// `None` when a required part is missing.
+fn of_parts(
+    entity: &Entity,
+    fields: &[&str],
+    document: &Document,
+    sent: Option<&Document>,
+) -> Option<String> {
     let mut key = format!("{}:*", entity.name);
-    for field in unique.fields {
-        let value = document.get(*field).unwrap_or(&Value::Null);
+    for field in fields {
+        let as_sent = sent
+            .and_then(|sent| sent.get(*field))
+            .filter(|it| it.is_string());
+        let value = as_sent.or_else(|| document.get(*field));
+        let value = value.unwrap_or(&Value::Null);
         let part = value.get("id").unwrap_or(value);
         key.push(':');
         match part {
+            Value::Null if entity.requires(field) => return None,
             Value::Null => {}
             Value::String(text) => key.push_str(text),
             other => key.push_str(&other.to_string()),
@@ -70,7 +89,7 @@ mod tests {
         let Value::Object(document) = document else {
             panic!("not an object")
         };
-        of_unique_value(entity(name).unwrap(), &document)
+        of_unique_value(entity(name).unwrap(), &document, &Document::new())
     }
 
     /// Vectors of Kong 3.9.
@@ -117,5 +136,32 @@ mod tests {
             of_key(plugins, "plugins:*:acl:r::")
         );
         assert_eq!(id("routes", json!({"paths": ["/"]})), None);
+        let keys = entity("keys").unwrap();
+        assert_eq!(
+            id("keys", json!({"name": "n", "kid": "k"})),
+            of_key(keys, "keys:*:k:")
+        );
+        let named = json!({"name": "acl", "instance_name": "i"});
+        assert_eq!(id("plugins", named), of_key(plugins, "plugins:*:acl:::"));
+        let vaults = entity("vaults").unwrap();
+        assert_eq!(
+            id("vaults", json!({"prefix": "my-vault"})),
+            of_key(vaults, "vaults:*:my-vault")
+        );
+    }
+
+    #[test]
+    fn references_count_as_they_are_written() {
+        let consumer = json!({"group": "g", "consumer": {"id": "c"}});
+        let (Value::Object(resolved), Value::Object(sent)) =
+            (consumer, json!({"group": "g", "consumer": "bob"}))
+        else {
+            panic!("not objects")
+        };
+        let acls = entity("acls").unwrap();
+        assert_eq!(
+            of_unique_value(acls, &resolved, &sent),
+            of_key(acls, "acls:*:bob:g")
+        );
     }
 }

@@ -96,7 +96,7 @@ impl Resolver<'_> {
             entity.upgrade(&mut document);
         }
         entity.prepare(&mut document);
-        self.identify(entity, &mut document);
+        self.identify(entity, &mut document, &broken.sent);
         if let Some(Value::String(id)) = document.get("id")
             && let Some(own) = self.ids.get_mut(position)
         {
@@ -195,7 +195,7 @@ impl Resolver<'_> {
     }
 
     /// Gives the document an id unless it has one.
-    fn identify(&mut self, entity: &'static Entity, document: &mut Document) {
+    fn identify(&mut self, entity: &'static Entity, document: &mut Document, sent: &Document) {
         match document.get_mut("id") {
             Some(Value::String(id)) => {
                 id.make_ascii_lowercase();
@@ -210,7 +210,7 @@ impl Resolver<'_> {
             .existing(entity, document)
             .filter(|id| !self.given.contains(&(entity.name, id.clone())))
             .or_else(|| {
-                identity::of_unique_value(entity, document).filter(|id| {
+                identity::of_unique_value(entity, document, sent).filter(|id| {
                     !self.given.contains(&(entity.name, id.clone()))
                         && !self.surroundings.is_taken(entity, id)
                 })

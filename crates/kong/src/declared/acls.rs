@@ -1,27 +1,23 @@
 //! ACL groups of consumers (spec gateway-admin 11).
 
 use super::{CREATED_AT, ID, TAGS};
-use crate::entity::{Entity, Foreign, OnDelete, Overlay, Unique};
+use crate::entity::{BASE, Entity, Foreign, OnDelete, Unique};
 use crate::schema::{Check, Field, KEY_BYTES_MAX, Kind};
 
 pub(super) const ENTITY: Entity = Entity {
     name: "acls",
     path: "acls",
     nested_path: "acls",
-    endpoint_key: None,
     nested_key: Some("group"),
-    search_key: None,
     foreign: &[CONSUMER],
     unique: &[Unique {
         name: "consumer_group",
         fields: &["consumer", "group"],
         nulls_equal: false,
     }],
+    cache_key: &["consumer", "group"],
     fields: FIELDS,
-    shorthand: None,
-    overlay: Overlay::none,
-    checks: &[],
-    unsupported: &[],
+    ..BASE
 };
 
 const CONSUMER: Foreign = Foreign {

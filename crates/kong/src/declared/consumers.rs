@@ -1,7 +1,7 @@
 //! Consumers (spec gateway-admin 9.3).
 
 use super::{CREATED_AT, ID, TAGS, UPDATED_AT, single};
-use crate::entity::{Entity, Overlay};
+use crate::entity::{BASE, Entity};
 use crate::schema::{Check, EntityCheck, Field, KEY_BYTES_MAX, Kind};
 
 pub(super) const ENTITY: Entity = Entity {
@@ -9,18 +9,14 @@ pub(super) const ENTITY: Entity = Entity {
     path: "consumers",
     nested_path: "consumers",
     endpoint_key: Some("username"),
-    nested_key: None,
     search_key: Some("custom_id"),
-    foreign: &[],
     unique: &[
         single("username", &["username"]),
         single("custom_id", &["custom_id"]),
     ],
     fields: FIELDS,
-    shorthand: None,
-    overlay: Overlay::none,
     checks: &[EntityCheck::AtLeastOneOf(&["custom_id", "username"])],
-    unsupported: &[],
+    ..BASE
 };
 
 const FIELDS: &[Field] = &[

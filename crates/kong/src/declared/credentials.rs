@@ -7,80 +7,141 @@ use o28m_core::Ambient;
 use serde_json::{Value, json};
 
 use super::{CREATED_AT, ID, TAGS, single};
-use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay, Unique};
-use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Seal};
+use crate::entity::{BASE, Document, Entity, Foreign, OnDelete};
+use crate::keys;
+use crate::schema::{Auto, Check, EntityCheck, Field, KEY_BYTES_MAX, Kind, Literal, Seal};
 use crate::walk;
 
 /// User name and password of a consumer.
-pub(super) const BASIC_AUTH: Entity = credential(
-    ("basicauth_credentials", "basic-auths", "basic-auth"),
-    "username",
-    &[single("username", &["username"])],
-    &[
+pub(super) const BASIC_AUTH: Entity = Entity {
+    name: "basicauth_credentials",
+    path: "basic-auths",
+    nested_path: "basic-auth",
+    endpoint_key: Some("username"),
+    unique: &[single("username", &["username"])],
+    cache_key: &["username"],
+    fields: &[
         ID,
         CREATED_AT,
         OWNER,
-        Field::new("username", Kind::String)
-            .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
-            .required()
-            .unique(),
+        USERNAME,
         Field::new("password", Kind::String)
             .sealed(Seal::Secret(sha1_password))
             .required(),
         TAGS,
     ],
-);
+    ..CREDENTIAL
+};
 
 /// A key of a consumer.
-pub(super) const KEY_AUTH: Entity = credential(
-    ("keyauth_credentials", "key-auths", "key-auth"),
-    "key",
-    &[single("key", &["key"])],
-    &[
+pub(super) const KEY_AUTH: Entity = Entity {
+    name: "keyauth_credentials",
+    path: "key-auths",
+    nested_path: "key-auth",
+    endpoint_key: Some("key"),
+    unique: &[single("key", &["key"])],
+    has_life_time: true,
+    fields: &[ID, CREATED_AT, OWNER, KEY, TAGS, LIFE_TIME],
+    ..CREDENTIAL
+};
+
+/// A key that a consumer signs tokens with.
+pub(super) const JWT: Entity = Entity {
+    name: "jwt_secrets",
+    path: "jwts",
+    nested_path: "jwt",
+    endpoint_key: Some("key"),
+    unique: &[single("key", &["key"])],
+    is_costly: true,
+    fields: &[
         ID,
         CREATED_AT,
         OWNER,
-        Field::new("key", Kind::String)
-            .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
-            .auto(Auto::Key)
-            .unique(),
+        KEY,
+        Field::new("secret", Kind::String).auto(Auto::Key),
+        Field::new("rsa_public_key", Kind::String),
+        Field::new("algorithm", Kind::String)
+            .default(Literal::String("HS256"))
+            .checks(&[Check::OneOf(JWT_ALGORITHMS)]),
         TAGS,
-        Field::new("ttl", Kind::Integer)
-            .checks(&[Check::Between(0, 100_000_000)])
-            .sealed(Seal::FromNow(life_time)),
     ],
-);
+    checks: &[EntityCheck::Custom(
+        &["algorithm", "rsa_public_key"],
+        public_key_for_algorithm,
+    )],
+    ..CREDENTIAL
+};
 
-const fn credential(
-    (name, path, nested_path): (&'static str, &'static str, &'static str),
-    endpoint_key: &'static str,
-    unique: &'static [Unique],
-    fields: &'static [Field],
-) -> Entity {
-    Entity {
-        name,
-        path,
-        nested_path,
-        endpoint_key: Some(endpoint_key),
-        nested_key: None,
-        search_key: None,
-        foreign: &[CONSUMER],
-        unique,
-        fields,
-        shorthand: None,
-        overlay: Overlay::none,
-        checks: &[],
-        unsupported: &[],
-    }
-}
+/// User name and secret that a consumer signs requests with.
+pub(super) const HMAC_AUTH: Entity = Entity {
+    name: "hmacauth_credentials",
+    path: "hmac-auths",
+    nested_path: "hmac-auth",
+    endpoint_key: Some("username"),
+    unique: &[single("username", &["username"])],
+    cache_key: &["username"],
+    fields: &[
+        ID,
+        CREATED_AT,
+        OWNER,
+        USERNAME,
+        Field::new("secret", Kind::String).auto(Auto::Key),
+        TAGS,
+    ],
+    ..CREDENTIAL
+};
 
-const CONSUMER: Foreign = Foreign {
+const CREDENTIAL: Entity = Entity {
+    foreign: &[CONSUMER],
+    ..BASE
+};
+
+/// The consumer that a credential is of.
+pub(super) const CONSUMER: Foreign = Foreign {
     field: "consumer",
     entity: "consumers",
     on_delete: OnDelete::Cascade,
 };
 
-const OWNER: Field = Field::new("consumer", Kind::Foreign(&CONSUMER)).required();
+pub(super) const OWNER: Field = Field::new("consumer", Kind::Foreign(&CONSUMER)).required();
+
+const USERNAME: Field = Field::new("username", Kind::String)
+    .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+    .required()
+    .unique();
+
+const KEY: Field = Field::new("key", Kind::String)
+    .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+    .auto(Auto::Key)
+    .unique();
+
+/// Seconds from the creation on; a client names those from now on.
+pub(super) const LIFE_TIME: Field = Field::new("ttl", Kind::Integer)
+    .checks(&[Check::Between(0, 100_000_000)])
+    .sealed(Seal::FromNow(life_time));
+
+const JWT_ALGORITHMS: &[&str] = &[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
+    "PS384", "PS512", "EdDSA",
+];
+
+/// Kong asks for a public key with RSA and `EdDSA`, not with EC.
+fn public_key_for_algorithm(jwt: &Document, messages: &mut Vec<String>, added: &mut Document) {
+    let algorithm = walk::at(jwt, "algorithm").as_str().unwrap_or_default();
+    if !algorithm.starts_with("RS") && !algorithm.starts_with("PS") && algorithm != "EdDSA" {
+        return;
+    }
+    let message = match walk::at(jwt, "rsa_public_key").as_str() {
+        None => "required field missing",
+        // A private key has a public half as well.
+        Some(pem) if keys::public_key(pem).is_err() && keys::private_key(pem).is_err() => {
+            "invalid key"
+        }
+        Some(_) => return,
+    };
+    messages.push("failed conditional validation given value of field 'algorithm'".to_owned());
+    added.insert("rsa_public_key".to_owned(), json!(message));
+}
 
 /// Kong's form of a password: SHA-1 of the password and the consumer's id, in hexadecimal.
 fn sha1_password(password: &Value, credential: &Document, _: &Ambient) -> Value {
@@ -102,7 +163,7 @@ fn life_time(seconds: &Value, credential: &Document, ambient: &Ambient) -> Value
     let now = ambient.now().seconds();
     match seconds.as_i64() {
         // No end at all.
-        None | Some(0) => seconds.clone(),
+        None | Some(0) => Value::Null,
         Some(seconds) => {
             let age = now.saturating_sub(created_at.unwrap_or(now));
             json!(seconds.saturating_add(age))

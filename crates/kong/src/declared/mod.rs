@@ -1,24 +1,35 @@
 //! The entities this build serves, field by field (Kong 3.9.3, spec gateway-admin 9 to 11).
 
 mod acls;
+mod certificates;
 mod consumers;
 mod credentials;
+mod keys;
+mod oauth2;
 mod plugins;
 mod routes;
 mod services;
 mod targets;
 mod upstreams;
+mod vaults;
 
 pub(crate) use plugins::{HTTP_AND_STREAM_PROTOCOLS, HTTP_PROTOCOLS, NO_CONSUMER};
+pub use vaults::vault_schema;
 
 use serde_json::Value;
 
-use crate::entity::{Document, Entity, Unique};
+use crate::entity::{Document, Entity, Overlay, Unique};
 use crate::formats;
 use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Literal};
 
 /// Parents before children.
 pub(crate) static ENTITIES: &[Entity] = &[
+    certificates::CERTIFICATES,
+    certificates::SNIS,
+    certificates::CA_CERTIFICATES,
+    vaults::ENTITY,
+    keys::KEY_SETS,
+    keys::KEYS,
     services::ENTITY,
     routes::ENTITY,
     consumers::ENTITY,
@@ -26,6 +37,10 @@ pub(crate) static ENTITIES: &[Entity] = &[
     acls::ENTITY,
     credentials::BASIC_AUTH,
     credentials::KEY_AUTH,
+    credentials::JWT,
+    credentials::HMAC_AUTH,
+    oauth2::CREDENTIALS,
+    oauth2::TOKENS,
     upstreams::ENTITY,
     targets::ENTITY,
 ];
@@ -35,8 +50,18 @@ pub(crate) fn preparation(entity: &str) -> Option<fn(&mut Document)> {
     match entity {
         "upstreams" => Some(upstreams::couple),
         "targets" => Some(targets::normalise),
+        "ca_certificates" => Some(certificates::digest),
         _ => None,
     }
+}
+
+/// The overlay of a stored document, whatever is enabled now.
+pub(crate) fn stored_overlay(entity: &Entity, document: &Document) -> Overlay {
+    let plugin = match document.get("name") {
+        Some(Value::String(name)) => vec![name.clone()],
+        _ => Vec::new(),
+    };
+    (entity.overlay)(document, &plugin).unwrap_or_default()
 }
 
 /// Protocols of services and routes, in the order of Kong's message.

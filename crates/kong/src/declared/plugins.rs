@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{CREATED_AT, ID, PROTOCOL, TAGS, UPDATED_AT, flag, single};
-use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay, Unique, Violations};
+use crate::entity::{BASE, Document, Entity, Foreign, OnDelete, Overlay, Unique, Violations};
 use crate::formats;
 use crate::plugins::plugin;
 use crate::schema::{Check, Field, KEY_BYTES_MAX, Kind, Literal};
@@ -13,8 +13,6 @@ pub(super) const ENTITY: Entity = Entity {
     path: "plugins",
     nested_path: "plugins",
     endpoint_key: Some("instance_name"),
-    nested_key: None,
-    search_key: None,
     foreign: &[ROUTE, SERVICE, CONSUMER],
     unique: &[
         Unique {
@@ -24,11 +22,10 @@ pub(super) const ENTITY: Entity = Entity {
         },
         single("instance_name", &["instance_name"]),
     ],
+    cache_key: &["name", "route", "service", "consumer"],
     fields: FIELDS,
-    shorthand: None,
     overlay,
-    checks: &[],
-    unsupported: &[],
+    ..BASE
 };
 
 const ROUTE: Foreign = Foreign {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{CREATED_AT, ID, NAME, PROTOCOL, TAGS, TEXT, UNIQUE_NAME, UPDATED_AT, flag, is_http};
-use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay, Violations};
+use crate::entity::{BASE, Document, Entity, Foreign, OnDelete, Overlay, Violations};
 use crate::formats;
 use crate::schema::{Arm, Check, EntityCheck, Field, Kind, Literal, Unsupported, When};
 
@@ -12,15 +12,13 @@ pub(super) const ENTITY: Entity = Entity {
     path: "routes",
     nested_path: "routes",
     endpoint_key: Some("name"),
-    nested_key: None,
-    search_key: None,
     foreign: &[SERVICE],
     unique: &[UNIQUE_NAME],
     fields: FIELDS,
-    shorthand: None,
     overlay,
     checks: CHECKS,
     unsupported: UNSUPPORTED,
+    ..BASE
 };
 
 const SERVICE: Foreign = Foreign {
@@ -41,7 +39,8 @@ const ENDPOINT: Field = Field::element(
         Field::new("port", Kind::Integer).checks(&[Check::Between(0, 65_535)]),
     ]),
     &[],
-);
+)
+.record_checks(&[EntityCheck::AtLeastOneOf(&["ip", "port"])]);
 
 const FIELDS: &[Field] = &[
     ID,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{CREATED_AT, ID, NAME, PROTOCOLS, TAGS, UNIQUE_NAME, UPDATED_AT, UUID, flag, is_http};
-use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay, Shorthand};
+use crate::entity::{BASE, Document, Entity, Foreign, IdList, OnDelete, Shorthand};
 use crate::formats;
 use crate::schema::{Check, EntityCheck, Field, Kind, Literal, Unsupported, When};
 
@@ -12,21 +12,25 @@ pub(super) const ENTITY: Entity = Entity {
     path: "services",
     nested_path: "services",
     endpoint_key: Some("name"),
-    nested_key: None,
-    search_key: None,
-    foreign: &[],
+    foreign: &[CLIENT_CERTIFICATE],
     unique: &[UNIQUE_NAME],
+    lists: &[CA_CERTIFICATES],
     fields: FIELDS,
     shorthand: Some(&URL),
-    overlay: Overlay::none,
     checks: CHECKS,
     unsupported: UNSUPPORTED,
+    ..BASE
 };
 
 const CLIENT_CERTIFICATE: Foreign = Foreign {
     field: "client_certificate",
     entity: "certificates",
     on_delete: OnDelete::Restrict,
+};
+
+const CA_CERTIFICATES: IdList = IdList {
+    field: "ca_certificates",
+    entity: "ca_certificates",
 };
 
 const FIELDS: &[Field] = &[
@@ -89,32 +93,11 @@ const CHECKS: &[EntityCheck] = &[
     only_with_tls("ca_certificates"),
 ];
 
-const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported {
-        field: "protocol",
-        supported: is_http,
-        message: "not supported by this build, which speaks http and https to services",
-    },
-    Unsupported {
-        field: "client_certificate",
-        supported: never,
-        message: "not supported by this build",
-    },
-    Unsupported {
-        field: "tls_verify_depth",
-        supported: never,
-        message: "not supported by this build",
-    },
-    Unsupported {
-        field: "ca_certificates",
-        supported: never,
-        message: "not supported by this build",
-    },
-];
-
-fn never(_: &Value) -> bool {
-    false
-}
+const UNSUPPORTED: &[Unsupported] = &[Unsupported {
+    field: "protocol",
+    supported: is_http,
+    message: "not supported by this build, which speaks http and https to services",
+}];
 
 const URL: Shorthand = Shorthand {
     name: "url",
@@ -125,7 +108,7 @@ const URL: Shorthand = Shorthand {
 fn expand_url(url: &str, service: &mut Document) {
     let url = url.split('#').next().unwrap_or_default();
     let (scheme, rest) = match url.split_once(':') {
-        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+        Some((scheme, rest)) if formats::is_scheme(scheme) => (Some(scheme), rest),
         _ => (None, url),
     };
     let (authority, rest) = match rest.strip_prefix("//") {
@@ -166,11 +149,6 @@ fn expand_url(url: &str, service: &mut Document) {
     service.insert("host".to_owned(), text(host));
     service.insert("port".to_owned(), port);
     service.insert("path".to_owned(), text(path));
-}
-
-fn is_scheme(text: &str) -> bool {
-    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-    text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.bytes().all(fine)
 }
 
 /// A timeout of a service in milliseconds.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ID, TAGS};
-use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay, Unique};
+use crate::entity::{BASE, Document, Entity, Foreign, OnDelete, Unique};
 use crate::formats;
 use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Literal};
 
@@ -11,20 +11,16 @@ pub(super) const ENTITY: Entity = Entity {
     name: "targets",
     path: "targets",
     nested_path: "targets",
-    endpoint_key: None,
     nested_key: Some("target"),
-    search_key: None,
     foreign: &[UPSTREAM],
     unique: &[Unique {
         name: "upstream_target",
         fields: &["upstream", "target"],
         nulls_equal: false,
     }],
+    cache_key: &["upstream", "target"],
     fields: FIELDS,
-    shorthand: None,
-    overlay: Overlay::none,
-    checks: &[],
-    unsupported: &[],
+    ..BASE
 };
 
 const UPSTREAM: Foreign = Foreign {

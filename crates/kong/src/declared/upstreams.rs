@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{CREATED_AT, ID, TAGS, TEXT, UNIQUE_NAME, UPDATED_AT, flag};
-use crate::entity::{Document, Entity, Foreign, OnDelete, Overlay};
+use crate::entity::{BASE, Document, Entity, Foreign, OnDelete};
 use crate::formats;
 use crate::schema::{Check, EntityCheck, Field, KEY_BYTES_MAX, Kind, Literal, Unsupported};
 
@@ -12,15 +12,12 @@ pub(super) const ENTITY: Entity = Entity {
     path: "upstreams",
     nested_path: "upstreams",
     endpoint_key: Some("name"),
-    nested_key: None,
-    search_key: None,
-    foreign: &[],
+    foreign: &[CLIENT_CERTIFICATE],
     unique: &[UNIQUE_NAME],
     fields: FIELDS,
-    shorthand: None,
-    overlay: Overlay::none,
     checks: CHECKS,
     unsupported: UNSUPPORTED,
+    ..BASE
 };
 
 const CLIENT_CERTIFICATE: Foreign = Foreign {
@@ -342,11 +339,6 @@ fn distinct(upstream: &Document, one: &str, other: &str, messages: &mut Vec<Stri
 }
 
 const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported {
-        field: "client_certificate",
-        supported: |_| false,
-        message: "not supported by this build",
-    },
     Unsupported {
         field: "use_srv_name",
         supported: |value| value == &Value::Bool(false),

@@ -4,15 +4,20 @@ mod acl;
 mod basic_auth;
 mod correlation_id;
 mod cors;
+mod delivery;
 mod ip_restriction;
 mod jwt_keycloak;
 mod key_auth;
+mod opentelemetry;
+mod prometheus;
 mod rate_limiting;
 mod rate_limiting_merged;
 mod request_size_limiting;
 mod request_termination;
 mod request_transformer;
 mod response_transformer;
+mod tracing;
+mod zipkin;
 
 use serde_json::Value;
 
@@ -49,12 +54,15 @@ static PLUGINS: &[PluginSchema] = &[
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
     key_auth::SCHEMA,
+    opentelemetry::SCHEMA,
+    prometheus::SCHEMA,
     rate_limiting::SCHEMA,
     rate_limiting_merged::SCHEMA,
     request_size_limiting::SCHEMA,
     request_termination::SCHEMA,
     request_transformer::SCHEMA,
     response_transformer::SCHEMA,
+    zipkin::SCHEMA,
 ];
 
 /// Every plugin whose configuration is declared, by name.

@@ -74,8 +74,10 @@ const REDIS: &[Field] = &[
     Field::new("timeout", Kind::Integer)
         .default(Literal::Integer(2000))
         .checks(&[Check::Between(0, 2_147_483_646)]),
-    Field::new("username", Kind::String),
-    Field::new("password", Kind::String).checks(&[Check::LengthMin(0)]),
+    Field::new("username", Kind::String).referenceable(),
+    Field::new("password", Kind::String)
+        .checks(&[Check::LengthMin(0)])
+        .referenceable(),
     Field::new("database", Kind::Integer).default(Literal::Integer(0)),
     Field::new("ssl", Kind::Boolean).default(Literal::Boolean(false)),
     Field::new("ssl_verify", Kind::Boolean).default(Literal::Boolean(false)),

@@ -1,7 +1,7 @@
 //! A new connection to an upstream.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -12,14 +12,39 @@ use super::{SendError, Target, Timeouts, tls};
 use crate::Scheme;
 use crate::transport::Transport;
 
+/// Where a request may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Wherever the target is.
+    Anywhere,
+    /// Not to this machine's loopback addresses.
+    BeyondLoopback,
+}
+
+impl Reach {
+    /// Whether a connection may be used.
+    pub(super) fn covers(self, loopback: bool) -> bool {
+        self == Self::Anywhere || !loopback
+    }
+}
+
+/// Whether connecting to this address stays on this machine, as far as the address says.
+#[must_use]
+pub fn is_loopback(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
 /// Resolves, connects and shakes hands, all within the connect timeout.
 pub(super) async fn connect(
     resolver: &Resolver,
     target: &Target,
     timeouts: &Timeouts,
+    reach: Reach,
 ) -> Result<Box<Upstream>, SendError> {
     let connecting = async {
-        let addresses = resolver.resolve(&target.host, target.port).await?;
+        let mut addresses = resolver.resolve(&target.host, target.port).await?;
+        addresses.retain(|it| reach.covers(is_loopback(it.ip())));
         let (stream, address) = tcp(target, &addresses).await?;
         let transport = match target.scheme {
             Scheme::Http => Transport::Plain(stream),
@@ -32,7 +57,8 @@ pub(super) async fn connect(
                     })?
             }
         };
-        Ok(Upstream::new(transport, target))
+        let loopback = is_loopback(address.ip());
+        Ok(Upstream::new(transport, target, loopback))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
         Ok(result) => result,

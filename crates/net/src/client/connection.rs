@@ -46,6 +46,8 @@ enum Wait {
 /// One connection.
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
+    /// The other end is a loopback address.
+    pub(super) loopback: bool,
     transport: Transport,
     upload: Outgoing,
     /// Why the request was not sent whole; a response may still come.
@@ -84,9 +86,10 @@ pub(super) enum Failed {
 }
 
 impl Upstream {
-    pub(super) fn new(transport: Transport, target: &Target) -> Box<Self> {
+    pub(super) fn new(transport: Transport, target: &Target, loopback: bool) -> Box<Self> {
         Box::new(Self {
             target: Arc::new(target.clone()),
+            loopback,
             transport,
             upload: Outgoing::none(),
             upload_error: None,

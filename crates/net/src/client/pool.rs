@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
-use super::connect::connect;
+use super::connect::{Reach, connect, is_loopback};
 use super::connection::{Failed, Upstream};
 use super::dns::Resolver;
 use super::{SendError, Target, Timeouts};
@@ -27,6 +27,8 @@ const STALE_MAX: usize = 3;
 /// One pool belongs to one runtime: its connections are polled by tasks of the runtime that made them.
 pub struct Pool {
     idle: Mutex<Idle>,
+    /// Idle connections kept for one target.
+    idle_max: usize,
     resolver: Resolver,
 }
 
@@ -48,8 +50,16 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::with_idle_max(limits::UPSTREAM_IDLE_MAX)
+    }
+
+    /// An empty pool that keeps at most so many idle connections for each target; 0 uses a connection
+    /// for one request only.
+    #[must_use]
+    pub fn with_idle_max(idle_max: usize) -> Arc<Self> {
         Arc::new(Self {
             idle: Mutex::default(),
+            idle_max,
             resolver: Resolver::new(),
         })
     }
@@ -67,21 +77,58 @@ impl Pool {
     pub async fn send(
         self: &Arc<Self>,
         target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+    ) -> Result<Response<Body>, SendError> {
+        self.send_within(target, request, timeouts, Reach::Anywhere)
+            .await
+    }
+
+    /// [`Pool::send`], but never to a loopback address: a name may stand for one, now or later.
+    ///
+    /// # Errors
+    /// [`SendError`]; a target that has loopback addresses alone is [`SendError::Connect`].
+    ///
+    /// # Cancel safety
+    /// As [`Pool::send`].
+    pub async fn send_beyond_loopback(
+        self: &Arc<Self>,
+        target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+    ) -> Result<Response<Body>, SendError> {
+        self.send_within(target, request, timeouts, Reach::BeyondLoopback)
+            .await
+    }
+
+    /// Whether a loopback address is among those of `host`, a name or an address.
+    ///
+    /// # Errors
+    /// [`SendError::Resolve`].
+    pub async fn leads_to_loopback(&self, host: &Arc<str>) -> Result<bool, SendError> {
+        let addresses = self.resolver.resolve(host, 0).await?;
+        Ok(addresses.iter().any(|it| is_loopback(it.ip())))
+    }
+
+    async fn send_within(
+        self: &Arc<Self>,
+        target: &Target,
         mut request: Request<Body>,
         timeouts: &Timeouts,
+        reach: Reach,
     ) -> Result<Response<Body>, SendError> {
         let probe = !matches!(*request.method(), Method::GET | Method::HEAD);
         let mut stale = 0;
         loop {
             let idle = if stale < STALE_MAX {
-                self.take(target, probe)
+                self.take(target, probe, reach)
             } else {
                 None
             };
             let reused = idle.is_some();
             let upstream = match idle {
                 Some(upstream) => upstream,
-                None => Box::pin(connect(&self.resolver, target, timeouts)).await?,
+                None => Box::pin(connect(&self.resolver, target, timeouts, reach)).await?,
             };
             match upstream.exchange(request, timeouts, self).await {
                 Ok(response) => return Ok(response),
@@ -106,7 +153,7 @@ impl Pool {
     }
 
     /// The youngest idle connection that still works.
-    fn take(&self, target: &Target, probe: bool) -> Option<Box<Upstream>> {
+    fn take(&self, target: &Target, probe: bool, reach: Reach) -> Option<Box<Upstream>> {
         loop {
             let mut upstream = {
                 let mut idle = self.lock();
@@ -114,7 +161,7 @@ impl Pool {
                 idle.count -= 1;
                 upstream
             };
-            if upstream.is_alive(probe) {
+            if reach.covers(upstream.loopback) && upstream.is_alive(probe) {
                 return Some(upstream);
             }
         }
@@ -124,7 +171,7 @@ impl Pool {
     pub(super) fn put(self: &Arc<Self>, mut upstream: Box<Upstream>) {
         let mut idle = self.lock();
         upstream.idle_since_sweep = idle.sweeps;
-        if idle.count >= IDLE_MAX {
+        if idle.count >= IDLE_MAX || self.idle_max == 0 {
             return;
         }
         let idle = &mut *idle;
@@ -132,7 +179,7 @@ impl Pool {
             Some(same) => same,
             None => idle.by_target.entry(upstream.target.clone()).or_default(),
         };
-        if same.len() >= limits::UPSTREAM_IDLE_MAX {
+        if same.len() >= self.idle_max {
             return;
         }
         same.push(upstream);

@@ -5,26 +5,29 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::SingleCertAndKey;
+use rustls_pki_types::ServerName;
 
+use super::trust::{Trust, invalid, verifier};
 use super::{Target, TlsPolicy};
+use crate::tls::Identity;
 
-/// Policies kept; each distinct CA bundle is one.
-const POLICIES_MAX: usize = 256;
+/// Policies kept; each distinct CA bundle and each identity is one.
+const POLICIES_MAX: usize = 2048;
+/// Sessions kept for resumption by policies that few upstreams share.
+const OWN_SESSIONS_MAX: usize = 16;
 
 /// What decides about a configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Trust {
-    Anyone,
-    System,
-    Bundle(Arc<str>),
+struct Key {
+    trust: Trust,
+    identity: Option<Arc<Identity>>,
 }
 
-static CONFIGS: LazyLock<Mutex<HashMap<Trust, Arc<ClientConfig>>>> = LazyLock::new(Mutex::default);
+static CONFIGS: LazyLock<Mutex<HashMap<Key, Arc<ClientConfig>>>> = LazyLock::new(Mutex::default);
 
 /// The configuration of a policy, made at its first use off the I/O threads: that parses many
 /// certificates. Other protocols than HTTP use it too, so that trust is decided in one place.
@@ -32,79 +35,54 @@ static CONFIGS: LazyLock<Mutex<HashMap<Trust, Arc<ClientConfig>>>> = LazyLock::n
 /// # Errors
 /// When the trusted certificates cannot be read or there are none.
 pub async fn config(policy: &TlsPolicy) -> io::Result<Arc<ClientConfig>> {
-    let trust = match (&policy.ca_pem, policy.verify) {
-        (_, false) => Trust::Anyone,
-        (Some(pem), true) => Trust::Bundle(pem.clone()),
-        (None, true) => Trust::System,
+    let key = Key {
+        trust: match (&policy.ca_pem, policy.verify) {
+            (_, false) => Trust::Anyone,
+            (Some(pem), true) => Trust::Bundle(pem.clone(), policy.verify_depth),
+            (None, true) => Trust::System(policy.verify_depth),
+        },
+        identity: policy.identity.clone(),
     };
     let known = CONFIGS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .get(&trust)
+        .get(&key)
         .cloned();
     if let Some(config) = known {
         return Ok(config);
     }
     let made = tokio::task::spawn_blocking({
-        let trust = trust.clone();
-        move || make(&trust)
+        let key = key.clone();
+        move || make(&key)
     });
     let config = made.await.map_err(io::Error::other)??;
     let mut configs = CONFIGS.lock().unwrap_or_else(PoisonError::into_inner);
     if configs.len() >= POLICIES_MAX {
         configs.clear();
     }
-    Ok(configs.entry(trust).or_insert(config).clone())
+    Ok(configs.entry(key).or_insert(config).clone())
 }
 
-fn make(trust: &Trust) -> io::Result<Arc<ClientConfig>> {
+/// Sessions are kept per configuration: one that was made with other trust, or by somebody else, is
+/// never resumed.
+fn make(key: &Key) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
+    let verifier = verifier(&key.trust, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let config = match trust {
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-            .with_no_client_auth(),
-        Trust::System => builder
-            .with_root_certificates(system_roots()?)
-            .with_no_client_auth(),
-        Trust::Bundle(pem) => builder
-            .with_root_certificates(bundle(pem)?)
-            .with_no_client_auth(),
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match &key.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(
+            identity.certified().clone(),
+        ))),
     };
+    if key.identity.is_some() || matches!(key.trust, Trust::Bundle(..)) {
+        config.resumption = Resumption::in_memory_sessions(OWN_SESSIONS_MAX);
+    }
     Ok(Arc::new(config))
-}
-
-fn system_roots() -> io::Result<RootCertStore> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, "loaded system root certificates");
-    if added == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no usable system root certificates",
-        ));
-    }
-    Ok(roots)
-}
-
-fn bundle(pem: &str) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(invalid)?;
-        roots.add(certificate).map_err(invalid)?;
-    }
-    if roots.is_empty() {
-        return Err(invalid("CA bundle holds no certificate"));
-    }
-    Ok(roots)
-}
-
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// The name for SNI and verification; an address is verified as such and sends no SNI.
@@ -116,46 +94,5 @@ pub(super) fn server_name(target: &Target, address: IpAddr) -> io::Result<Server
         Err(error) if target.tls.verify => Err(invalid(error)),
         // Nothing is verified, so a name that TLS cannot express is left out.
         Err(_) => Ok(ServerName::IpAddress(address.into())),
-    }
-}
-
-/// Accepts any certificate, as a service with `tls_verify` off asks for; signatures are checked.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

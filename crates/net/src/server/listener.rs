@@ -1,8 +1,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections waiting to be accepted (Kong `backlog=16384`); the kernel may cap it.
 const BACKLOG: i32 = 16_384;
@@ -20,6 +21,58 @@ pub struct BindError {
     pub source: std::io::Error,
 }
 
+/// How a socket listens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketOptions {
+    /// Connections waiting to be accepted; unset is Kong's 16384. The kernel may cap it.
+    pub backlog: Option<i32>,
+    /// On an IPv6 address: take IPv6 only, or IPv4 as well; unset is the operating system's default.
+    pub ipv6_only: Option<bool>,
+    /// TCP keep-alive of accepted connections; unset is the operating system's default.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// TCP keep-alive probes.
+#[derive(Clone, Copy, Debug)]
+pub enum Keepalive {
+    /// None are sent.
+    Off,
+    /// They are sent; unset parts are the operating system's.
+    On {
+        /// Quiet time before the first one.
+        idle: Option<Duration>,
+        /// Time between two.
+        interval: Option<Duration>,
+        /// Probes without an answer until the connection is given up.
+        retries: Option<u32>,
+    },
+}
+
+impl Keepalive {
+    fn apply(self, socket: &Socket) -> io::Result<()> {
+        let Self::On {
+            idle,
+            interval,
+            retries,
+        } = self
+        else {
+            return socket.set_keepalive(false);
+        };
+        socket.set_keepalive(true)?;
+        let mut parameters = TcpKeepalive::new();
+        if let Some(idle) = idle {
+            parameters = parameters.with_time(idle);
+        }
+        if let Some(interval) = interval {
+            parameters = parameters.with_interval(interval);
+        }
+        if let Some(retries) = retries {
+            parameters = parameters.with_retries(retries);
+        }
+        socket.set_tcp_keepalive(&parameters)
+    }
+}
+
 /// A bound socket that has not accepted anything yet.
 pub struct Listener {
     /// Its name in logs and errors.
@@ -29,6 +82,7 @@ pub struct Listener {
     /// Terminate TLS with this configuration.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
+    options: SocketOptions,
 }
 
 impl Listener {
@@ -38,7 +92,19 @@ impl Listener {
     /// # Errors
     /// [`BindError`].
     pub fn bind(name: &'static str, address: SocketAddr) -> Result<Self, BindError> {
-        Self::open(name, address, None).map_err(|source| BindError {
+        Self::bind_with(name, address, SocketOptions::default())
+    }
+
+    /// [`Listener::bind`] with everything about the socket given.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind_with(
+        name: &'static str,
+        address: SocketAddr,
+        options: SocketOptions,
+    ) -> Result<Self, BindError> {
+        Self::open(name, address, options, None).map_err(|source| BindError {
             name,
             address,
             source,
@@ -51,7 +117,8 @@ impl Listener {
     /// [`BindError`].
     pub fn sibling(&self) -> Result<Self, BindError> {
         let (name, address) = (self.name, self.address);
-        Self::open(name, address, Some(self.tls.clone())).map_err(|source| BindError {
+        let tls = Some(self.tls.clone());
+        Self::open(name, address, self.options, tls).map_err(|source| BindError {
             name,
             address,
             source,
@@ -68,6 +135,7 @@ impl Listener {
     fn open(
         name: &'static str,
         address: SocketAddr,
+        options: SocketOptions,
         sibling: Option<Option<Arc<rustls::ServerConfig>>>,
     ) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking();
@@ -76,17 +144,25 @@ impl Listener {
         if sibling.is_some() {
             socket.set_reuse_port(true)?;
         }
+        if let Some(only) = options.ipv6_only.filter(|_| address.is_ipv6()) {
+            socket.set_only_v6(only)?;
+        }
+        if let Some(keepalive) = options.keepalive {
+            // Accepted sockets take it over.
+            keepalive.apply(&socket)?;
+        }
         socket.bind(&address.into())?;
         // The first socket is bound alone, so a port that somebody has is refused, and shares
         // only from here on. The kernel looks at the flag when the next one binds.
         SockRef::from(&socket).set_reuse_port(true)?;
-        socket.listen(BACKLOG)?;
+        socket.listen(options.backlog.unwrap_or(BACKLOG))?;
         let socket = std::net::TcpListener::from(socket);
         Ok(Self {
             name,
             address: socket.local_addr()?,
             socket,
             tls: sibling.flatten(),
+            options,
         })
     }
 }

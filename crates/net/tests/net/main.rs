@@ -1,6 +1,8 @@
 //! The crate over real sockets.
 
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod corpus;

@@ -58,6 +58,7 @@ fn https(server: &Server, verify: bool, name: Option<&str>, ca: Option<&str>) ->
             verify,
             server_name: name.map(Into::into),
             ca_pem: ca.map(Into::into),
+            ..TlsPolicy::default()
         },
         ..server.target()
     }

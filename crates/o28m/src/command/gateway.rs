@@ -12,7 +12,8 @@ use o28m_gateway_admin::declarative::{
 use o28m_store::{MigrationState, Store};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{GatewayAction, GatewayCommand, Output};
+use super::origin;
+use crate::cli::{From, GatewayAction, GatewayCommand, Origin, Output};
 use crate::exit::{Failure, Outcome};
 use crate::{ambient, platform, terminal};
 
@@ -40,18 +41,26 @@ pub async fn run(command: &GatewayCommand) -> Outcome {
             export(&declarative, out, tags, *output).await
         }
         GatewayAction::Import {
-            file,
+            origin,
             replace,
             output,
-        } => import(&declarative, file, mode(*replace), *output).await,
+        } => import(&declarative, origin, mode(*replace), *output).await,
         GatewayAction::Diff {
-            file,
+            origin,
             replace,
             output,
-        } => diff(&declarative, file, mode(*replace), *output).await,
+        } => diff(&declarative, origin, mode(*replace), *output).await,
     };
     store.close().await;
     outcome
+}
+
+/// What an origin is called in messages; URLs may hold a password.
+fn name(origin: &Origin) -> &Path {
+    Path::new(match origin.from {
+        From::DeckYaml => origin.source.as_str(),
+        From::KongAdminUrl | From::KongPostgres => "what the other Kong has",
+    })
 }
 
 const fn mode(replace: bool) -> Mode {
@@ -87,8 +96,8 @@ async fn export(declarative: &Declarative, out: &Path, tags: &[String], output: 
     Ok(())
 }
 
-/// Configurations hold secrets of plugins and consumers: a new file is for its owner only.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a whole file. Configurations hold secrets of plugins and consumers: a new file is for its owner only.
+pub(crate) fn write(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = File::options();
     let mut file = options
@@ -101,10 +110,10 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-async fn import(declarative: &Declarative, file: &Path, mode: Mode, output: Output) -> Outcome {
-    let document = read(file)?;
+async fn import(declarative: &Declarative, origin: &Origin, mode: Mode, output: Output) -> Outcome {
+    let document = origin::document(origin).await?;
     let imported = declarative.import(document, mode).await;
-    let imported = imported.map_err(|error| refused(file, error))?;
+    let imported = imported.map_err(|error| refused(name(origin), error))?;
     match output {
         Output::Text => terminal::progress(&summary(&imported.changes)),
         Output::Json => terminal::json(&json!({
@@ -115,10 +124,10 @@ async fn import(declarative: &Declarative, file: &Path, mode: Mode, output: Outp
     Ok(())
 }
 
-async fn diff(declarative: &Declarative, file: &Path, mode: Mode, output: Output) -> Outcome {
-    let document = read(file)?;
+async fn diff(declarative: &Declarative, origin: &Origin, mode: Mode, output: Output) -> Outcome {
+    let document = origin::document(origin).await?;
     let changes = declarative.diff(document, mode).await;
-    let changes = changes.map_err(|error| refused(file, error))?;
+    let changes = changes.map_err(|error| refused(name(origin), error))?;
     match output {
         Output::Text => {
             let lines: String = changes.iter().map(line).collect();
@@ -138,7 +147,8 @@ async fn diff(declarative: &Declarative, file: &Path, mode: Mode, output: Output
     }
 }
 
-fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
+/// The document of a file; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     let text = contents(path).with_context(|| format!("cannot read {}", path.display()))?;
     declarative::parse(&text).map_err(|invalid| refused(path, invalid.into()))
 }
@@ -161,7 +171,8 @@ fn contents(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn refused(path: &Path, error: DeclarativeError) -> Failure {
+/// What is printed of a configuration that is not taken.
+pub(crate) fn refused(path: &Path, error: DeclarativeError) -> Failure {
     match error {
         DeclarativeError::Invalid(invalid) => {
             let mut text = format!("{} is no valid configuration", path.display());

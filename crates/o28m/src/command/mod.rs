@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod htpasswd;
 pub mod keys;
 pub mod migrate;
+mod origin;
 pub mod serve;
 pub mod version;
 
@@ -22,6 +23,12 @@ pub fn load_config(
     file: Option<&Path>,
     command: BTreeMap<String, String>,
 ) -> Result<Config, ConfigError> {
+    crate::config::load(&sources(file, command))
+}
+
+/// What the configuration of a command is made of.
+#[must_use]
+pub fn sources(file: Option<&Path>, command: BTreeMap<String, String>) -> Sources {
     let environment: BTreeMap<String, String> = std::env::vars().collect();
     let named = file
         .map(Path::to_owned)
@@ -32,10 +39,9 @@ pub fn load_config(
             .map(PathBuf::from);
         places.into_iter().find(|path| path.exists())
     };
-    let file = named.or_else(found);
-    crate::config::load(&Sources {
-        file,
+    Sources {
+        file: named.or_else(found),
         environment,
         command,
-    })
+    }
 }

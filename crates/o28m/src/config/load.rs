@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::table::{self, SETTINGS, Setting};
-use super::{Config, Resolved, Source, value};
+use super::compat::{self, Compat};
+use super::database::{self, Composed, Lookup as _};
+use super::table::{self, Kind, SETTINGS, Setting};
+use super::translate::Foreign;
+use super::{Config, Note, Resolved, Severity, Source, value};
 
 /// What the configuration is made of. Reading the environment and the command line is the caller's.
 #[derive(Default)]
@@ -43,31 +46,44 @@ impl std::fmt::Display for ConfigError {
     }
 }
 
-/// Prefixes of environment variables that belong to the replaced products.
-const COMPAT_PREFIXES: &[&str] = &["KONG_", "KC_", "KEYCLOAK_", "JUMPER_"];
-
 /// Merges and checks all sources.
 ///
 /// # Errors
 /// [`ConfigError`] with every problem found.
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+    load_with(sources, &[])
+}
+
+/// As [`load`], with other defaults for some keys.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(sources: &Sources, defaults: &[(&str, String)]) -> Result<Config, ConfigError> {
     let mut loader = Loader {
-        values: defaults(),
+        values: table_defaults(),
         problems: Vec::new(),
+        notes: Vec::new(),
     };
+    for (key, text) in defaults {
+        loader.set(key, text.clone(), Source::Default, key);
+    }
     if let Some(path) = &sources.file {
         loader.file(path);
     }
-    let ignored_environment = loader.environment(&sources.environment);
+    let compat = Compat::read(&sources.environment, &mut loader.problems);
+    loader.compat(&compat);
+    loader.environment(&sources.environment);
     for (key, text) in &sources.command {
         loader.set(key, text.clone(), Source::Command, key);
     }
     loader.resolve_indirections(&sources.environment);
     loader.check();
+    loader.check_database(&compat);
     if loader.problems.is_empty() {
         Ok(Config {
             values: loader.values,
-            ignored_environment,
+            notes: loader.notes,
+            kong: compat.of_kong(),
         })
     } else {
         Err(ConfigError {
@@ -76,11 +92,12 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     }
 }
 
-fn defaults() -> BTreeMap<&'static str, Resolved> {
+fn table_defaults() -> BTreeMap<&'static str, Resolved> {
     let value = |setting: &Setting| Resolved {
         text: setting.default.to_owned(),
         source: Source::Default,
         overridden: Vec::new(),
+        vaulted: false,
     };
     SETTINGS
         .iter()
@@ -91,6 +108,7 @@ fn defaults() -> BTreeMap<&'static str, Resolved> {
 struct Loader {
     values: BTreeMap<&'static str, Resolved>,
     problems: Vec<Problem>,
+    notes: Vec<Note>,
 }
 
 impl Loader {
@@ -158,22 +176,162 @@ impl Loader {
         }
     }
 
-    /// Applies the environment; returns variables of replaced products that have no meaning here.
-    fn environment(&mut self, environment: &BTreeMap<String, String>) -> Vec<String> {
+    /// Applies what the replaced products are told.
+    fn compat(&mut self, compat: &Compat) {
         for setting in SETTINGS {
-            let set = setting
-                .compat
-                .iter()
-                .find_map(|name| Some((*name, environment.get(*name)?)));
-            if let Some((name, text)) = set {
-                self.set(
-                    setting.key,
-                    text.clone(),
-                    Source::Compat(name.to_owned()),
-                    name,
-                );
+            self.compat_setting(setting, compat);
+        }
+        match self.database_url(compat) {
+            Ok(None) => {}
+            Ok(Some((url, source))) => {
+                let at = source.to_string();
+                self.set("database.url", url, source, &at);
+            }
+            Err(problem) => self.problems.push(problem),
+        }
+        let notes = compat.notes(&mut self.problems);
+        self.notes.extend(notes);
+    }
+
+    /// Sets a setting by the strongest variable that names it.
+    fn compat_setting(&mut self, setting: &Setting, compat: &Compat) {
+        let mut strongest: Option<(&str, String)> = None;
+        for name in setting.compat {
+            let Some((text, source)) = compat.value(name) else {
+                continue;
+            };
+            let is_unset = text.is_empty() && !matches!(setting.kind, Kind::List | Kind::Text)
+                || text == "NONE" && setting.translate.is_none() && name.starts_with("KONG_");
+            if is_unset {
+                continue;
+            }
+            let given = Foreign {
+                text,
+                prefix: compat.prefix(),
+            };
+            let translated = match setting.translate {
+                None => Ok(text.to_owned()),
+                Some(translate) => translate(&given),
+            };
+            let ours = match translated {
+                Ok(ours) => ours,
+                Err(wrong) => {
+                    self.problem(*name, wrong);
+                    continue;
+                }
+            };
+            match &strongest {
+                None => {
+                    self.set(setting.key, ours.clone(), source.clone(), name);
+                    if let Some(resolved) = self.values.get_mut(setting.key) {
+                        resolved.vaulted = compat.is_vaulted(name);
+                    }
+                    strongest = Some((name, ours));
+                }
+                Some((other, theirs)) => {
+                    let of_two = compat::product(other) != compat::product(name);
+                    if of_two && *theirs != ours {
+                        let text = format!("says something else than {other}: set {}", setting.key);
+                        self.problem(*name, text);
+                    }
+                }
             }
         }
+    }
+
+    /// The database that Kong's or Keycloak's settings name.
+    fn database_url(&mut self, compat: &Compat) -> Result<Option<(String, Source)>, Problem> {
+        let url = self.values.get("database.url");
+        let is_open = url.is_none_or(|url| url.source == Source::Default);
+        let wanted = compat.get("KONG_DATABASE").unwrap_or_default();
+        let kong = match wanted {
+            "sqlite" => None,
+            _ => database::kong(compat, wanted == "postgres" && is_open)?,
+        };
+        let keycloak = database::keycloak(compat)?;
+        for name in keycloak.iter().flat_map(|composed| &composed.ignored) {
+            self.notes.push(Note {
+                severity: Severity::Warning,
+                at: "KC_DB_URL".to_owned(),
+                text: format!("property {name:?} has no effect here"),
+            });
+        }
+        if let (Some(one), Some(other)) = (&kong, &keycloak)
+            && one.url != other.url
+        {
+            return Err(Problem {
+                at: other.name.to_owned(),
+                text: format!(
+                    "names another database or login than {}: a process has one, set database.url",
+                    one.name
+                ),
+            });
+        }
+        let composed = kong.or(keycloak);
+        let composed = composed.map(|it: Composed| (it.url.clone(), it.source()));
+        // Without a database server, state is kept in Kong's working directory when there is one.
+        let in_prefix = || {
+            let prefix = compat.get("KONG_PREFIX").filter(|_| is_open)?;
+            let url = format!("sqlite://{}/o28m.db", prefix.trim_end_matches('/'));
+            Some((url, Source::Compat("KONG_PREFIX".to_owned())))
+        };
+        Ok(composed.or_else(in_prefix))
+    }
+
+    /// Finds settings of the database that contradict each other.
+    fn check_database(&mut self, compat: &Compat) {
+        let (Some(kind), Some(url), Some(schema)) = (
+            self.values.get("gateway.database"),
+            self.values.get("database.url"),
+            self.values.get("database.schema"),
+        ) else {
+            return;
+        };
+        let is_postgres = url.text.starts_with("postgres");
+        let mut problems = Vec::new();
+        let contradicts = match kind.text.as_str() {
+            "postgres" => !is_postgres,
+            "sqlite" => is_postgres,
+            _ => false,
+        };
+        if contradicts {
+            problems.push(Problem {
+                at: kind.source.to_string(),
+                text: format!("{} contradicts database.url ({})", kind.text, url.source),
+            });
+        }
+        let mut notes = Vec::new();
+        for name in ["KONG_PG_SCHEMA", "KC_DB_SCHEMA"] {
+            let Some(theirs) = compat.get(name).filter(|_| is_postgres) else {
+                continue;
+            };
+            if theirs == schema.text {
+                problems.push(Problem {
+                    at: name.to_owned(),
+                    text: format!(
+                        "{theirs:?} is also database.schema ({}): our tables never share a schema \
+                         with those of the replaced products",
+                        schema.source
+                    ),
+                });
+            } else if theirs != "public" && schema.source == Source::Default {
+                notes.push(Note {
+                    severity: Severity::Warning,
+                    at: name.to_owned(),
+                    text: format!(
+                        "names the schema of the replaced product; ours is {:?}: gateways that \
+                         share a database need a database.schema each",
+                        schema.text
+                    ),
+                });
+            }
+        }
+        self.problems.append(&mut problems);
+        self.notes.append(&mut notes);
+    }
+
+    /// Applies our own variables.
+    fn environment(&mut self, environment: &BTreeMap<String, String>) {
         for (name, text) in environment {
             let Some(path) = name.strip_prefix("O28M_") else {
                 continue;
@@ -185,17 +343,6 @@ impl Loader {
             let key = path.to_ascii_lowercase().replace("__", ".");
             self.set(&key, text.clone(), Source::Environment(name.clone()), name);
         }
-        let known = |name: &str| SETTINGS.iter().any(|it| it.compat.contains(&name));
-        let foreign = |name: &str| {
-            COMPAT_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-        };
-        environment
-            .keys()
-            .filter(|name| foreign(name) && !known(name))
-            .cloned()
-            .collect()
     }
 
     /// Replaces `env:NAME` and `file:/path` by what they point to.
@@ -384,7 +531,7 @@ mod tests {
             .insert("identity.admin_password_file".to_owned(), value);
         let config = load(&sources).unwrap();
         assert_eq!(config.text("identity.admin_password"), "hunter2");
-        assert_eq!(config.ignored_environment, ["KC_CACHE"]);
+        assert_eq!(config.notes, [], "KC_CACHE is known to mean nothing");
     }
 
     #[test]
@@ -392,6 +539,117 @@ mod tests {
         let config = load(&Sources::default()).unwrap();
         assert!(config.has_role("proxy"));
         assert!(!config.has_role("rotator"));
-        assert_eq!(config.listen("proxy.tls_listen"), None);
+        assert_eq!(config.listeners("proxy.tls_listen"), []);
+    }
+
+    #[test]
+    fn the_environment_of_the_charts_is_understood() {
+        let (sources, _dir) = sources(
+            None,
+            &[
+                ("KONG_DATABASE", "postgres"),
+                ("KONG_PG_HOST", "db"),
+                ("KONG_PG_PASSWORD", "a b"),
+                ("KONG_PG_SCHEMA", "public"),
+                ("KONG_PG_TIMEOUT", "7000"),
+                ("KONG_PROXY_LISTEN", "0.0.0.0:8000, 0.0.0.0:8443 ssl http2"),
+                ("KONG_ADMIN_LISTEN", "off"),
+                ("KONG_PROXY_ACCESS_LOG", "/dev/stdout log_json"),
+                ("KONG_ADMIN_ACCESS_LOG", "logs/admin.log"),
+                ("KONG_PREFIX", "/kong"),
+                ("KONG_LOG_LEVEL", "notice"),
+                ("KONG_WORKER_CONSISTENCY", "strict"),
+                ("KONG_DB_UPDATE_FREQUENCY", "10"),
+                ("KONG_NGINX_WORKER_PROCESSES", "auto"),
+                ("KONG_NGINX_HTTP_UPSTREAM_KEEPALIVE", "NONE"),
+                ("KONG_NGINX_HTTP_CLIENT_BODY_BUFFER_SIZE", "4m"),
+                ("KONG_NGINX_PROXY_LARGE_CLIENT_HEADER_BUFFERS", "4 16k"),
+                ("KONG_HEADERS", "off"),
+                ("KONG_TRUSTED_IPS", "NONE"),
+            ],
+        );
+        let config = load(&sources).unwrap();
+        for (key, text) in [
+            (
+                "database.url",
+                "postgres://kong:a%20b@db:5432/kong?sslmode=prefer",
+            ),
+            ("database.schema", "o28m"),
+            ("database.connect_timeout", "7000ms"),
+            ("log.access", "/dev/stdout"),
+            ("admin.access_log", "/kong/logs/admin.log"),
+            ("log.level", "info"),
+            ("sync.strict", "true"),
+            ("sync.poll_interval", "10000ms"),
+            ("node.worker_threads", "0"),
+            ("upstream.keepalive_max", "0"),
+            ("proxy.body_memory_bytes_max", "4194304"),
+            ("proxy.head_line_bytes_max", "16384"),
+            ("proxy.head_bytes_max", "65536"),
+            ("proxy.headers", ""),
+            ("proxy.trusted_ips", ""),
+        ] {
+            assert_eq!(config.text(key), text, "{key}");
+        }
+        assert_eq!(config.listeners("proxy.listen").len(), 2);
+        assert_eq!(config.listeners("admin.listen"), []);
+        assert_eq!(config.notes, []);
+        assert_eq!(config.kong.get("pg_password").unwrap(), "******");
+    }
+
+    #[test]
+    fn contradictions_name_both_sides() {
+        for (pairs, said) in [
+            (
+                vec![("KONG_PG_HOST", "a"), ("KC_DB_URL_HOST", "b")],
+                vec!["KC_DB_URL_HOST", "KONG_PG_HOST", "database.url"],
+            ),
+            (
+                vec![("KONG_LOG_LEVEL", "debug"), ("KC_LOG_LEVEL", "warn")],
+                vec!["KC_LOG_LEVEL", "KONG_LOG_LEVEL", "log.level"],
+            ),
+            (
+                vec![
+                    ("KONG_DATABASE", "postgres"),
+                    ("O28M_DATABASE__URL", "sqlite:///x.db"),
+                ],
+                vec!["KONG_DATABASE", "O28M_DATABASE__URL"],
+            ),
+            (
+                vec![("KONG_PG_HOST", "a"), ("KONG_PG_SCHEMA", "o28m")],
+                vec!["KONG_PG_SCHEMA", "database.schema"],
+            ),
+            (
+                vec![("KONG_PROXY_LISTEN", "0.0.0.0:8000 proxy_protocol")],
+                vec!["KONG_PROXY_LISTEN", "proxy_protocol is not supported"],
+            ),
+        ] {
+            let (sources, _dir) = sources(None, &pairs);
+            let text = problems(&sources);
+            assert!(said.iter().all(|part| text.contains(part)), "{text}");
+        }
+    }
+
+    #[test]
+    fn sqlite_lives_in_kongs_working_directory() {
+        let prefix = ("KONG_PREFIX", "/kong/");
+        for (pairs, url) in [
+            (vec![prefix], "sqlite:///kong/o28m.db"),
+            (
+                vec![prefix, ("KONG_DATABASE", "sqlite"), ("KONG_PG_HOST", "db")],
+                "sqlite:///kong/o28m.db",
+            ),
+            (
+                vec![prefix, ("KONG_DATABASE", "postgres")],
+                "postgres://kong@127.0.0.1:5432/kong?sslmode=prefer",
+            ),
+            (
+                vec![("KONG_DATABASE", "off")],
+                "sqlite:///var/lib/o28m/o28m.db",
+            ),
+        ] {
+            let (sources, _dir) = sources(None, &pairs);
+            assert_eq!(load(&sources).unwrap().text("database.url"), url);
+        }
     }
 }

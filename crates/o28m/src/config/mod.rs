@@ -1,15 +1,20 @@
 //! Process configuration: one table of settings, one file, environment and flags on top of it.
 
+mod compat;
+mod database;
+mod known;
+mod listen;
 mod load;
 mod schema;
 pub mod table;
+mod translate;
 mod value;
 
-pub use load::{ConfigError, Problem, Sources, load};
+pub use listen::{KeepAlive, Listen};
+pub use load::{ConfigError, Problem, Sources, load, load_with};
 pub use schema::{json_schema, reference};
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,14 +53,38 @@ pub struct Resolved {
     pub source: Source,
     /// Weaker sources that also had a value, weakest first.
     pub overridden: Vec<(Source, String)>,
+    /// It came from a vault or a file of secrets, so it is not printed.
+    pub vaulted: bool,
+}
+
+/// How much something matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// What somebody asked for does not happen.
+    Warning,
+}
+
+/// Something about the sources that is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The variable it is about.
+    pub at: String,
+    /// What is to be known of it.
+    pub text: String,
 }
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     values: BTreeMap<&'static str, Resolved>,
-    /// Environment variables of replaced products that were set but have no meaning here.
-    pub ignored_environment: Vec<String>,
+    /// What is to be said about variables of the replaced products.
+    pub notes: Vec<Note>,
+    /// Kong's settings as they were given, by Kong's names, without secrets.
+    pub kong: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -103,10 +132,10 @@ impl Config {
         value::duration(self.text(key)).unwrap_or_default()
     }
 
-    /// A listener's address, `None` when it is off.
+    /// The addresses of a listener; none when it is off.
     #[must_use]
-    pub fn listen(&self, key: &str) -> Option<SocketAddr> {
-        value::listen(self.text(key)).ok().flatten()
+    pub fn listeners(&self, key: &str) -> Vec<Listen> {
+        listen::parse(self.text(key)).unwrap_or_default()
     }
 
     /// The items of a list.

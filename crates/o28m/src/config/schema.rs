@@ -53,6 +53,7 @@ fn property(setting: &Setting) -> Value {
         Kind::Integer(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
         Kind::List => json!({"type": ["array", "string"], "items": {"type": "string"}}),
         Kind::OneOf(known) => json!({"type": "string", "enum": known}),
+        Kind::Ratio => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Kind::SomeOf(known) => json!({"type": ["array", "string"], "items": {"enum": known}}),
     };
     if let Some(schema) = schema.as_object_mut() {

@@ -1,6 +1,9 @@
 //! Every setting of the process, declared once: the loader, `config check`, `config explain`,
 //! `config schema` and the reference in `docs/configuration.md` are all made from this table.
 
+use super::translate;
+pub use super::translate::{Foreign, Translate};
+
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -10,9 +13,11 @@ pub enum Kind {
     Boolean,
     /// A whole number in a range, both ends included.
     Integer(i64, i64),
+    /// A decimal number from 0 to 1.
+    Ratio,
     /// A duration such as `500ms`, `5s` or `2m`; a bare number is seconds.
     Duration,
-    /// `address:port`, `:port`, or `off`.
+    /// `address:port`, `:port` or `off`, with flags, several separated by commas.
     Listen,
     /// Comma separated texts; an array in the file.
     List,
@@ -34,6 +39,8 @@ pub struct Setting {
     pub default: &'static str,
     /// Environment variables of the replaced products that set it, strongest first.
     pub compat: &'static [&'static str],
+    /// Puts their values in our words.
+    pub translate: Option<Translate>,
     /// Never printed; `<key>_file` names a file that holds it.
     pub secret: bool,
     /// One or two sentences for `config explain` and the reference.
@@ -51,6 +58,7 @@ const fn setting(
         kind,
         default,
         compat: &[],
+        translate: None,
         secret: false,
         doc,
     }
@@ -59,6 +67,11 @@ const fn setting(
 impl Setting {
     const fn compat(mut self, names: &'static [&'static str]) -> Self {
         self.compat = names;
+        self
+    }
+
+    const fn translated(mut self, translate: Translate) -> Self {
+        self.translate = Some(translate);
         self
     }
 
@@ -72,7 +85,36 @@ impl Setting {
 pub const ROLES: &[&str] = &["proxy", "admin", "jumper", "issuer", "identity"];
 
 /// The plugins this build executes; `plugins.enabled` may list any of them.
-pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer";
+pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,opentelemetry,prometheus,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer,zipkin";
+
+/// What Kong can make spans of; here those of requests and of attempts to reach the upstream are made.
+const INSTRUMENTATIONS: &[&str] = &[
+    "off",
+    "all",
+    "request",
+    "balancer",
+    "db_query",
+    "dns_query",
+    "router",
+    "http_client",
+    "plugin_rewrite",
+    "plugin_access",
+    "plugin_header_filter",
+];
+
+/// What the gateway adds to responses, as Kong names it.
+pub const HEADERS: &[&str] = &[
+    "server_tokens",
+    "latency_tokens",
+    "Server",
+    "Via",
+    "X-Kong-Proxy-Latency",
+    "X-Kong-Response-Latency",
+    "X-Kong-Admin-Latency",
+    "X-Kong-Upstream-Latency",
+    "X-Kong-Upstream-Status",
+    "X-Kong-Request-Id",
+];
 
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
@@ -92,7 +134,15 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "Threads of the data plane, each with its own listener socket and upstream pool; 0 is one per core.",
     )
-    .compat(&["KONG_NGINX_WORKER_PROCESSES"]),
+    .compat(&["KONG_NGINX_WORKER_PROCESSES", "KONG_NGINX_MAIN_WORKER_PROCESSES"])
+    .translated(translate::workers),
+    setting(
+        "node.prefix",
+        Kind::Path,
+        "/usr/local/kong",
+        "Working directory of the kong command: its process id, and its log when it runs in the background.",
+    )
+    .compat(&["KONG_PREFIX"]),
     setting(
         "node.shutdown_delay",
         Kind::Duration,
@@ -105,7 +155,9 @@ pub const SETTINGS: &[Setting] = &[
         "60s",
         "After the shutdown delay: time for requests in flight to finish.",
     ),
-    setting("log.level", Kind::OneOf(LEVELS), "info", "Least severe level that is logged."),
+    setting("log.level", Kind::OneOf(LEVELS), "info", "Least severe level that is logged.")
+        .compat(&["KONG_LOG_LEVEL", "KC_LOG_LEVEL"])
+        .translated(translate::level),
     setting(
         "log.format",
         Kind::OneOf(&["auto", "json", "text"]),
@@ -118,7 +170,8 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Where the proxy's JSON access log goes: a file, /dev/stdout, or unset for none.",
     )
-    .compat(&["KONG_PROXY_ACCESS_LOG"]),
+    .compat(&["KONG_PROXY_ACCESS_LOG"])
+    .translated(translate::log_path),
     setting(
         "database.url",
         Kind::Text,
@@ -132,8 +185,11 @@ pub const SETTINGS: &[Setting] = &[
         "o28m",
         "PostgreSQL schema of our tables; never public, so that tables of a former Kong or Keycloak stay untouched.",
     ),
-    setting("database.pool_max", Kind::Integer(1, 1000), "16", "Database connections at most."),
-    setting("database.connect_timeout", Kind::Duration, "5s", "Limit for getting a connection."),
+    setting("database.pool_max", Kind::Integer(1, 1000), "16", "Database connections at most.")
+        .compat(&["KONG_PG_POOL_SIZE", "KC_DB_POOL_MAX_SIZE"]),
+    setting("database.connect_timeout", Kind::Duration, "5s", "Limit for getting a connection.")
+        .compat(&["KONG_PG_TIMEOUT"])
+        .translated(translate::millis),
     setting(
         "database.migrations",
         Kind::OneOf(&["auto", "off"]),
@@ -155,29 +211,116 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_DECLARATIVE_CONFIG"]),
     setting(
+        "gateway.declarative_config",
+        Kind::Text,
+        "",
+        "With gateway.database off: the entities at start themselves, instead of a file.",
+    )
+    .compat(&["KONG_DECLARATIVE_CONFIG_STRING"])
+    .secret(),
+    setting(
+        "proxy.headers",
+        Kind::SomeOf(HEADERS),
+        "server_tokens,latency_tokens,X-Kong-Request-Id",
+        "What the gateway adds to responses, as Kong names it; empty for nothing.",
+    )
+    .compat(&["KONG_HEADERS"])
+    .translated(translate::headers),
+    setting(
         "sync.poll_interval",
         Kind::Duration,
         "5s",
         "How often a replica looks for changes when no notification arrives.",
     )
-    .compat(&["KONG_DB_UPDATE_FREQUENCY"]),
+    .compat(&["KONG_DB_UPDATE_FREQUENCY"])
+    .translated(translate::seconds),
     setting(
         "sync.strict",
         Kind::Boolean,
         "false",
         "Answer an Admin API write only after this node's data plane has applied it.",
+    )
+    .compat(&["KONG_WORKER_CONSISTENCY"])
+    .translated(translate::consistency),
+    setting(
+        "proxy.listen",
+        Kind::Listen,
+        "0.0.0.0:8000",
+        "Listeners of the proxy: address:port with Kong's flags such as ssl, separated by commas.",
+    )
+    .compat(&["KONG_PROXY_LISTEN"]),
+    setting(
+        "proxy.tls_listen",
+        Kind::Listen,
+        "off",
+        "Further listeners of the proxy, all with TLS.",
     ),
-    setting("proxy.listen", Kind::Listen, "0.0.0.0:8000", "Plain HTTP listener of the proxy."),
-    setting("proxy.tls_listen", Kind::Listen, "off", "TLS listener of the proxy."),
     setting(
         "proxy.tls.cert",
         Kind::Path,
         "",
         "PEM certificate chain of the TLS listener; without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_SSL_CERT"]),
+    .compat(&["KONG_SSL_CERT"])
+    .translated(translate::one_path),
     setting("proxy.tls.key", Kind::Path, "", "PEM private key of the TLS listener.")
-        .compat(&["KONG_SSL_CERT_KEY"]),
+        .compat(&["KONG_SSL_CERT_KEY"])
+        .translated(translate::one_path),
+    setting(
+        "proxy.tls.cipher_suite",
+        Kind::OneOf(&["modern", "intermediate", "old", "fips", "custom"]),
+        "intermediate",
+        "Protocols and ciphers of all TLS listeners: a set of this name, or custom for the two settings below.",
+    )
+    .compat(&["KONG_SSL_CIPHER_SUITE"]),
+    setting(
+        "proxy.tls.protocols",
+        Kind::Text,
+        "TLSv1.2 TLSv1.3",
+        "With proxy.tls.cipher_suite custom: TLS protocols. Older ones are left out with a warning.",
+    )
+    .compat(&["KONG_SSL_PROTOCOLS"]),
+    setting(
+        "proxy.tls.ciphers",
+        Kind::Text,
+        "",
+        "With proxy.tls.cipher_suite custom: ciphers by their OpenSSL names, with colons between. Those that are not supported are left out with a warning.",
+    )
+    .compat(&["KONG_SSL_CIPHERS"]),
+    setting(
+        "proxy.head_line_bytes_max",
+        Kind::Integer(1024, 1_048_576),
+        "8192",
+        "Bytes of one request or header line; more are answered with 414 or 400.",
+    )
+    .compat(&[
+        "KONG_NGINX_PROXY_LARGE_CLIENT_HEADER_BUFFERS",
+        "KONG_NGINX_HTTP_LARGE_CLIENT_HEADER_BUFFERS",
+    ])
+    .translated(translate::buffer_line),
+    setting(
+        "proxy.head_bytes_max",
+        Kind::Integer(1024, 16_777_216),
+        "32768",
+        "Bytes of all lines of a request's head.",
+    )
+    .compat(&[
+        "KONG_NGINX_PROXY_LARGE_CLIENT_HEADER_BUFFERS",
+        "KONG_NGINX_HTTP_LARGE_CLIENT_HEADER_BUFFERS",
+    ])
+    .translated(translate::buffer_total),
+    setting(
+        "proxy.body_memory_bytes_max",
+        Kind::Integer(4096, 1_073_741_824),
+        "1048576",
+        "Bytes of a buffered request body kept in memory; the rest of a larger one goes to an unlinked file.",
+    )
+    .compat(&[
+        "KONG_NGINX_HTTP_CLIENT_BODY_BUFFER_SIZE",
+        "KONG_NGINX_PROXY_CLIENT_BODY_BUFFER_SIZE",
+        "KONG_CLIENT_BODY_BUFFER_SIZE",
+    ])
+    .translated(translate::size),
     setting(
         "proxy.trusted_ips",
         Kind::List,
@@ -191,14 +334,14 @@ pub const SETTINGS: &[Setting] = &[
         "X-Real-IP",
         "Header from which a trusted peer's client address is taken.",
     )
-    .compat(&["KONG_REAL_IP_HEADER"]),
+    .compat(&["KONG_REAL_IP_HEADER", "KONG_NGINX_PROXY_REAL_IP_HEADER"]),
     setting(
         "proxy.real_ip_recursive",
         Kind::Boolean,
         "false",
         "Skip trusted addresses from the right when reading that header.",
     )
-    .compat(&["KONG_REAL_IP_RECURSIVE"]),
+    .compat(&["KONG_REAL_IP_RECURSIVE", "KONG_NGINX_PROXY_REAL_IP_RECURSIVE"]),
     setting(
         "proxy.route_match_calculation",
         Kind::OneOf(&["original", "strict"]),
@@ -214,12 +357,56 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_NGINX_PROXY_PROXY_SSL_VERIFY"]),
     setting(
+        "upstream.tls.verify_depth",
+        Kind::Integer(0, 64),
+        "1",
+        "Intermediate certificates at most between an upstream's certificate and a trusted one, for services that do not set tls_verify_depth.",
+    )
+    .compat(&["KONG_NGINX_PROXY_PROXY_SSL_VERIFY_DEPTH"]),
+    setting(
+        "upstream.tls.ca",
+        Kind::Path,
+        "",
+        "PEM bundle that services without ca_certificates trust instead of the system's roots.",
+    )
+    .compat(&["KONG_NGINX_PROXY_PROXY_SSL_TRUSTED_CERTIFICATE"]),
+    setting(
+        "upstream.tls.cert",
+        Kind::Path,
+        "",
+        "PEM certificate chain that services without client_certificate show to upstreams that ask for one.",
+    ),
+    setting("upstream.tls.key", Kind::Path, "", "PEM private key of that certificate."),
+    setting(
+        "upstream.keepalive_max",
+        Kind::Integer(0, 65_536),
+        "512",
+        "Idle connections kept for each upstream by each thread of the data plane; 0 uses a new one for each request.",
+    )
+    .compat(&["KONG_NGINX_HTTP_UPSTREAM_KEEPALIVE", "KONG_UPSTREAM_KEEPALIVE_POOL_SIZE"])
+    .translated(translate::keepalive),
+    setting(
         "plugins.enabled",
         Kind::List,
         PLUGINS,
         "Plugins that may be configured; bundled stands for all that this build executes, others are left out with a warning.",
     )
-    .compat(&["KONG_PLUGINS"]),
+    .compat(&["KONG_PLUGINS"])
+    .translated(translate::list_or_off),
+    setting(
+        "tracing.instrumentations",
+        Kind::SomeOf(INSTRUMENTATIONS),
+        "off",
+        "What plugin opentelemetry makes spans of: request and balancer, or all; others are known but have no spans. With off it only passes trace headers on.",
+    )
+    .compat(&["KONG_TRACING_INSTRUMENTATIONS", "KONG_OPENTELEMETRY_TRACING"]),
+    setting(
+        "tracing.sampling_rate",
+        Kind::Ratio,
+        "0.01",
+        "Part of all traces that plugin opentelemetry exports, unless an instance has a sampling_rate.",
+    )
+    .compat(&["KONG_TRACING_SAMPLING_RATE", "KONG_OPENTELEMETRY_TRACING_SAMPLING_RATE"]),
     setting(
         "jwt.blocked_issuers",
         Kind::List,
@@ -238,7 +425,33 @@ pub const SETTINGS: &[Setting] = &[
         "admin.listen",
         Kind::Listen,
         "127.0.0.1:8001",
-        "Listener of the gateway's Admin API; without admin.htpasswd_file only loopback is accepted.",
+        "Listeners of the gateway's Admin API; without admin.htpasswd_file only loopback is accepted.",
+    )
+    .compat(&["KONG_ADMIN_LISTEN"]),
+    setting(
+        "admin.tls.cert",
+        Kind::Path,
+        "",
+        "PEM certificate chain of the Admin API's ssl listeners; without it a self-signed one is made at start.",
+    )
+    .compat(&["KONG_ADMIN_SSL_CERT"])
+    .translated(translate::one_path),
+    setting("admin.tls.key", Kind::Path, "", "PEM private key of those listeners.")
+        .compat(&["KONG_ADMIN_SSL_CERT_KEY"])
+        .translated(translate::one_path),
+    setting(
+        "admin.access_log",
+        Kind::Path,
+        "",
+        "Where the Admin API's JSON access log goes: a file, /dev/stdout, or unset for none.",
+    )
+    .compat(&["KONG_ADMIN_ACCESS_LOG"])
+    .translated(translate::log_path),
+    setting(
+        "admin.allow_unauthenticated",
+        Kind::Boolean,
+        "false",
+        "Listen for the Admin API beyond loopback although everyone who reaches it may reconfigure the gateway.",
     ),
     setting(
         "admin.htpasswd_file",
@@ -252,7 +465,63 @@ pub const SETTINGS: &[Setting] = &[
         "idempotent",
         "POST of an upstream's target: 201 and 200 when it is there already; always 200, which the control plane needs; or 409 when it is there already, as Kong 3.9.",
     ),
-    setting("status.listen", Kind::Listen, "0.0.0.0:8100", "Listener of /status and /status/ready."),
+    setting(
+        "admin.read_only_users",
+        Kind::List,
+        "",
+        "Users of admin.htpasswd_file who may only read; they see no private keys, passwords and other secrets.",
+    ),
+    setting(
+        "admin.audit_log",
+        Kind::Path,
+        "",
+        "Where a JSON line for each change by the Admin API goes, with who made it and what changed, without secrets: a file, /dev/stdout, or unset for none.",
+    ),
+    setting(
+        "admin.gui_url",
+        Kind::List,
+        "",
+        "URLs of pages whose scripts may use the Admin API; without any, every page may, as in Kong.",
+    )
+    .compat(&["KONG_ADMIN_GUI_URL"]),
+    setting(
+        "admin.kong_version",
+        Kind::Text,
+        "3.9.3",
+        "Version of Kong that the Admin API claims; clients such as decK choose by it what they use.",
+    ),
+    setting(
+        "admin.body_bytes_max",
+        Kind::Integer(1024, 1_073_741_824),
+        "10485760",
+        "Bytes of a request body on the Admin API.",
+    )
+    .compat(&["KONG_NGINX_ADMIN_CLIENT_MAX_BODY_SIZE"])
+    .translated(translate::size),
+    setting(
+        "status.ready_needs_database",
+        Kind::Boolean,
+        "false",
+        "Not ready while the database cannot be reached, as Kong; otherwise the configuration in use goes on being served.",
+    ),
+    setting(
+        "status.listen",
+        Kind::Listen,
+        "0.0.0.0:8100",
+        "Listeners of /status and /status/ready.",
+    )
+    .compat(&["KONG_STATUS_LISTEN"]),
+    setting(
+        "status.tls.cert",
+        Kind::Path,
+        "",
+        "PEM certificate chain of the status listener with ssl; without it a self-signed one is made at start.",
+    )
+    .compat(&["KONG_STATUS_SSL_CERT"])
+    .translated(translate::one_path),
+    setting("status.tls.key", Kind::Path, "", "PEM private key of that listener.")
+        .compat(&["KONG_STATUS_SSL_CERT_KEY"])
+        .translated(translate::one_path),
     setting("metrics.listen", Kind::Listen, "0.0.0.0:9542", "Listener of the Prometheus metrics."),
     setting("metrics.path", Kind::Text, "/metrics", "The only path of the metrics listener."),
     setting("jumper.listen", Kind::Listen, "127.0.0.1:8080", "Listener of the token gateway."),
@@ -407,13 +676,17 @@ pub const SETTINGS: &[Setting] = &[
         "How often signing keys are read again.",
     )
     .compat(&["CERT_UPDATE_INTERVAL"]),
-    setting("identity.listen", Kind::Listen, "0.0.0.0:8180", "Listener of the identity provider."),
+    setting("identity.listen", Kind::Listen, "0.0.0.0:8180", "Listener of the identity provider.")
+        .compat(&["KC_HTTP_PORT"])
+        .translated(translate::port),
     setting(
         "identity.management_listen",
         Kind::Listen,
         "0.0.0.0:9000",
         "Listener of the identity provider's health and metrics; never expose it.",
-    ),
+    )
+    .compat(&["KC_HTTP_MANAGEMENT_PORT"])
+    .translated(translate::port),
     setting(
         "identity.relative_path",
         Kind::Text,

@@ -1,8 +1,8 @@
 //! Parsing of single values.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::listen;
 use super::table::Kind;
 
 /// The items of a comma separated list, trimmed, without empty ones.
@@ -34,22 +34,6 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
-/// `Ok(None)` for a listener that is off.
-pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, ()> {
-    if matches!(text, "" | "off" | "0") {
-        return Ok(None);
-    }
-    if let Some(port) = text.strip_prefix(':') {
-        let port = port.parse().map_err(|_| ())?;
-        return Ok(Some(SocketAddr::new(
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            port,
-        )));
-    }
-    let text = text.replace("localhost:", "127.0.0.1:");
-    text.parse().map(Some).map_err(|_| ())
-}
-
 /// What is wrong with `text` as a value of `kind`; `None` when nothing is.
 pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
     let unknown = |known: &[&str]| format!("expected one of: {}", known.join(", "));
@@ -62,12 +46,14 @@ pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
             Ok(number) if (low..=high).contains(&number) => None,
             _ => Some(format!("expected a whole number from {low} to {high}")),
         },
+        Kind::Ratio => match text.parse::<f64>() {
+            Ok(number) if (0.0..=1.0).contains(&number) => None,
+            _ => Some("expected a number from 0 to 1".to_owned()),
+        },
         Kind::Duration => duration(text)
             .is_none()
             .then(|| "expected a duration such as 500ms, 5s or 2m".to_owned()),
-        Kind::Listen => listen(text)
-            .is_err()
-            .then(|| "expected address:port, :port or off".to_owned()),
+        Kind::Listen => listen::parse(text).err(),
         Kind::OneOf(known) => (!known.contains(&text)).then(|| unknown(known)),
         Kind::SomeOf(known) => list(text)
             .any(|item| !known.contains(&item))
@@ -91,22 +77,5 @@ mod tests {
         for text in ["", "s", "5 s", "-1s", "5d", "99999999999999999999s"] {
             assert_eq!(duration(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn listeners_can_be_off() {
-        assert_eq!(listen("off"), Ok(None));
-        assert_eq!(listen("0"), Ok(None));
-        assert_eq!(
-            listen(":80"),
-            Ok(Some(SocketAddr::from(([0, 0, 0, 0], 80))))
-        );
-        assert_eq!(
-            listen("localhost:80"),
-            Ok(Some(SocketAddr::from(([127, 0, 0, 1], 80))))
-        );
-        assert_eq!(listen("[::1]:80").unwrap().unwrap().port(), 80);
-        assert_eq!(listen("example.com:80"), Err(()));
-        assert_eq!(listen("1.2.3.4:99999"), Err(()));
     }
 }

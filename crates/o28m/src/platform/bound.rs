@@ -3,62 +3,194 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use o28m_net::server::Listener;
+use anyhow::{Context as _, Result, bail};
+use o28m_gateway::Gateway;
+use o28m_net::server::{Keepalive, Listener, SocketOptions};
 
-use crate::config::Config;
+use super::tls::Certificates;
+use crate::config::{Config, KeepAlive, Listen};
 
-/// Name, setting and role of each listener.
-const LISTENERS: &[(&str, &str, &str)] = &[
-    ("proxy", "proxy.listen", "proxy"),
-    ("proxy-ssl", "proxy.tls_listen", "proxy"),
-    ("admin", "admin.listen", "admin"),
-    ("status", "status.listen", ""),
-    ("metrics", "metrics.listen", ""),
-    ("jumper", "jumper.listen", "jumper"),
-    ("issuer", "issuer.listen", "issuer"),
-    ("identity", "identity.listen", "identity"),
-    ("management", "identity.management_listen", "identity"),
+/// A listener: several addresses that answer alike.
+struct Door {
+    name: &'static str,
+    /// Name of those of its addresses that have TLS.
+    tls_name: &'static str,
+    /// Settings with its addresses.
+    keys: &'static [&'static str],
+    /// The role it belongs to; empty for all.
+    role: &'static str,
+    /// Start of the settings with its certificate; empty where there is no TLS.
+    tls: &'static str,
+}
+
+const fn door(name: &'static str, keys: &'static [&'static str], role: &'static str) -> Door {
+    Door {
+        name,
+        tls_name: name,
+        keys,
+        role,
+        tls: "",
+    }
+}
+
+impl Door {
+    const fn tls(mut self, tls_name: &'static str, tls: &'static str) -> Self {
+        self.tls_name = tls_name;
+        self.tls = tls;
+        self
+    }
+}
+
+const DOORS: &[Door] = &[
+    door("proxy", &["proxy.listen", "proxy.tls_listen"], "proxy").tls("proxy-ssl", "proxy.tls"),
+    door("admin", &["admin.listen"], "admin").tls("admin-ssl", "admin.tls"),
+    door("status", &["status.listen"], "").tls("status-ssl", "status.tls"),
+    door("metrics", &["metrics.listen"], ""),
+    door("jumper", &["jumper.listen"], "jumper"),
+    door("issuer", &["issuer.listen"], "issuer"),
+    door("identity", &["identity.listen"], "identity"),
+    door("management", &["identity.management_listen"], "identity"),
 ];
 
 /// Bound listeners by name.
 pub struct Bound {
-    listeners: BTreeMap<&'static str, Listener>,
+    listeners: BTreeMap<&'static str, Vec<Listener>>,
+    certificates: Certificates,
 }
 
 impl Bound {
     /// Binds every listener that is on and whose role this process has.
     ///
     /// # Errors
-    /// A port that is taken, or an Admin API without users on an address others can reach.
+    /// A port that is taken, a certificate that cannot be used, or an Admin API without users on an
+    /// address others can reach.
     pub fn bind(config: &Config) -> Result<Self> {
-        let mut listeners = BTreeMap::new();
-        for (name, key, role) in LISTENERS {
-            let wanted = role.is_empty() || config.has_role(role);
-            let Some(address) = config.listen(key).filter(|_| wanted) else {
+        let mut bound = Self {
+            listeners: BTreeMap::new(),
+            certificates: Certificates::default(),
+        };
+        for door in DOORS {
+            if !door.role.is_empty() && !config.has_role(door.role) {
                 continue;
-            };
-            let open = config.optional("admin.htpasswd_file").is_none();
-            if *name == "admin" && open && !address.ip().is_loopback() {
-                bail!(
-                    "admin.listen is {address} but admin.htpasswd_file is not set: anyone could \
-                     reconfigure the gateway; set it (see `o28m htpasswd`) or listen on 127.0.0.1"
-                );
             }
-            listeners.insert(*name, Listener::bind(name, address)?);
+            let mut listeners = Vec::new();
+            for key in door.keys {
+                for mut listen in config.listeners(key) {
+                    listen.ssl |= *key == "proxy.tls_listen";
+                    check(door, key, &listen, config)?;
+                    listeners.push(bound.listener(door, &listen, config)?);
+                }
+            }
+            if !listeners.is_empty() {
+                bound.listeners.insert(door.name, listeners);
+            }
         }
-        Ok(Self { listeners })
+        Ok(bound)
     }
 
-    /// The address a listener is bound to; `None` when it is off.
+    fn listener(&mut self, door: &Door, listen: &Listen, config: &Config) -> Result<Listener> {
+        let name = if listen.ssl { door.tls_name } else { door.name };
+        let mut listener = Listener::bind_with(name, listen.address, options(listen))?;
+        if listen.ssl {
+            let tls = self.certificates.of(door.tls, config);
+            listener.tls = Some(tls.with_context(|| format!("cannot use {}.cert", door.tls))?);
+        }
+        Ok(listener)
+    }
+
+    /// The first address a listener is bound to; `None` when it is off.
     #[must_use]
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.listeners.get(name).map(Listener::address)
+        self.addresses(name).next()
+    }
+
+    /// Every address a listener is bound to.
+    pub fn addresses(&self, name: &str) -> impl Iterator<Item = SocketAddr> {
+        let listeners = self.listeners.get(name).into_iter().flatten();
+        listeners.map(Listener::address)
+    }
+
+    /// The first address of a listener that has TLS; `None` when there is none.
+    #[must_use]
+    pub fn tls_address(&self, name: &str) -> Option<SocketAddr> {
+        let listeners = self.listeners.get(name).into_iter().flatten();
+        let mut with_tls = listeners.filter(|it| it.tls.is_some());
+        with_tls.next().map(Listener::address)
     }
 
     /// Hands a listener over to whoever serves it.
-    pub(super) fn take(&mut self, name: &str) -> Option<Listener> {
-        self.listeners.remove(name)
+    pub(super) fn take(&mut self, name: &str) -> Vec<Listener> {
+        self.listeners.remove(name).unwrap_or_default()
+    }
+
+    /// Lets the proxy's TLS listeners show the certificates of the gateway's configuration.
+    pub(super) fn show_certificates_of(&self, gateway: &Arc<Gateway>) {
+        self.certificates.show_those_of(gateway.clone());
+    }
+
+    /// Reads the certificates again that come from files.
+    pub(super) fn reload_certificates(&self, config: &Config) {
+        self.certificates.reload(config);
+    }
+}
+
+/// Refuses what would be unsafe and says what will not be so.
+fn check(door: &Door, key: &str, listen: &Listen, config: &Config) -> Result<()> {
+    let address = listen.address;
+    if listen.ssl && door.tls.is_empty() {
+        bail!("{key}: ssl is not supported for {address}");
+    }
+    if listen.http2 {
+        tracing::warn!(
+            listener = door.name,
+            listener.address = %address,
+            "http2 is not there: clients get HTTP/1.1"
+        );
+    }
+    if door.name != "admin" || address.ip().is_loopback() {
+        return Ok(());
+    }
+    if config.list("admin.gui_url").is_empty() {
+        tracing::warn!(
+            listener.address = %address,
+            "the Admin API answers to pages of every origin: set admin.gui_url to those that may use it"
+        );
+    }
+    if config.optional("admin.htpasswd_file").is_some() {
+        return Ok(());
+    }
+    if config.boolean("admin.allow_unauthenticated") {
+        tracing::warn!(
+            listener.address = %address,
+            "the Admin API has no users: everyone who reaches it may reconfigure the gateway"
+        );
+        return Ok(());
+    }
+    bail!(
+        "admin.listen is {address} but admin.htpasswd_file is not set: anyone could reconfigure the \
+         gateway; set it (see `o28m htpasswd`), listen on 127.0.0.1, or set \
+         admin.allow_unauthenticated"
+    )
+}
+
+/// nginx takes IPv6 alone on an IPv6 address unless told otherwise, so that both can be listed.
+fn options(listen: &Listen) -> SocketOptions {
+    SocketOptions {
+        backlog: listen.backlog,
+        ipv6_only: Some(listen.ipv6only.unwrap_or(true)),
+        keepalive: listen.so_keepalive.map(|keep| match keep {
+            KeepAlive::Off => Keepalive::Off,
+            KeepAlive::On {
+                idle,
+                interval,
+                count,
+            } => Keepalive::On {
+                idle,
+                interval,
+                retries: count,
+            },
+        }),
     }
 }

@@ -12,6 +12,15 @@ pub(super) struct Metrics {
     pub(super) path: String,
 }
 
+impl Metrics {
+    /// Many series take their time, which is not taken from other requests.
+    async fn render(&self) -> String {
+        let registry = self.registry.clone();
+        let rendered = tokio::task::spawn_blocking(move || registry.render());
+        rendered.await.unwrap_or_default()
+    }
+}
+
 impl HttpService for Metrics {
     fn call<'a>(
         &'a self,
@@ -21,7 +30,7 @@ impl HttpService for Metrics {
         Box::pin(async move {
             let readable = matches!(*request.method(), Method::GET | Method::HEAD);
             let (status, text) = match request.uri().path() == self.path {
-                true if readable => (StatusCode::OK, self.registry.render()),
+                true if readable => (StatusCode::OK, self.render().await),
                 true => (
                     StatusCode::METHOD_NOT_ALLOWED,
                     "Method not allowed\n".to_owned(),
@@ -30,7 +39,7 @@ impl HttpService for Metrics {
             };
             let mut response = Response::new(Body::full(text));
             *response.status_mut() = status;
-            let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            let kind = http::HeaderValue::from_static(o28m_telemetry::metrics::CONTENT_TYPE);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         })

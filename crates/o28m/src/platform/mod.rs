@@ -1,19 +1,23 @@
 //! The wiring: which component gets which listener, store and key set, and the life of all of them.
 
+mod admin_log;
 mod bound;
 mod keys;
 mod local_issuers;
 mod metrics;
+mod observe;
 mod open;
 mod readiness;
 mod serving;
+mod shown;
+mod tls;
 
 pub use bound::Bound;
 pub use open::{declarative, init_logging, is_db_less, store_settings};
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use o28m_core::Ambient;
 use o28m_gateway::{Gateway, LocalEngine};
 use o28m_gateway_admin::AdminService;
@@ -21,13 +25,16 @@ use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::Jumper;
 use o28m_net::HttpService;
+use o28m_plugins::Deliveries;
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use admin_log::AdminLog;
 use keys::Keys;
 use local_issuers::PlatformIssuers;
+use observe::NodeMetrics;
 use serving::Serving;
 
 /// The components of this process, made but perhaps not serving yet.
@@ -44,7 +51,11 @@ pub struct Platform {
     issuer: Option<Arc<Issuer>>,
     jumper: Option<Arc<Jumper>>,
     admin: Option<Arc<AdminService>>,
+    /// The Admin API as it is served, with its access log.
+    admin_door: Option<Arc<dyn HttpService>>,
     gateway: Option<Arc<Gateway>>,
+    /// What plugins send on.
+    deliveries: Deliveries,
     /// Tells the Admin API which version the data plane applied.
     announce: watch::Sender<i64>,
     serving: Serving,
@@ -80,11 +91,25 @@ impl Platform {
             let applied = config.has_role("proxy").then_some(applied);
             open::admin(&config, &entities, applied, &ambient)
         });
-        let engines = engines(jumper.as_ref(), issuer.as_ref(), admin.as_ref());
+        let admin_door = admin
+            .clone()
+            .map(|admin| admin_door(&config, admin, &metrics, &ambient))
+            .transpose()?;
+        let jumper_port = bound.address("jumper").map(|it| it.port());
+        let engines = engines(
+            jumper.as_ref(),
+            jumper_port,
+            issuer.as_ref(),
+            admin_door.as_ref(),
+        );
         let issuers = PlatformIssuers::new(&config, iris.clone(), keys.as_ref());
-        let plugins = open::plugins(&config, issuers, &ambient);
+        let node_id = admin.as_ref().map(|it| it.node_id().to_owned());
+        let node_id = node_id.unwrap_or_else(|| ambient.uuid());
+        let deliveries = Deliveries::new(&metrics);
+        let plugins = open::plugins(&config, issuers, &deliveries, &node_id, &ambient);
         if let Some(admin) = &admin {
             admin.check_plugins_with(plugins.clone());
+            open::admin_logs(&config, admin, &metrics)?;
         }
         if open::is_db_less(&config) {
             open::load_declarative_file(&config, &entities, admin.as_deref(), &ambient).await?;
@@ -92,9 +117,14 @@ impl Platform {
         let gateway = config.has_role("proxy");
         let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
         let gateway = gateway.transpose()?;
+        if let Some(gateway) = &gateway {
+            bound.show_certificates_of(gateway);
+        }
         if let Some((admin, gateway)) = admin.as_ref().zip(gateway.as_ref()) {
             admin.show_health_of(gateway);
         }
+        let node = NodeMetrics::new(node_id, entities.clone(), gateway.as_ref());
+        metrics.collect(node);
         let serving = Serving::default();
         Ok(Self {
             config,
@@ -108,7 +138,9 @@ impl Platform {
             issuer,
             jumper,
             admin,
+            admin_door,
             gateway,
+            deliveries,
             announce,
             serving,
         })
@@ -132,6 +164,11 @@ impl Platform {
         self.admin.as_deref()
     }
 
+    /// Reads what may change while the process runs: the certificates of listeners.
+    pub fn reload(&self) {
+        self.bound.reload_certificates(&self.config);
+    }
+
     /// Waits until the data plane has applied every change that is in the database now.
     ///
     /// # Errors
@@ -146,26 +183,45 @@ impl Platform {
     }
 }
 
+/// The Admin API with its access log, when there is to be one.
+fn admin_door(
+    config: &Config,
+    admin: Arc<AdminService>,
+    metrics: &Registry,
+    ambient: &Ambient,
+) -> Result<Arc<dyn HttpService>> {
+    let Some(path) = config.path("admin.access_log") else {
+        return Ok(admin);
+    };
+    let log = AdminLog::open(admin, &path, metrics, ambient.clone());
+    let log = log.with_context(|| format!("cannot open access log {}", path.display()))?;
+    Ok(Arc::new(log))
+}
+
 /// The components that stand behind the loopback ports which control planes write into services:
 /// constants of the replaced stack, whatever port the component really listens on.
 fn engines(
     jumper: Option<&Arc<Jumper>>,
+    jumper_port: Option<u16>,
     issuer: Option<&Arc<Issuer>>,
-    admin: Option<&Arc<AdminService>>,
+    admin: Option<&Arc<dyn HttpService>>,
 ) -> Vec<LocalEngine> {
     let jumper = jumper.map(|it| LocalEngine {
         port: 8080,
+        listens_on: jumper_port,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &o28m_jumper::CONTROL_HEADERS,
     });
     let issuer = issuer.map(|it| LocalEngine {
         port: 8081,
+        listens_on: None,
         service: Arc::clone(it) as Arc<dyn HttpService>,
         private_headers: &[],
     });
     let admin = admin.map(|it| LocalEngine {
         port: 8001,
-        service: Arc::clone(it) as Arc<dyn HttpService>,
+        listens_on: None,
+        service: Arc::clone(it),
         private_headers: &[],
     });
     [jumper, issuer, admin].into_iter().flatten().collect()

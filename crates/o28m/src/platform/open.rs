@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
-use o28m_gateway::{Calculation, Gateway, LocalEngine, PluginKind};
+use o28m_gateway::{Calculation, Gateway, Headers, LocalEngine, PluginKind, Variables};
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
+use o28m_plugins::Deliveries;
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
 use tokio::sync::watch;
@@ -19,8 +20,9 @@ use tokio::sync::watch;
 use super::Doors;
 use super::keys::Keys;
 use super::local_issuers::PlatformIssuers;
-use crate::config::Config;
+use super::{observe, tls};
 use crate::config::table::PLUGINS;
+use crate::config::{Config, Note, Severity};
 use crate::terminal;
 
 /// How long a database that is not there yet is waited for at start.
@@ -40,8 +42,12 @@ pub fn init_logging(config: &Config) -> Result<()> {
         _ => o28m_telemetry::Format::Json,
     };
     o28m_telemetry::init(config.text("log.level"), format)?;
-    for name in &config.ignored_environment {
-        tracing::warn!(environment.name = %name, "environment variable has no effect here");
+    for note in &config.notes {
+        let Note { at, text, .. } = note;
+        match note.severity {
+            Severity::Info => tracing::info!(environment.name = %at, "{at} {text}"),
+            Severity::Warning => tracing::warn!(environment.name = %at, "{at} {text}"),
+        }
     }
     Ok(())
 }
@@ -118,8 +124,10 @@ pub fn is_db_less(config: &Config) -> bool {
 /// roles that keep nothing else need none at all.
 pub(super) async fn stores(config: &Config) -> Result<(Store, Store)> {
     if !is_db_less(config) {
-        if config.path("gateway.declarative_file").is_some() {
-            bail!("gateway.declarative_file is only read with gateway.database = \"off\"");
+        for key in ["gateway.declarative_file", "gateway.declarative_config"] {
+            if config.optional(key).is_some() {
+                bail!("{key} is only read with gateway.database = \"off\"");
+            }
         }
         let store = store(config).await?;
         return Ok((store.clone(), store));
@@ -142,7 +150,9 @@ pub(super) async fn stores(config: &Config) -> Result<(Store, Store)> {
 #[must_use]
 pub fn declarative(config: &Config, store: &Store, ambient: &Ambient) -> Declarative {
     let issuers = PlatformIssuers::new(config, None, None);
-    let kinds = plugins(config, issuers, ambient);
+    // Nothing of them runs: they only look at configurations.
+    let deliveries = Deliveries::new(&Registry::default());
+    let kinds = plugins(config, issuers, &deliveries, "", ambient);
     Declarative::new(
         store.clone(),
         ambient.clone(),
@@ -158,10 +168,16 @@ pub(super) async fn load_declarative_file(
     admin: Option<&AdminService>,
     ambient: &Ambient,
 ) -> Result<()> {
-    let Some(path) = config.path("gateway.declarative_file") else {
-        return Ok(());
+    let file = config.path("gateway.declarative_file");
+    let text = config.optional("gateway.declarative_config");
+    let (text, at) = match (file, text) {
+        (Some(_), Some(_)) => {
+            bail!("set gateway.declarative_file or gateway.declarative_config, not both")
+        }
+        (Some(path), None) => (read(&path)?, path.display().to_string()),
+        (None, Some(text)) => (text.to_owned(), "gateway.declarative_config".to_owned()),
+        (None, None) => return Ok(()),
     };
-    let text = read(&path)?;
     let load = async {
         match admin {
             Some(admin) => admin.load(&text).await?,
@@ -173,8 +189,7 @@ pub(super) async fn load_declarative_file(
         }
         anyhow::Ok(())
     };
-    load.await
-        .with_context(|| format!("cannot use {}", path.display()))
+    load.await.with_context(|| format!("cannot use {at}"))
 }
 
 /// The identity provider, with role `identity`.
@@ -291,8 +306,16 @@ pub(super) fn admin(
     let settings = o28m_gateway_admin::Settings {
         htpasswd_file: config.path("admin.htpasswd_file"),
         enabled_plugins: enabled_plugins(config),
+        configuration: super::shown::configuration(config),
         strict: config.boolean("sync.strict"),
         db_less: is_db_less(config),
+        read_only_users: config.list("admin.read_only_users"),
+        gui_urls: config.list("admin.gui_url"),
+        headers: o28m_gateway_admin::Headers::named(
+            config.list("proxy.headers").iter().map(String::as_str),
+        ),
+        kong_version: config.optional("admin.kong_version").map(str::to_owned),
+        body_bytes_max: usize::try_from(config.integer("admin.body_bytes_max")).ok(),
     };
     let admin = AdminService::new(store.clone(), settings, applied, ambient.clone());
     admin.answer_target_posts(match config.text("admin.target_post") {
@@ -303,10 +326,22 @@ pub(super) fn admin(
     admin
 }
 
+/// What the Admin API counts, and who changed what.
+pub(super) fn admin_logs(config: &Config, admin: &AdminService, metrics: &Registry) -> Result<()> {
+    admin.count_in(metrics);
+    if let Some(path) = config.path("admin.audit_log") {
+        let opened = admin.audit_to(&path);
+        opened.with_context(|| format!("cannot open the audit log {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// The plugins of this build.
 pub(super) fn plugins(
     config: &Config,
     issuers: PlatformIssuers,
+    deliveries: &Deliveries,
+    node_id: &str,
     ambient: &Ambient,
 ) -> Vec<Arc<dyn PluginKind>> {
     o28m_plugins::kinds(o28m_plugins::Dependencies {
@@ -314,6 +349,10 @@ pub(super) fn plugins(
         local_issuers: Arc::new(issuers),
         blocked_issuers: config.list("jwt.blocked_issuers"),
         jwt_keycloak_priority: config.text("jwt.priority").parse().ok(),
+        deliveries: deliveries.clone(),
+        instrumentations: observe::instrumentations(config),
+        node_id: node_id.to_owned(),
+        hostname: observe::hostname(),
     })
 }
 
@@ -330,7 +369,13 @@ pub(super) fn gateway(
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
         upstream_tls_verify: config.boolean("upstream.tls.verify"),
+        upstream_tls_verify_depth: u8::try_from(config.integer("upstream.tls.verify_depth")).ok(),
+        upstream_tls_ca: tls::upstream_ca(config)?,
+        upstream_identity: tls::upstream_identity(config)?,
+        variables: Variables::new(|name| std::env::var(name).ok()),
         access_log: config.path("log.access"),
+        body_memory_bytes_max: usize::try_from(config.integer("proxy.body_memory_bytes_max")).ok(),
+        headers: Headers::named(config.list("proxy.headers").iter().map(String::as_str)),
         route_match_calculation: match config.text("proxy.route_match_calculation") {
             "strict" => Calculation::Strict,
             _ => Calculation::Original,
@@ -345,23 +390,6 @@ pub(super) fn gateway(
     )?)
 }
 
-/// The certificate of the proxy's TLS listener: the configured one, or one made now.
-pub(super) fn tls(config: &Config) -> Result<Arc<rustls::ServerConfig>> {
-    let (certificate, key) = match (config.path("proxy.tls.cert"), config.path("proxy.tls.key")) {
-        (Some(certificate), Some(key)) => (read(&certificate)?, read(&key)?),
-        (None, None) => self_signed()?,
-        _ => bail!("proxy.tls.cert and proxy.tls.key belong together: set both or neither"),
-    };
-    o28m_net::tls::server_config(certificate.as_bytes(), key.as_bytes())
-        .context("cannot use the proxy's certificate")
-}
-
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn self_signed() -> Result<(String, String)> {
-    let key = o28m_jose::SigningKey::generate_pkcs8(o28m_jose::Algorithm::ES256)?;
-    let made = o28m_jose::x509::self_signed(&key, "localhost", &["localhost", "127.0.0.1"], 2100)?;
-    Ok((made.certificate_pem, made.key_pem))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use o28m_gateway_admin::StatusSources;
 use o28m_net::HttpService;
 use o28m_net::client::Pool;
 use o28m_net::server::{self, HeadLimits, Listener};
@@ -18,6 +19,10 @@ use crate::config::Config;
 
 /// Time for tasks to end once they were cut.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for what plugins send on, whatever is left of the drain timeout.
+const FLUSH_MIN: Duration = Duration::from_secs(1);
+const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// What runs and how it is told to end.
 #[derive(Default)]
@@ -64,7 +69,20 @@ impl Platform {
         }
         self.serve_proxy()?;
         let state = self.serving.state.clone();
-        let status = o28m_gateway_admin::status(state, Some(self.store.clone()));
+        if let Some(admin) = &self.admin {
+            let follow = admin.clone().follow(self.serving.drain_rest.clone());
+            self.serving.rest.spawn(follow);
+        }
+        let has_prometheus = open::enabled_plugins(&self.config)
+            .iter()
+            .any(|name| name == "prometheus");
+        let sources = StatusSources {
+            store: Some(self.store.clone()),
+            metrics: has_prometheus.then(|| self.metrics.clone()),
+            admin: self.admin.clone(),
+            ready_needs_database: self.config.boolean("status.ready_needs_database"),
+        };
+        let status = o28m_gateway_admin::status_of(state, sources);
         self.serve("status", Some(status));
         let path = self.config.text("metrics.path").to_owned();
         let metrics = Metrics {
@@ -73,7 +91,7 @@ impl Platform {
         };
         self.serve("metrics", Some(Arc::new(metrics)));
         let as_service = |service: Arc<dyn HttpService>| service;
-        self.serve("admin", self.admin.clone().map(|it| as_service(it)));
+        self.serve("admin", self.admin_door.clone());
         self.serve("jumper", self.jumper.clone().map(|it| as_service(it)));
         self.serve("issuer", self.issuer.clone().map(|it| as_service(it)));
         if let Some(doors) = &self.identity {
@@ -88,19 +106,21 @@ impl Platform {
 
     /// Serves a listener on the ordinary runtime.
     fn serve(&mut self, name: &str, service: Option<Arc<dyn HttpService>>) {
-        let Some((listener, service)) = self.bound.take(name).zip(service) else {
+        let Some(service) = service else {
             return;
         };
-        let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
-        let serving = server::serve(
-            listener,
-            service,
-            Pool::new(),
-            HeadLimits::default(),
-            drain,
-            stop,
-        );
-        self.serving.rest.spawn(serving);
+        for listener in self.bound.take(name) {
+            let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
+            let serving = server::serve(
+                listener,
+                service.clone(),
+                Pool::new(),
+                HeadLimits::default(),
+                drain,
+                stop,
+            );
+            self.serving.rest.spawn(serving);
+        }
     }
 
     /// Serves the proxy's listeners on one thread per core, each with its own sockets and pool.
@@ -108,11 +128,7 @@ impl Platform {
         let Some(gateway) = self.gateway.clone() else {
             return Ok(());
         };
-        let mut bound: Vec<Listener> = self.bound.take("proxy").into_iter().collect();
-        if let Some(mut listener) = self.bound.take("proxy-ssl") {
-            listener.tls = Some(open::tls(&self.config)?);
-            bound.push(listener);
-        }
+        let bound = self.bound.take("proxy");
         let mut shares = Vec::new();
         for _ in 1..worker_threads(&self.config) {
             let share: Result<Vec<_>, _> = bound.iter().map(Listener::sibling).collect();
@@ -126,11 +142,12 @@ impl Platform {
 
     fn spawn_worker(&self, listeners: Vec<Listener>, service: Arc<dyn HttpService>) -> Result<()> {
         let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
+        let limits = head_limits(&self.config);
+        let idle_max = usize::try_from(self.config.integer("upstream.keepalive_max")).unwrap_or(0);
         let work = self.serving.proxies.track_future(async move {
-            let pool = Pool::new();
+            let pool = Pool::with_idle_max(idle_max);
             let serving = listeners.into_iter().map(|listener| {
                 let (service, pool) = (service.clone(), pool.clone());
-                let limits = HeadLimits::default();
                 server::serve(listener, service, pool, limits, drain.clone(), stop.clone())
             });
             futures_util::future::join_all(serving).await;
@@ -166,6 +183,10 @@ impl Platform {
         if let Some(jumper) = &self.jumper {
             let _late = tokio::time::timeout_at(deadline, jumper.flushed()).await;
         }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.deliveries
+            .flush(left.clamp(FLUSH_MIN, FLUSH_MAX))
+            .await;
         serving.stop.cancel();
         let ended = async { tokio::join!(serving.proxies.wait(), serving.rest.wait()) };
         let ended = tokio::time::timeout(CUT_TIMEOUT, ended).await;
@@ -199,6 +220,17 @@ async fn announce(
             () = stop.cancelled() => return,
             changed = applied.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// What the proxy takes of request heads; one line is never more than all of them.
+fn head_limits(config: &Config) -> HeadLimits {
+    let bytes = |key: &str| usize::try_from(config.integer(key)).unwrap_or_default();
+    let line_bytes_max = bytes("proxy.head_line_bytes_max");
+    HeadLimits {
+        line_bytes_max,
+        head_bytes_max: bytes("proxy.head_bytes_max").max(line_bytes_max),
+        ..HeadLimits::default()
     }
 }
 

@@ -16,7 +16,7 @@ use o28m_core::Ambient;
 use o28m_gateway_admin::htpasswd;
 
 use crate::cli;
-use crate::command::serve::Signals;
+use crate::command::serve::{Hangup, Signals};
 use crate::config::{Config, Sources};
 use crate::exit::Outcome;
 use crate::platform::{Bound, Platform};
@@ -92,7 +92,7 @@ pub async fn run(options: &cli::Up) -> Outcome {
         },
     };
     // Before anything can be seen to be ready: whoever sees it may send a signal at once.
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(Hangup::Stops)?;
     let running = signals
         .unless_stopped(Box::pin(start(options, ambient::system())))
         .await??;
@@ -211,9 +211,13 @@ fn publish_urls(config: &mut Config, bound: &Bound, credentials: &mut Credential
     let issuer = format!("{gateway}/auth/realms");
     credentials.set("IRIS_URL", &iris);
     credentials.set("GATEWAY_URL", &gateway);
+    let tls = bound.tls_address("proxy");
+    let tls = tls.map_or(String::new(), |it| format!("https://{it}"));
+    credentials.set("GATEWAY_TLS_URL", &tls);
     credentials.set("GATEWAY_ADMIN_URL", &url(bound.address("admin")));
     credentials.set("ISSUER_URL", &issuer);
     credentials.set("STATUS_URL", &url(bound.address("status")));
+    credentials.set("METRICS_URL", &url(bound.address("metrics")));
     config.command("identity.hostname", &iris);
     config.command("jumper.issuer_url", &issuer);
     config.command("issuer.public_url", &issuer);

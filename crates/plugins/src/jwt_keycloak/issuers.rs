@@ -121,8 +121,8 @@ impl Issuers {
             discovery_url: key.0.clone(),
             tls: TlsPolicy {
                 verify: true,
-                server_name: None,
                 ca_pem: ca_pem.cloned(),
+                ..TlsPolicy::default()
             },
             fetched: ArcSwapOption::empty(),
             local: ArcSwapOption::empty(),

@@ -180,10 +180,8 @@ impl Bench {
         let memory = Arc::new(memory);
         memory.publish(vec![key("a").public_jwk(), EC_KEY.public_jwk()]);
         let dependencies = Dependencies {
-            ambient,
-            local_issuers: memory.clone(),
             blocked_issuers: blocked.iter().map(|&it| it.to_owned()).collect(),
-            jwt_keycloak_priority: None,
+            ..Dependencies::new(ambient, memory.clone())
         };
         let deadlines = Deadlines {
             connect: Duration::from_secs(2),

@@ -6,7 +6,10 @@
     reason = "the test harness stops where something is not as it should be"
 )]
 
+mod observability;
+
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use o28m_jose::{Algorithm, JwkSet, SigningKey, sign};
 use o28m_net::client::Pool;
 use o28m_net::server::{HeadLimits, Listener, serve};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
-use o28m_plugins::Dependencies;
+use o28m_plugins::{Deliveries, Dependencies, Instrumentations};
 use o28m_store::{MigrationStep, Object, Store, Write};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,7 +39,11 @@ impl Clock for Fixed {
 
 impl Rng for Fixed {
     fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(7);
+        static DRAWN: AtomicU64 = AtomicU64::new(1);
+        for piece in bytes.chunks_mut(8) {
+            let next = DRAWN.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+            piece.copy_from_slice(&next.to_be_bytes()[..piece.len()]);
+        }
     }
 }
 
@@ -136,6 +143,7 @@ fn configuration(upstream: SocketAddr) -> Vec<Write> {
                 "id": id(1), "name": "s", "enabled": true, "protocol": "http",
                 "host": "127.0.0.1", "port": upstream.port(), "path": "/base", "retries": 0,
                 "connect_timeout": 5000, "write_timeout": 5000, "read_timeout": 5000,
+                "tags": ["a", "ei__telekom__de--environment---playground"],
             }),
         ),
         object(
@@ -202,6 +210,8 @@ fn configuration(upstream: SocketAddr) -> Vec<Write> {
 
 struct Platform {
     proxy: SocketAddr,
+    metrics: o28m_telemetry::metrics::Registry,
+    deliveries: Deliveries,
     _stop: DropGuard,
 }
 
@@ -231,18 +241,26 @@ impl Platform {
             clock: Arc::new(Fixed),
             rng: Arc::new(Fixed),
         };
-        let kinds = o28m_plugins::kinds(Dependencies {
-            ambient: ambient.clone(),
-            local_issuers: Arc::new(Issuer),
-            blocked_issuers: Vec::new(),
-            jwt_keycloak_priority: None,
-        });
         let metrics = o28m_telemetry::metrics::Registry::default();
+        let deliveries = Deliveries::new(&metrics);
+        let kinds = o28m_plugins::kinds(Dependencies {
+            deliveries: deliveries.clone(),
+            instrumentations: Instrumentations {
+                request: true,
+                balancer: true,
+                sampling_rate: 0.0,
+            },
+            node_id: "node".to_owned(),
+            hostname: "pod".to_owned(),
+            ..Dependencies::new(ambient.clone(), Arc::new(Issuer))
+        });
         let gateway = Gateway::new(Settings::default(), kinds, Vec::new(), &metrics, ambient);
         let gateway = gateway.unwrap();
         gateway.load(&store).await.unwrap();
         Self {
             proxy: start(gateway, &stop),
+            metrics,
+            deliveries,
             _stop: stop.drop_guard(),
         }
     }

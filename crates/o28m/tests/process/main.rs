@@ -6,6 +6,10 @@
     reason = "the helpers of these tests fail the test"
 )]
 
+mod environment;
+mod import;
+mod kong;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;

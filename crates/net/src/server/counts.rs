@@ -1,0 +1,28 @@
+//! How many connections this process was asked for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static ACCEPTED: AtomicU64 = AtomicU64::new(0);
+static ENDED: AtomicU64 = AtomicU64::new(0);
+
+/// Connections to all listeners of this process: those accepted so far, and those that are open.
+#[must_use]
+pub fn connections() -> (u64, u64) {
+    // In this order: what ends meanwhile must not make it less than nothing.
+    let ended = ENDED.load(Ordering::Relaxed);
+    let accepted = ACCEPTED.load(Ordering::Relaxed);
+    (accepted, accepted.saturating_sub(ended))
+}
+
+/// Counts a connection for as long as it is served.
+pub(super) async fn counted(serving: impl Future<Output = ()>) {
+    struct Open;
+    impl Drop for Open {
+        fn drop(&mut self) {
+            ENDED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    ACCEPTED.fetch_add(1, Ordering::Relaxed);
+    let _open = Open;
+    serving.await;
+}

@@ -1,0 +1,204 @@
+//! Variables of the replaced products that are no setting of ours: what becomes of each.
+
+/// What becomes of a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// What it asks for is so anyway, or means nothing here.
+    Accepted,
+    /// `database.url` is made of it.
+    Database,
+    /// Accepted with one of these values; any other is refused, because leaving it out would be unsafe.
+    Only(&'static [&'static str], &'static str),
+    /// Accepted with one of these values; any other has no effect, which is said.
+    Expected(&'static [&'static str], &'static str),
+    /// Has no effect, which is said.
+    Ignored(&'static str),
+}
+
+use Fate::{Accepted, Database, Expected, Ignored, Only};
+
+const OFF: &[&str] = &["off", "OFF", "false", "NONE", ""];
+const NO_HYBRID: &str = "control and data plane are one process, or share the database";
+const NO_STREAM: &str = "TCP and UDP proxying are not there";
+const NO_GUI: &str = "Kong's own graphical interface is not there";
+
+/// Names, of which one that ends in `*` stands for all that begin like it; the first that fits counts.
+pub(super) const KNOWN: &[(&str, Fate)] = &[
+    ("KONG_CONF", Accepted),
+    ("KONG_PG_SCHEMA", Database),
+    ("KONG_PG_SSL_VERSION", Accepted),
+    (
+        "KONG_PG_RO_*",
+        Ignored("reads go to the same database as writes"),
+    ),
+    (
+        "KONG_PG_MAX_CONCURRENT_QUERIES",
+        Expected(&["0"], "database.pool_max limits them"),
+    ),
+    ("KONG_PG_SEMAPHORE_TIMEOUT", Accepted),
+    ("KONG_PG_KEEPALIVE_TIMEOUT", Accepted),
+    ("KONG_PG_BACKLOG", Accepted),
+    ("KONG_PG_*", Database),
+    ("KONG_CASSANDRA_*", Ignored("Cassandra is not supported")),
+    ("KONG_LUA_PACKAGE_PATH", Accepted),
+    ("KONG_LUA_PACKAGE_CPATH", Accepted),
+    ("KONG_LUA_SOCKET_POOL_SIZE", Accepted),
+    ("KONG_LUAROCKS_*", Accepted),
+    ("KONG_MEM_CACHE_SIZE", Accepted),
+    ("KONG_WORKER_STATE_UPDATE_FREQUENCY", Accepted),
+    (
+        "KONG_DB_UPDATE_PROPAGATION",
+        Expected(&["0"], "changes are read from the database that has them"),
+    ),
+    ("KONG_DB_CACHE_*", Accepted),
+    ("KONG_DB_RESURRECT_TTL", Accepted),
+    ("KONG_ANONYMOUS_REPORTS", Accepted),
+    ("KONG_NGINX_DAEMON", Accepted),
+    ("KONG_NGINX_MAIN_DAEMON", Accepted),
+    ("KONG_NGINX_USER", Accepted),
+    ("KONG_NGINX_MAIN_USER", Accepted),
+    ("KONG_NGINX_HTTP_INCLUDE", Accepted),
+    ("KONG_NGINX_HTTP_LUA_SHARED_DICT", Accepted),
+    ("KONG_NGINX_HTTP_LUA_REGEX_*", Accepted),
+    ("KONG_NGINX_EVENTS_*", Accepted),
+    ("KONG_NGINX_MAIN_WORKER_RLIMIT_NOFILE", Accepted),
+    ("KONG_NGINX_ADMIN_CLIENT_BODY_BUFFER_SIZE", Accepted),
+    (
+        "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
+        Only(
+            &["0"],
+            "bodies are limited by the plugin request-size-limiting",
+        ),
+    ),
+    (
+        "KONG_NGINX_PROXY_CLIENT_MAX_BODY_SIZE",
+        Only(
+            &["0"],
+            "bodies are limited by the plugin request-size-limiting",
+        ),
+    ),
+    (
+        "KONG_NGINX_*",
+        Ignored("there is no nginx that would take the directive"),
+    ),
+    (
+        "KONG_CLIENT_MAX_BODY_SIZE",
+        Only(
+            &["0"],
+            "bodies are limited by the plugin request-size-limiting",
+        ),
+    ),
+    (
+        "KONG_ROUTER_FLAVOR",
+        Only(
+            &["traditional_compatible", "traditional"],
+            "routes of another flavour would not match as they are written",
+        ),
+    ),
+    ("KONG_ROLE", Only(&["traditional"], NO_HYBRID)),
+    ("KONG_CLUSTER_*", Ignored(NO_HYBRID)),
+    ("KONG_STREAM_LISTEN", Expected(OFF, NO_STREAM)),
+    ("KONG_PROXY_STREAM_*", Accepted),
+    ("KONG_ADMIN_GUI_LISTEN", Expected(OFF, NO_GUI)),
+    ("KONG_ADMIN_GUI_*", Ignored(NO_GUI)),
+    (
+        "KONG_PROXY_ERROR_LOG",
+        Expected(LOGS, "log events go to standard error"),
+    ),
+    (
+        "KONG_ADMIN_ERROR_LOG",
+        Expected(LOGS, "log events go to standard error"),
+    ),
+    (
+        "KONG_STATUS_ERROR_LOG",
+        Expected(LOGS, "log events go to standard error"),
+    ),
+    (
+        "KONG_STATUS_ACCESS_LOG",
+        Expected(LOGS, "the status listener writes no access log"),
+    ),
+    (
+        "KONG_HEADERS_UPSTREAM",
+        Expected(&["X-Kong-Request-Id"], "the request id is always passed on"),
+    ),
+    (
+        "KONG_PROXY_SERVER*",
+        Ignored("there is no proxy for outgoing calls of plugins"),
+    ),
+    (
+        "KONG_WASM*",
+        Expected(OFF, "WebAssembly filters are not there"),
+    ),
+    (
+        "KONG_PLUGINSERVER_*",
+        Ignored("external plugin servers are not there"),
+    ),
+    ("KONG_UNTRUSTED_LUA*", Accepted),
+    (
+        "KONG_ALLOW_DEBUG_HEADER",
+        Expected(OFF, "there are no debug headers"),
+    ),
+    (
+        "KONG_CLIENT_SSL*",
+        Expected(
+            OFF,
+            "client certificates are set at the service or upstream",
+        ),
+    ),
+    (
+        "KONG_DNS_*",
+        Ignored("names are resolved as the operating system does"),
+    ),
+    (
+        "KONG_RESOLVER_*",
+        Ignored("names are resolved as the operating system does"),
+    ),
+    ("KONG_NEW_DNS_CLIENT", Accepted),
+    ("KONG_SSL_PREFER_SERVER_CIPHERS", Accepted),
+    ("KONG_SSL_DHPARAM", Accepted),
+    ("KONG_SSL_SESSION_*", Accepted),
+    ("KONG_VAULT_ENV_PREFIX", Accepted),
+    ("KONG_VAULTS", Accepted),
+    ("KONG_NODE_ID", Ignored("a node makes its own id")),
+    (
+        "KONG_PORT_MAPS",
+        Ignored("ports are those of the listeners"),
+    ),
+    ("KONG_LEGACY_WORKER_EVENTS", Accepted),
+    ("KONG_LMDB_*", Accepted),
+    (
+        "KONG_REQUEST_DEBUG*",
+        Ignored("request debugging is not there"),
+    ),
+    (
+        "KONG_ERROR_TEMPLATE_*",
+        Ignored("error bodies are Kong's own"),
+    ),
+    (
+        "KONG_ERROR_DEFAULT_TYPE",
+        Ignored("errors are in the form the client asks for, else JSON"),
+    ),
+    ("KC_DB", Database),
+    ("KC_DB_URL*", Database),
+    ("KC_DB_USERNAME", Database),
+    ("KC_DB_PASSWORD", Database),
+    ("KC_DB_SCHEMA", Database),
+    ("KC_DB_POOL_MIN_SIZE", Accepted),
+    ("KC_DB_POOL_INITIAL_SIZE", Accepted),
+    ("KC_CACHE*", Accepted),
+    ("KC_HTTP_ENABLED", Accepted),
+    ("KC_HEALTH_ENABLED", Accepted),
+    ("KC_METRICS_ENABLED", Accepted),
+];
+
+const LOGS: &[&str] = &["/dev/stderr", "/dev/stdout", "off", "/dev/stderr notice"];
+
+/// What becomes of the variable; `None` when nobody knows it.
+pub(super) fn fate(name: &str) -> Option<Fate> {
+    let fits = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    };
+    let found = KNOWN.iter().find(|(pattern, _)| fits(pattern));
+    found.map(|(_, fate)| *fate)
+}
