@@ -140,10 +140,16 @@ async fn drop_all(connection: &mut Connection, database: &Database) -> Result<bo
             .text(database.schema.as_str())
     } else {
         connection.script("PRAGMA defer_foreign_keys = ON").await?;
-        Sql::new("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'")
+        Sql::new(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'",
+        )
     };
     let names = connection.all(names, |row| row.text(0)).await?;
-    let cascade = if connection.is_postgres() { " CASCADE" } else { "" };
+    let cascade = if connection.is_postgres() {
+        " CASCADE"
+    } else {
+        ""
+    };
     for name in names {
         let name = name.replace('"', "\"\"");
         let script = format!("DROP TABLE @\"{name}\"{cascade}");
@@ -353,7 +359,9 @@ mod tests {
     #[tokio::test]
     async fn an_empty_database_gets_everything_at_once() {
         let database = memory().await;
-        let state = apply(&database, NEW, MigrationStep::Up, LOCK_TIMEOUT).await.unwrap();
+        let state = apply(&database, NEW, MigrationStep::Up, LOCK_TIMEOUT)
+            .await
+            .unwrap();
         assert_eq!(state, MigrationState::Current);
     }
 
@@ -361,9 +369,15 @@ mod tests {
     async fn a_migration_that_fails_leaves_nothing_behind() {
         const BROKEN: &[Migration] = &[FIRST, migration(2, Phase::Expand, "NONSENSE")];
         let database = memory().await;
-        assert!(apply(&database, BROKEN, MigrationStep::Up, LOCK_TIMEOUT).await.is_err());
+        assert!(
+            apply(&database, BROKEN, MigrationStep::Up, LOCK_TIMEOUT)
+                .await
+                .is_err()
+        );
         assert_eq!(state(&database, OLD).await.unwrap(), MigrationState::Empty);
-        let state = apply(&database, OLD, MigrationStep::Up, LOCK_TIMEOUT).await.unwrap();
+        let state = apply(&database, OLD, MigrationStep::Up, LOCK_TIMEOUT)
+            .await
+            .unwrap();
         assert_eq!(state, MigrationState::Current);
     }
 

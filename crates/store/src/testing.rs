@@ -97,9 +97,11 @@ pub async fn execute(url: &str, statements: &str) {
 /// # Panics
 /// When somebody else has it.
 pub async fn hold_write_lock(path: &str) -> impl Drop + use<> {
-    use sqlx::sqlite::SqliteConnectOptions;
     use sqlx::Executor as _;
-    struct Held(#[expect(dead_code, reason = "the connection holds the lock")] sqlx::SqliteConnection);
+    use sqlx::sqlite::SqliteConnectOptions;
+    struct Held(
+        #[expect(dead_code, reason = "the connection holds the lock")] sqlx::SqliteConnection,
+    );
     impl Drop for Held {
         fn drop(&mut self) {}
     }
