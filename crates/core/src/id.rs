@@ -39,14 +39,26 @@ pub fn is_uuid(text: &str) -> bool {
 /// `length` random characters of `A-Z a-z 0-9`, uniformly distributed.
 #[must_use]
 pub fn random_alphanumeric(rng: &dyn Rng, length: usize) -> String {
+    random_text(rng, ALPHANUMERIC, length)
+}
+
+/// `length` random characters of `alphabet`, which has 1 to 256 ASCII characters, uniformly distributed.
+#[must_use]
+pub fn random_text(rng: &dyn Rng, alphabet: &[u8], length: usize) -> String {
     let mut text = String::with_capacity(length);
+    let size = alphabet.len();
+    if !(1..=256).contains(&size) {
+        return text;
+    }
+    // The largest multiple of the size in a byte: rejecting the rest keeps the choice uniform.
+    let usable = 256 - 256 % size;
     let mut bytes = [0_u8; 64];
     while text.len() < length {
         rng.fill(&mut bytes);
-        // 248 is the largest multiple of 62 in a byte: rejecting the rest keeps the choice uniform.
-        let characters = bytes.iter().filter(|byte| **byte < 248);
-        for byte in characters.take(length - text.len()) {
-            if let Some(character) = ALPHANUMERIC.get(usize::from(byte % 62)) {
+        let numbers = bytes.iter().map(|byte| usize::from(*byte));
+        let numbers = numbers.filter(|number| *number < usable);
+        for number in numbers.take(length - text.len()) {
+            if let Some(character) = alphabet.get(number % size) {
                 text.push(char::from(*character));
             }
         }

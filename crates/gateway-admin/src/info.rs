@@ -27,10 +27,8 @@ impl Api {
             Page::Endpoints => json!({"data": self.table().paths()}),
             Page::EnabledPlugins => json!({"enabled_plugins": self.enabled_plugins().as_ref()}),
             Page::ConfigVersion => self.config_version().await?,
-            Page::EntitySchema => match o28m_kong::entity(parameter) {
-                Some(entity) => entity.describe(),
-                None => return Err(Problem::Unknown(format!("No entity named '{parameter}'"))),
-            },
+            Page::EntitySchema => o28m_kong::entity_schema(parameter)
+                .ok_or_else(|| Problem::Unknown(format!("No entity named '{parameter}'")))?,
             Page::PluginSchema => self.plugin_schema(parameter)?.describe(),
             Page::VaultSchema => o28m_kong::vault_schema(parameter)
                 .ok_or_else(|| Problem::Unknown(format!("No vault named '{parameter}'")))?,
@@ -91,7 +89,7 @@ impl Api {
                 "available_on_server": available,
                 "enabled_in_cluster": self.configured_plugins().await?,
             },
-            "configuration": self.settings(&enabled, loaded),
+            "configuration": self.settings(enabled, loaded),
             "pids": {"master": std::process::id(), "workers": [std::process::id()]},
         }))
     }

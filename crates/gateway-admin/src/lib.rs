@@ -11,7 +11,6 @@ mod body;
 mod certificates;
 mod config;
 mod endpoints;
-mod form;
 mod info;
 mod life_time;
 mod list;
@@ -19,7 +18,6 @@ mod lists;
 mod log_level;
 mod mask;
 mod metrics;
-mod multipart;
 mod object;
 mod operations;
 mod precondition;
@@ -35,8 +33,6 @@ mod throttle;
 mod write;
 
 pub mod declarative;
-#[cfg(feature = "testing")]
-pub mod fuzz;
 pub mod htpasswd;
 
 use std::path::PathBuf;

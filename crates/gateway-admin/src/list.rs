@@ -4,10 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use o28m_core::id;
 use o28m_core::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use o28m_kong::body::ARGUMENTS_MAX;
 use o28m_store::{Record, Tagged, Tags};
 use serde_json::{Map, Value, json};
 
-use crate::form::ARGUMENTS_MAX;
 use crate::problem::Problem;
 
 /// Tags in one filter at most.

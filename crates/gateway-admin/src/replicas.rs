@@ -68,7 +68,7 @@ impl Api {
     /// The body of `GET /config-version`.
     pub(crate) async fn config_version(&self) -> Result<Value, Error> {
         let now = self.ambient().now().seconds();
-        let nodes = self.store().sessions(OWNER, now).await?;
+        let nodes = self.store().owned_sessions(OWNER, now).await?;
         let nodes = nodes.into_iter().map(|node| {
             let member = |name: &str| node.body.get(name).cloned().unwrap_or_default();
             json!({

@@ -236,7 +236,11 @@ impl Api {
                 return Ok(self.made(entity, document, stored.version));
             }
             let write = match &stored {
-                Some(_) => Write::Update { object, if_version },
+                Some(stored) => Write::Update {
+                    object,
+                    // What goes with the entity was decided for this state of it.
+                    if_version: if_version.or((!writes.is_empty()).then_some(stored.version)),
+                },
                 None => Write::Insert(object),
             };
             writes.insert(0, write);

@@ -144,6 +144,9 @@ impl Flight {
         if observed.closely {
             observed.head_ended = Some(Instant::now());
         }
+        if observed.wants_head {
+            observed.response_headers = Some(Box::new(head.headers.clone()));
+        }
         if observed.is_counting() {
             observed.count_response(&head, &body);
         }

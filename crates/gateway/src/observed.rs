@@ -28,6 +28,12 @@ pub struct Observed {
     /// Each attempt to reach the upstream with where it went, oldest first. Those that ended with a
     /// status have it at the same place of `Exchange::upstream_statuses`.
     pub tries: Vec<Try>,
+    /// Path and query of the upstream request.
+    pub upstream_uri: Option<String>,
+    /// Set by a plugin in header_filter: the head of the response is kept as the client gets it.
+    pub wants_head: bool,
+    /// That head's headers.
+    pub response_headers: Option<Box<HeaderMap>>,
     traffic: Option<Box<Traffic>>,
 }
 
@@ -69,6 +75,9 @@ impl Observed {
             access_ended: None,
             head_ended: None,
             tries: Vec::new(),
+            upstream_uri: None,
+            wants_head: false,
+            response_headers: None,
             traffic: None,
         }
     }

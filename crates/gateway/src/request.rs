@@ -43,6 +43,11 @@ impl Template {
         self.host = host(flight, own);
     }
 
+    /// Path and query of the upstream request.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
     /// `Host` of the upstream request.
     pub(crate) fn host(&self) -> &HeaderValue {
         &self.host

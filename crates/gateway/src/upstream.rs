@@ -69,6 +69,9 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
             return refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR);
         }
     };
+    if flight.exchange.observed.closely {
+        flight.exchange.observed.upstream_uri = Some(template.uri().to_string());
+    }
     match &service.destination {
         Destination::Engine(port) => call_engine(flight, service, &template, *port, &body).await,
         Destination::Network(target) => {

@@ -140,6 +140,7 @@ mod tests {
             relative_path: "/auth".to_owned(),
             hostname: hostname.map(str::to_owned),
             proxy_headers: proxy,
+            client_auth_metrics: false,
         };
         let mut map = HeaderMap::new();
         for (name, value) in headers {

@@ -2,7 +2,9 @@
 
 use http::StatusCode;
 use o28m_iris::schema::Problem;
-use o28m_iris::{Error, GrantError, Invalid, RefreshProblem, Thing};
+use o28m_iris::{
+    CodeProblem, DeviceProblem, Error, ExchangeProblem, GrantError, Invalid, RefreshProblem, Thing,
+};
 use o28m_oauth::Code;
 
 use crate::reply::{self, Reply};
@@ -57,6 +59,7 @@ pub(crate) fn admin(error: &Error) -> Reply {
             renaming,
         } => exists(*thing, name, *renaming),
         Error::Invalid(invalid) => refused(invalid),
+        Error::Forbidden => reply::prose(StatusCode::FORBIDDEN, "HTTP 403 Forbidden"),
     }
 }
 
@@ -93,6 +96,13 @@ fn missing(thing: Thing) -> Reply {
         Thing::User | Thing::Email => "User not found",
         Thing::RotatedSecret => "Client does not have a rotated secret",
         Thing::Key => "Could not find component",
+        Thing::Group | Thing::ChildGroup => "Could not find group by id",
+        Thing::GroupPath => "Group path does not exist",
+        Thing::Session => "Session not found",
+        Thing::Credential => "Credential not found",
+        Thing::Consent => "Consent nor offline token not found",
+        Thing::Flow => "Could not find flow with id",
+        Thing::IdentityProvider | Thing::Imported => "HTTP 404 Not Found",
     };
     reply::prose(NOT_FOUND, text)
 }
@@ -112,7 +122,20 @@ fn exists(thing: Thing, name: &str, renaming: bool) -> Reply {
         (Thing::Role | Thing::RoleById, _) => format!("Role with name {name} already exists"),
         (Thing::User, _) => "User exists with same username".to_owned(),
         (Thing::Email, _) => "User exists with same email".to_owned(),
-        (Thing::RotatedSecret | Thing::Key, _) => "Object exists with same name".to_owned(),
+        (Thing::Group, _) => format!("Top level group named '{name}' already exists."),
+        (Thing::ChildGroup, _) => format!("Sibling group named '{name}' already exists."),
+        (Thing::Imported, _) => format!("{name} already exists"),
+        (
+            Thing::RotatedSecret
+            | Thing::Key
+            | Thing::GroupPath
+            | Thing::Session
+            | Thing::Credential
+            | Thing::Consent
+            | Thing::Flow
+            | Thing::IdentityProvider,
+            _,
+        ) => "Object exists with same name".to_owned(),
     };
     reply::admin_error(CONFLICT, &text)
 }
@@ -151,6 +174,15 @@ fn refused(invalid: &Invalid) -> Reply {
             let text = "Invalid password: maximum length 4096.";
             reply::oauth(BAD_REQUEST, "invalidPasswordMaxLengthMessage", text)
         }
+        Invalid::Password(problem) => reply::oauth(BAD_REQUEST, problem.code, &problem.text),
+        Invalid::PolicyNotMet => admin("Password policy not met"),
+        Invalid::PasswordPolicy(text) => admin(text),
+        Invalid::PasswordHash => {
+            admin("A credential has an unknown algorithm or asks for too much work")
+        }
+        Invalid::Import { block, text } => admin(&format!("{block}: {text}")),
+        Invalid::GroupCircle => admin("A group cannot be in itself"),
+        Invalid::ImportPolicy => admin("ifResourceExists must be FAIL, SKIP or OVERWRITE"),
         Invalid::GlobalsChanged => {
             admin("Global profiles and policies are built in and cannot be changed")
         }
@@ -160,6 +192,11 @@ fn refused(invalid: &Invalid) -> Reply {
             "{name} is default role of the realm and cannot be removed."
         )),
     }
+}
+
+/// The status of a page about a failure of ours.
+pub(crate) fn page(error: &Error) -> StatusCode {
+    admin(error).status()
 }
 
 /// The response to a refused token request.
@@ -235,8 +272,84 @@ pub(crate) fn grant(error: &GrantError) -> Reply {
             "No refresh token".to_owned(),
         ),
         GrantError::Refresh(problem) => (BAD_REQUEST, Code::InvalidGrant, refresh_text(problem)),
+        GrantError::Parameter(text) => (BAD_REQUEST, Code::InvalidRequest, (*text).to_owned()),
+        GrantError::ClientAssertion(problem) => {
+            (BAD_REQUEST, Code::InvalidClient, problem.to_string())
+        }
+        GrantError::Code(problem) => {
+            let (code, text) = code_text(*problem);
+            (BAD_REQUEST, code, text.to_owned())
+        }
+        GrantError::Device(problem) => {
+            let (code, text) = device_text(*problem);
+            (BAD_REQUEST, code, text.to_owned())
+        }
+        GrantError::Exchange(problem) => {
+            let (status, code) = exchange_code(problem);
+            (status, code, problem.to_string())
+        }
     };
     reply::oauth(status, code.name(), &text)
+}
+
+fn code_text(problem: CodeProblem) -> (Code, &'static str) {
+    let text = match problem {
+        CodeProblem::Missing => return (Code::InvalidRequest, "Missing parameter: code"),
+        CodeProblem::Invalid => "Code not valid",
+        CodeProblem::Expired => "Code is expired",
+        CodeProblem::RedirectUri => "Incorrect redirect_uri",
+        CodeProblem::OtherClient => "Auth error: Found different client_id in clientSession",
+        CodeProblem::FlowOff => "Client not allowed to exchange code",
+        CodeProblem::SessionNotActive => "Session not active",
+        CodeProblem::UserMissing => "User not found",
+        CodeProblem::UserDisabled => "User disabled",
+        CodeProblem::VerifierMissing => "PKCE code verifier not specified",
+        CodeProblem::VerifierUnexpected => {
+            "PKCE code verifier specified but challenge not present in authorization"
+        }
+        CodeProblem::VerifierMalformed => "PKCE verification failed: Invalid code verifier",
+        CodeProblem::VerifierMismatch => "PKCE verification failed: Code mismatch",
+    };
+    (Code::InvalidGrant, text)
+}
+
+fn device_text(problem: DeviceProblem) -> (Code, &'static str) {
+    match problem {
+        DeviceProblem::Off => {
+            let text = "Client is not allowed to initiate OAuth 2.0 Device Authorization Grant. \
+                        The flow is disabled for the client.";
+            (Code::UnauthorizedClient, text)
+        }
+        DeviceProblem::Missing => (Code::InvalidRequest, "Missing parameter: device_code"),
+        DeviceProblem::Invalid => (Code::InvalidGrant, "Device code not valid"),
+        DeviceProblem::Expired => (Code::ExpiredToken, "Device code is expired"),
+        DeviceProblem::SlowDown => (Code::SlowDown, "Slow down"),
+        DeviceProblem::Pending => {
+            let text = "The authorization request is still pending";
+            (Code::AuthorizationPending, text)
+        }
+        DeviceProblem::Denied => {
+            let text = "The end user denied the authorization request";
+            (Code::AccessDenied, text)
+        }
+    }
+}
+
+fn exchange_code(problem: &ExchangeProblem) -> (StatusCode, Code) {
+    match problem {
+        ExchangeProblem::NotInAudience => (StatusCode::FORBIDDEN, Code::AccessDenied),
+        ExchangeProblem::PublicClient
+        | ExchangeProblem::AudienceUnknown
+        | ExchangeProblem::AudienceDisabled => (BAD_REQUEST, Code::InvalidClient),
+        ExchangeProblem::Unsupported(_)
+        | ExchangeProblem::Off
+        | ExchangeProblem::Required(_)
+        | ExchangeProblem::SubjectType
+        | ExchangeProblem::RequestedType
+        | ExchangeProblem::Subject
+        | ExchangeProblem::AudienceUnavailable(_)
+        | ExchangeProblem::Offline => (BAD_REQUEST, Code::InvalidRequest),
+    }
 }
 
 fn refresh_text(problem: &RefreshProblem) -> String {
@@ -252,6 +365,9 @@ fn refresh_text(problem: &RefreshProblem) -> String {
         RefreshProblem::SessionNotActive => "Session not active".to_owned(),
         RefreshProblem::SessionWithoutClient => "Session doesn't have required client".to_owned(),
         RefreshProblem::UserDisabled => "User disabled".to_owned(),
+        RefreshProblem::BeforeSession => {
+            "Refresh toked issued before the client session started".to_owned()
+        }
         RefreshProblem::Stale => "Stale token".to_owned(),
         RefreshProblem::Reused => "Maximum allowed refresh token reuse exceeded".to_owned(),
         RefreshProblem::OfflineSession => "Offline user session not found".to_owned(),

@@ -5,8 +5,13 @@
 
 mod admin;
 mod base;
+mod browser;
+mod client_auth;
+mod cors;
 mod errors;
+mod login_events;
 mod management;
+mod metadata;
 mod protocol;
 mod reply;
 mod router;
@@ -27,12 +32,17 @@ pub struct Settings {
     pub hostname: Option<String>,
     /// Believe `X-Forwarded-*`.
     pub proxy_headers: bool,
+    /// Count how clients authenticate with their secrets: `keycloak_client_auth_method_basic_total`,
+    /// `…_post_total` and `…_postbasic_total` by client, realm and path.
+    pub client_auth_metrics: bool,
 }
 
 /// The public listener: OIDC endpoints and the Admin REST API, counting their requests as
-/// `http_server_requests_seconds`.
+/// `http_server_requests_seconds` and logins as `keycloak_user_events_total`.
 #[must_use]
 pub fn service(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Arc<dyn HttpService> {
+    let counted = metrics.clone();
+    iris.on_event(move |realm, event| login_events::count(&counted, realm, event));
     Arc::new(service::Public::new(iris, settings, metrics))
 }
 

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use o28m_core::Secret;
-use o28m_iris::{Client, Grant, GrantError, Origin, Realm, Revocation, Tokens};
-use o28m_jose::Algorithm;
+use o28m_iris::{
+    Client, Event, Exchange, Grant, GrantError, Origin, Realm, Redemption, Revocation, Tokens,
+};
 use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
+use crate::browser::{self, View};
+use crate::client_auth;
+use crate::cors;
 use crate::errors;
+use crate::login_events;
+use crate::metadata::{self, DEVICE_CODE, TOKEN_EXCHANGE};
 use crate::reply::{self, Reply, members};
 use crate::router::{self, Found, Route};
 use crate::service::{Call, read_form};
@@ -29,6 +33,9 @@ enum Endpoint {
     Revoke,
     UserInfo,
     Logout,
+    DeviceAuthorization,
+    /// A page.
+    View(View),
 }
 
 const fn route(method: Method, pattern: &'static str, serve: Endpoint) -> Route<Endpoint> {
@@ -86,7 +93,46 @@ const ROUTES: &[Route<Endpoint>] = &[
         "{}/protocol/openid-connect/logout",
         Endpoint::Logout,
     ),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/auth/device",
+        Endpoint::DeviceAuthorization,
+    ),
+    view(
+        Method::GET,
+        "{}/protocol/openid-connect/auth",
+        View::Authorize,
+    ),
+    view(
+        Method::POST,
+        "{}/protocol/openid-connect/auth",
+        View::Authorize,
+    ),
+    view(
+        Method::GET,
+        "{}/protocol/openid-connect/logout",
+        View::Logout,
+    ),
+    view(
+        Method::POST,
+        "{}/protocol/openid-connect/logout/logout-confirm",
+        View::LogoutConfirm,
+    ),
+    view(Method::GET, "{}/login-actions/authenticate", View::Login),
+    view(Method::POST, "{}/login-actions/authenticate", View::Login),
+    view(
+        Method::POST,
+        "{}/login-actions/required-action",
+        View::Action,
+    ),
+    view(Method::GET, "{}/login-actions/theme.css", View::Theme),
+    view(Method::GET, "{}/device", View::Device),
+    view(Method::POST, "{}/device", View::Device),
 ];
+
+const fn view(method: Method, pattern: &'static str, view: View) -> Route<Endpoint> {
+    route(method, pattern, Endpoint::View(view))
+}
 
 impl Endpoint {
     /// Name in metrics.
@@ -99,7 +145,30 @@ impl Endpoint {
             Self::Introspect => "/realms/{realm}/protocol/{protocol}/token/introspect",
             Self::Revoke => "/realms/{realm}/protocol/{protocol}/revoke",
             Self::UserInfo => "/realms/{realm}/protocol/{protocol}/userinfo",
-            Self::Logout => "/realms/{realm}/protocol/{protocol}/logout",
+            Self::Logout | Self::View(View::Logout | View::LogoutConfirm) => {
+                "/realms/{realm}/protocol/{protocol}/logout"
+            }
+            Self::DeviceAuthorization => "/realms/{realm}/protocol/{protocol}/auth/device",
+            Self::View(View::Authorize) => "/realms/{realm}/protocol/{protocol}/auth",
+            Self::View(View::Login | View::Action | View::Theme) => "/realms/{realm}/login-actions",
+            Self::View(View::Device) => "/realms/{realm}/device",
+        }
+    }
+
+    /// The endpoints that clients in browsers call from their own origins.
+    const fn is_shared(self) -> bool {
+        !matches!(self, Self::View(_))
+    }
+
+    /// Where it is below `/protocol/openid-connect`, for those that authenticate clients.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Introspect => "token/introspect",
+            Self::Revoke => "revoke",
+            Self::Logout => "logout",
+            Self::DeviceAuthorization => "auth/device",
+            Self::Realm | Self::Discovery | Self::Keys | Self::UserInfo | Self::View(_) => "",
         }
     }
 
@@ -117,14 +186,20 @@ pub(crate) async fn answer(
 ) -> (&'static str, Reply) {
     let (endpoint, captured) = match router::find(ROUTES, &call.method, segments) {
         Found::Route(endpoint, captured) => (*endpoint, captured),
-        Found::OtherMethod(allowed) => return ("other", reply::wrong_method(&allowed)),
+        Found::OtherMethod(allowed) => {
+            let reply = preflight(&call, segments, &allowed);
+            return (
+                "other",
+                reply.unwrap_or_else(|| reply::wrong_method(&allowed)),
+            );
+        }
         Found::Nothing => return ("other", reply::unknown_path()),
     };
     let name = captured.first().map_or("", String::as_str).to_owned();
     let reply = serve(call, body, endpoint, &name).await;
     let protects = matches!(
         endpoint,
-        Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke
+        Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke | Endpoint::DeviceAuthorization
     );
     (
         endpoint.name(),
@@ -136,6 +211,16 @@ pub(crate) async fn answer(
     )
 }
 
+/// The preflight response for an endpoint that clients in browsers call.
+fn preflight(call: &Call<'_>, segments: &[String], allowed: &str) -> Option<Reply> {
+    let origin = call.header("origin")?;
+    let shared = [Method::POST, Method::GET].iter().any(|method| {
+        matches!(router::find(ROUTES, method, segments), Found::Route(endpoint, _)
+            if endpoint.is_shared())
+    });
+    (shared && call.method == Method::OPTIONS).then(|| cors::preflight(origin, allowed))
+}
+
 async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Reply {
     // The body is read first: a peer that sends too much is refused whatever it asks for.
     let bytes = match read_form(body).await {
@@ -144,11 +229,18 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
     };
     let realm = match call.iris.realm(name).await {
         Ok(Some(realm)) => realm,
+        Ok(None) if matches!(endpoint, Endpoint::View(_)) => return browser::no_realm(&call),
         Ok(None) => return reply::prose(StatusCode::NOT_FOUND, "Realm does not exist"),
         Err(error) => return errors::admin(&error),
     };
     if endpoint.is_public() {
         return public(&call, endpoint, &realm);
+    }
+    if let Some(view) = page_of(&call, endpoint, &bytes) {
+        return Box::pin(browser::answer(&call, realm, view, &bytes)).await;
+    }
+    if endpoint == Endpoint::DeviceAuthorization && !realm.has_device_flow() {
+        return reply::unknown_path();
     }
     if call.base.refuses_plain(realm.ssl_required()) {
         return code(
@@ -166,12 +258,18 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
     }
     let issuer = call.base.issuer(name);
     let asked = Asked {
+        path: endpoint.path(),
         realm,
         issuer,
         call,
     };
     if endpoint == Endpoint::UserInfo {
-        return asked.userinfo(&bytes).await;
+        let reply = asked.userinfo(&bytes).await;
+        // Who has the token may read it from anywhere; no cookie is looked at.
+        return match asked.call.header("origin") {
+            Some(origin) => cors::open(reply, origin),
+            None => reply,
+        };
     }
     let fits = match asked.call.media_type().as_deref() {
         Some("application/x-www-form-urlencoded") => true,
@@ -193,9 +291,28 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         Endpoint::Introspect => asked.introspect(&form).await,
         Endpoint::Revoke => asked.revoke(&form).await,
         Endpoint::Logout => asked.logout(&form).await,
-        Endpoint::Realm | Endpoint::Discovery | Endpoint::Keys | Endpoint::UserInfo => {
-            reply::unknown_path()
+        Endpoint::DeviceAuthorization => asked.device(&form).await,
+        Endpoint::Realm
+        | Endpoint::Discovery
+        | Endpoint::Keys
+        | Endpoint::UserInfo
+        | Endpoint::View(_) => reply::unknown_path(),
+    }
+}
+
+/// The page an endpoint is, if it is one. A posted logout with a refresh token or a client's secret comes
+/// from a program, any other from a browser (Keycloak 26.5 `LogoutEndpoint`).
+fn page_of(call: &Call<'_>, endpoint: Endpoint, bytes: &[u8]) -> Option<View> {
+    match endpoint {
+        Endpoint::View(view) => Some(view),
+        Endpoint::Logout => {
+            let form = Form::parse(bytes).unwrap_or_default();
+            let of_program = ["refresh_token", "client_secret", "client_assertion"];
+            let is_program = call.header("authorization").is_some()
+                || of_program.iter().any(|name| form.get(name).is_some());
+            (!is_program).then_some(View::Logout)
         }
+        _ => None,
     }
 }
 
@@ -209,7 +326,7 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
     let reply = match endpoint {
         Endpoint::Keys => reply::tagged(realm.jwk_set(), call.header("if-none-match")),
         Endpoint::Discovery => {
-            let document = discovery(&issuer, realm);
+            let document = metadata::discovery(&issuer, realm);
             let reply = reply::json(StatusCode::OK, &document);
             reply::with(
                 reply,
@@ -218,91 +335,22 @@ fn public(call: &Call<'_>, endpoint: Endpoint, realm: &Realm) -> Reply {
             )
         }
         _ => {
-            let document = realm_info(&issuer, realm);
+            let document = metadata::realm_info(&issuer, realm);
             let reply = reply::json(StatusCode::OK, &document);
             reply::with(reply, CONTENT_TYPE, "application/json;charset=UTF-8")
         }
     };
     if call.header("origin").is_some() {
-        return reply::with(
-            reply::with(reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-            VARY,
-            "Origin",
-        );
+        return cors::open(reply, "*");
     }
     reply
-}
-
-fn realm_info(issuer: &str, realm: &Realm) -> Map<String, Value> {
-    members(vec![
-        ("realm", json!(realm.name())),
-        ("public_key", json!(realm.keys().rsa_public_key())),
-        (
-            "token-service",
-            json!(format!("{issuer}/protocol/openid-connect")),
-        ),
-        ("account-service", json!(format!("{issuer}/account"))),
-        ("tokens-not-before", json!(realm.not_before_s())),
-    ])
-}
-
-/// The metadata document: only what is served (OpenID Connect Discovery 1.0, RFC 8414).
-fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
-    let at = |path: &str| json!(format!("{issuer}/protocol/openid-connect/{path}"));
-    let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::name).collect();
-    let methods = ["client_secret_basic", "client_secret_post"];
-    let mut scopes = vec!["openid"];
-    scopes.extend(realm.scope_names());
-    let claims = [
-        "iss",
-        "sub",
-        "aud",
-        "exp",
-        "iat",
-        "auth_time",
-        "name",
-        "given_name",
-        "family_name",
-        "preferred_username",
-        "email",
-        "acr",
-        "azp",
-    ];
-    members(vec![
-        ("issuer", json!(issuer)),
-        ("token_endpoint", at("token")),
-        ("introspection_endpoint", at("token/introspect")),
-        ("userinfo_endpoint", at("userinfo")),
-        ("end_session_endpoint", at("logout")),
-        ("jwks_uri", at("certs")),
-        (
-            "grant_types_supported",
-            json!(["client_credentials", "password", "refresh_token"]),
-        ),
-        ("acr_values_supported", json!(["0", "1"])),
-        ("response_types_supported", json!([])),
-        ("subject_types_supported", json!(["public"])),
-        ("id_token_signing_alg_values_supported", json!(algorithms)),
-        ("token_endpoint_auth_methods_supported", json!(methods)),
-        (
-            "introspection_endpoint_auth_methods_supported",
-            json!(methods),
-        ),
-        ("claims_supported", json!(claims)),
-        ("claim_types_supported", json!(["normal"])),
-        ("claims_parameter_supported", json!(false)),
-        ("scopes_supported", json!(scopes)),
-        ("request_parameter_supported", json!(false)),
-        ("request_uri_parameter_supported", json!(false)),
-        ("code_challenge_methods_supported", json!([])),
-        ("revocation_endpoint", at("revoke")),
-        ("revocation_endpoint_auth_methods_supported", json!(methods)),
-    ])
 }
 
 /// A request to an endpoint of an enabled realm.
 struct Asked<'a> {
     call: Call<'a>,
+    /// The endpoint, below `/protocol/openid-connect`.
+    path: &'static str,
     realm: Arc<Realm>,
     issuer: String,
 }
@@ -317,7 +365,23 @@ impl Asked<'_> {
 
     async fn client(&self, form: &Form) -> Result<Arc<Client>, GrantError> {
         let credentials = ClientCredentials::collect(self.call.header("authorization"), form);
-        self.call.iris.authenticate(&self.realm, &credentials).await
+        let client = self
+            .call
+            .iris
+            .authenticate(&self.realm, &credentials, self.origin())
+            .await?;
+        if let Some(metrics) = self.call.client_auth {
+            client_auth::count(metrics, &self.realm, &client, &credentials, self.path);
+        }
+        Ok(client)
+    }
+
+    /// Lets the client's origins read a response.
+    fn share(&self, reply: Reply, client: &Client) -> Reply {
+        match self.call.header("origin") {
+            Some(origin) => cors::share(reply, origin, client),
+            None => reply,
+        }
     }
 
     async fn token(&self, form: &Form) -> Reply {
@@ -325,27 +389,23 @@ impl Asked<'_> {
         let Some(name) = form.get("grant_type") else {
             return bad("Missing form parameter: grant_type");
         };
-        let owned = |field: &str| form.get(field).map(str::to_owned);
-        let grant = match name {
-            "client_credentials" => Grant::ClientCredentials,
-            "password" => Grant::Password {
-                username: owned("username"),
-                password: owned("password").map(Secret::new),
-            },
-            "refresh_token" => Grant::RefreshToken {
-                token: owned("refresh_token"),
-            },
-            _ => {
-                let text = "Unsupported grant_type";
-                return code(StatusCode::BAD_REQUEST, Code::UnsupportedGrantType, text);
-            }
+        let Some(grant) = grant_of(name, form, &self.realm) else {
+            let text = "Unsupported grant_type";
+            return code(StatusCode::BAD_REQUEST, Code::UnsupportedGrantType, text);
         };
         let client = match self.client(form).await {
             Ok(client) => client,
-            Err(error) => return errors::grant(&error),
+            Err(error) => {
+                self.report(form, None, Err(&error));
+                return errors::grant(&error);
+            }
         };
-        if form.has_duplicate() {
-            return bad("duplicated parameter");
+        let repeatable = match &grant {
+            Grant::TokenExchange(_) => "audience",
+            _ => "",
+        };
+        if form.has_duplicate_except(repeatable) {
+            return self.share(bad("duplicated parameter"), &client);
         }
         let granted = self
             .call
@@ -358,10 +418,57 @@ impl Asked<'_> {
                 form.get("scope"),
             )
             .await;
-        match granted {
+        self.report(form, Some(client.client_id()), granted.as_ref());
+        let reply = match granted {
             Ok(tokens) => reply::json(StatusCode::OK, &token_response(tokens)),
             Err(error) => errors::grant(&error),
+        };
+        self.share(reply, &client)
+    }
+
+    /// Begins the request of a device (RFC 8628 section 3.1).
+    async fn device(&self, form: &Form) -> Reply {
+        let client = match self.client(form).await {
+            Ok(client) => client,
+            Err(error) => return errors::grant(&error),
+        };
+        if form.has_duplicate() {
+            let text = "duplicated parameter";
+            return code(StatusCode::BAD_REQUEST, Code::InvalidRequest, text);
         }
+        let begun = self
+            .call
+            .iris
+            .authorize_device(&self.realm, &client, form)
+            .await;
+        let reply = match begun {
+            Ok(begun) => {
+                let uri = format!("{}/device", self.issuer);
+                let complete = format!("{uri}?user_code={}", begun.user_code);
+                let body = members(vec![
+                    ("device_code", json!(begun.device_code)),
+                    ("user_code", json!(begun.user_code)),
+                    ("verification_uri", json!(uri)),
+                    ("verification_uri_complete", json!(complete)),
+                    ("expires_in", json!(begun.expires_in_s)),
+                    ("interval", json!(begun.interval_s)),
+                ]);
+                reply::json(StatusCode::OK, &body)
+            }
+            Err(error) => errors::grant(&error),
+        };
+        self.share(reply, &client)
+    }
+
+    /// Reports the outcome of a token request as a login event.
+    fn report(&self, form: &Form, client_id: Option<&str>, outcome: Result<&Tokens, &GrantError>) {
+        let asked = login_events::Asked {
+            grant: form.get("grant_type").unwrap_or_default(),
+            client_id: client_id.or_else(|| form.get("client_id")),
+            username: form.get("username"),
+            address: &self.call.base.address,
+        };
+        login_events::granted(self.call.iris, &self.realm, &asked, outcome);
     }
 
     /// The token and the authenticated client of introspection and revocation.
@@ -415,7 +522,7 @@ impl Asked<'_> {
             Ok(found) => found,
             Err(reply) => return reply,
         };
-        match self
+        let reply = match self
             .call
             .iris
             .revoke(&self.realm, &client, &token, &self.issuer)
@@ -429,7 +536,8 @@ impl Asked<'_> {
                 "Unmatching clients",
             ),
             Err(error) => errors::admin(&error),
-        }
+        };
+        self.share(reply, &client)
     }
 
     async fn logout(&self, form: &Form) -> Reply {
@@ -444,20 +552,30 @@ impl Asked<'_> {
                 "No refresh token",
             );
         };
-        match self
+        let reply = match self
             .call
             .iris
             .logout(&self.realm, &client, token, &self.issuer)
             .await
         {
-            Ok(true) => reply::no_content(),
+            Ok(true) => {
+                let event = Event {
+                    kind: "LOGOUT",
+                    client_id: Some(client.client_id()),
+                    address: &self.call.base.address,
+                    ..Event::default()
+                };
+                self.call.iris.event(&self.realm, &event);
+                reply::no_content()
+            }
             Ok(false) => code(
                 StatusCode::BAD_REQUEST,
                 Code::InvalidGrant,
                 "Invalid refresh token",
             ),
             Err(error) => errors::admin(&error),
-        }
+        };
+        self.share(reply, &client)
     }
 
     async fn userinfo(&self, body: &[u8]) -> Reply {
@@ -500,6 +618,42 @@ impl Asked<'_> {
         let reply = reply::with(reply::empty(status), WWW_AUTHENTICATE, &value);
         reply::with(reply, CONTENT_TYPE, "text/plain")
     }
+}
+
+/// The grant of that name, if the realm serves it.
+fn grant_of(name: &str, form: &Form, realm: &Realm) -> Option<Grant> {
+    let owned = |field: &str| form.get(field).map(str::to_owned);
+    Some(match name {
+        "client_credentials" => Grant::ClientCredentials,
+        "password" => Grant::Password {
+            username: owned("username"),
+            password: owned("password").map(Secret::new),
+        },
+        "refresh_token" => Grant::RefreshToken {
+            token: owned("refresh_token"),
+        },
+        "authorization_code" => Grant::AuthorizationCode(Redemption {
+            code: owned("code"),
+            redirect_uri: owned("redirect_uri"),
+            verifier: owned("code_verifier"),
+        }),
+        DEVICE_CODE if realm.has_device_flow() => Grant::DeviceCode {
+            code: owned("device_code"),
+            verifier: owned("code_verifier"),
+        },
+        TOKEN_EXCHANGE if realm.has_token_exchange() => {
+            let foreign = ["requested_subject", "requested_issuer", "subject_issuer"];
+            let unsupported = foreign.into_iter().find(|name| form.get(name).is_some());
+            Grant::TokenExchange(Exchange {
+                subject: owned("subject_token"),
+                subject_type: owned("subject_token_type"),
+                requested_type: owned("requested_token_type"),
+                audience: form.all("audience").map(str::to_owned).collect(),
+                unsupported,
+            })
+        }
+        _ => return None,
+    })
 }
 
 /// The token response with its members in the original's order.

@@ -101,6 +101,16 @@ pub(crate) fn tagged(value: &impl Serialize, if_none_match: Option<&str>) -> Rep
     with(with(reply, ETAG, &tag), CACHE_CONTROL, "no-cache")
 }
 
+/// A name for a version of a text.
+pub(crate) fn tag_of(text: &str) -> String {
+    let digest = digest(text.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .map(|it| format!("{it:02x}"))
+        .collect()
+}
+
 /// FNV-1a of 128 bits: tells documents apart, protects nothing.
 fn digest(bytes: &[u8]) -> [u8; 16] {
     let offset = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
@@ -186,6 +196,14 @@ pub(crate) fn unavailable(description: &str) -> Reply {
         "temporarily_unavailable",
         description,
     );
+    with(reply, RETRY_AFTER, &RETRY_S.to_string())
+}
+
+/// Marks a response of an overloaded server as one to ask again for.
+pub(crate) fn retry_later(reply: Reply) -> Reply {
+    if reply.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return reply;
+    }
     with(reply, RETRY_AFTER, &RETRY_S.to_string())
 }
 

@@ -2,7 +2,8 @@
 
 use http::Method;
 
-/// An entry: method, pattern with `{}` for one segment, and what serves it.
+/// An entry: method, pattern with `{}` for one segment and, at its end, `{*}` for one or more, and what
+/// serves it.
 pub(crate) struct Route<T: 'static> {
     pub(crate) method: Method,
     pub(crate) pattern: &'static str,
@@ -23,9 +24,14 @@ pub(crate) enum Found<'t, T: 'static> {
 fn fit(pattern: &str, segments: &[String]) -> Option<Vec<String>> {
     let mut captured = Vec::new();
     let mut parts = pattern.split('/').filter(|part| !part.is_empty());
-    for segment in segments {
+    for (at, segment) in segments.iter().enumerate() {
         match parts.next()? {
             "{}" => captured.push(segment.clone()),
+            "{*}" => {
+                let rest = segments.get(at..).unwrap_or_default();
+                captured.push(rest.join("/"));
+                return parts.next().is_none().then_some(captured);
+            }
             part if part == segment => {}
             _ => return None,
         }

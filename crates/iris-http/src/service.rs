@@ -12,7 +12,7 @@ use o28m_telemetry::metrics::Registry;
 use crate::base::Base;
 use crate::reply::{self, Reply};
 use crate::router::{self, BadPath};
-use crate::{Settings, admin, protocol};
+use crate::{Settings, admin, browser, protocol};
 
 /// Upper bounds of request durations in seconds (the chart's `KC_HTTP_METRICS_SLOS`).
 const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -27,6 +27,8 @@ pub(crate) struct Public {
 /// A request without its body, which is handed on apart: it cannot be shared between threads.
 pub(crate) struct Call<'a> {
     pub(crate) iris: &'a Iris,
+    /// Where clients that authenticate are counted, if they are.
+    pub(crate) client_auth: Option<&'a Registry>,
     pub(crate) base: Base,
     pub(crate) method: Method,
     pub(crate) headers: http::HeaderMap,
@@ -120,6 +122,7 @@ impl Public {
         };
         let call = Call {
             iris: &self.iris,
+            client_auth: self.settings.client_auth_metrics.then_some(&self.metrics),
             base: Base::of(&self.settings, &parts.headers, connection),
             query: parts.uri.query().map(str::to_owned),
             method: parts.method,
@@ -133,6 +136,9 @@ impl Public {
             Some((first, rest)) if first == "realms" => protocol::answer(call, body, rest).await,
             Some((first, rest)) if first == "admin" => {
                 ("admin", admin::answer(call, body, rest).await)
+            }
+            Some((first, rest)) if first == "resources" => {
+                ("resources", browser::assets::answer(rest))
             }
             Some(_) => ("other", reply::unknown_path()),
         }

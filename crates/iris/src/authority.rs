@@ -1,19 +1,23 @@
 //! Who may use the Admin REST API for what.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use o28m_jose::CompactJws;
 
-use crate::model::{Fields as _, Realm, Rep};
+use crate::admin::roles::MASTER_ROLES;
+use crate::mapper::Granted;
+use crate::model::{Fields as _, Realm, Rep, Role};
 use crate::{Error, Iris, MASTER};
 
 /// Client of a realm whose roles give rights over that realm.
 const REALM_MANAGEMENT: &str = "realm-management";
 
-/// What a call needs.
+/// What a call needs (Keycloak 26.5 `AdminPermissionEvaluator` without fine-grained permissions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the variants are Keycloak's role names")]
 pub enum Permission {
+    /// Whoever is signed in; the entry decides what they see.
+    SignedIn,
     /// Any administrator of the realm.
     Any,
     ViewRealm,
@@ -24,25 +28,39 @@ pub enum Permission {
     ViewUsers,
     ManageUsers,
     QueryUsers,
-    /// Giving and taking roles, which could give any right over the realm.
-    MapRoles,
-    /// Administration of the whole installation.
+    QueryGroups,
+    ViewEvents,
+    ManageEvents,
+    ViewIdentityProviders,
+    /// Making realms.
     CreateRealm,
 }
 
 impl Permission {
-    /// The roles of which one suffices.
-    const fn roles(self) -> &'static [&'static str] {
+    /// The roles of which one suffices: whoever may manage may view, whoever may view may query.
+    #[must_use]
+    pub const fn roles(self) -> &'static [&'static str] {
         match self {
+            Self::SignedIn => &[],
             Self::Any => &[
                 "view-realm",
                 "manage-realm",
                 "view-clients",
                 "manage-clients",
                 "query-clients",
+                "create-client",
                 "view-users",
                 "manage-users",
                 "query-users",
+                "query-groups",
+                "query-realms",
+                "view-events",
+                "manage-events",
+                "view-identity-providers",
+                "manage-identity-providers",
+                "view-authorization",
+                "manage-authorization",
+                "impersonation",
             ],
             Self::ViewRealm => &["view-realm", "manage-realm"],
             Self::ManageRealm => &["manage-realm"],
@@ -52,7 +70,12 @@ impl Permission {
             Self::ViewUsers => &["view-users", "manage-users"],
             Self::ManageUsers => &["manage-users"],
             Self::QueryUsers => &["query-users", "view-users", "manage-users"],
-            Self::MapRoles => &["realm-admin"],
+            Self::QueryGroups => &["query-groups", "view-users", "manage-users"],
+            Self::ViewEvents => &["view-events", "manage-events"],
+            Self::ManageEvents => &["manage-events"],
+            Self::ViewIdentityProviders => {
+                &["view-identity-providers", "manage-identity-providers"]
+            }
             Self::CreateRealm => &["create-realm"],
         }
     }
@@ -70,6 +93,21 @@ pub struct Caller {
     full: bool,
     /// Administration roles over the target realm, and `create-realm` of the master realm.
     roles: HashSet<String>,
+    /// Every role in the token's scope, of the realm that issued it.
+    granted: Granted,
+    realm_id: String,
+    realm: String,
+    user_id: String,
+    client_id: String,
+}
+
+/// Realms somebody may know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Realms {
+    /// Every one.
+    All,
+    /// These, by name.
+    Named(Vec<String>),
 }
 
 impl Caller {
@@ -77,10 +115,83 @@ impl Caller {
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
         self.full
+            || permission == Permission::SignedIn
             || permission
                 .roles()
                 .iter()
                 .any(|role| self.roles.contains(*role))
+    }
+
+    /// The user behind the token.
+    #[must_use]
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+
+    /// Id of the realm that issued the token.
+    #[must_use]
+    pub fn realm_id(&self) -> &str {
+        &self.realm_id
+    }
+
+    /// The `clientId` the token was issued to.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Holds every right over every realm.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The realms the caller administers, in part at least.
+    #[must_use]
+    pub fn realms(&self) -> Realms {
+        if self.full {
+            return Realms::All;
+        }
+        if self.realm != MASTER {
+            let own = self.granted.clients.contains_key(REALM_MANAGEMENT);
+            return Realms::Named(own.then(|| self.realm.clone()).into_iter().collect());
+        }
+        let clients = self.granted.clients.keys();
+        let named = clients.filter_map(|client| client.strip_suffix("-realm"));
+        Realms::Named(named.map(str::to_owned).collect())
+    }
+
+    /// Whether the caller may give this role to others: administration roles only by who has the right
+    /// they give (Keycloak 26.5 `RolePermissions.checkAdminRoles`). `target` is the realm's name.
+    pub(crate) fn may_give(&self, role: &Role, target: &str) -> bool {
+        if self.full {
+            return true;
+        }
+        let name = role.body.name.as_str();
+        let has = |client: &str| {
+            let own = self.granted.clients.get(client);
+            role.body.realm == self.realm_id && own.is_some_and(|own| own.contains(name))
+        };
+        match &role.client_id {
+            Some(client) if role.administers => {
+                let over_target =
+                    client == REALM_MANAGEMENT || *client == management_client(target, MASTER);
+                (over_target && self.roles.contains(name)) || has(client)
+            }
+            None if target == MASTER && MASTER_ROLES.contains(&name) => {
+                self.realm == MASTER && self.granted.realm.contains(name)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The client of realm `of` whose roles give rights over `target`.
+pub(crate) fn management_client(target: &str, of: &str) -> String {
+    if of == MASTER {
+        format!("{target}-realm")
+    } else {
+        REALM_MANAGEMENT.to_owned()
     }
 }
 
@@ -99,8 +210,7 @@ impl Iris {
         let Some(name) = claimed_realm(token, issuer_base) else {
             return Ok(Err(Unauthorized));
         };
-        let is_target = target.is_some_and(|realm| realm.name() == name);
-        if name != MASTER && !is_target {
+        if name != MASTER && target.is_some_and(|realm| realm.name() != name) {
             return Ok(Err(Unauthorized));
         }
         let realm = self.realm(&name).await?.filter(|realm| realm.is_enabled());
@@ -118,23 +228,76 @@ impl Iris {
         let granted = self
             .visible_roles(&active.client, &active.user, &scopes)
             .await?;
-        let mut roles = HashSet::new();
-        let master = name == MASTER;
-        if master && granted.realm.contains("create-realm") {
-            roles.insert("create-realm".to_owned());
-        }
-        let management = if master {
-            "master-realm"
-        } else {
-            REALM_MANAGEMENT
-        };
-        if is_target && let Some(own) = granted.clients.get(management) {
-            roles.extend(own.iter().cloned());
-        }
+        let roles = self.rights(&realm, target, &granted).await?;
         Ok(Ok(Caller {
-            full: master && granted.realm.contains("admin"),
+            full: name == MASTER && granted.realm.contains("admin"),
             roles,
+            granted,
+            realm_id: realm.id().to_owned(),
+            realm: name,
+            user_id: active.user.body.id.clone(),
+            client_id: active.client.client_id().to_owned(),
         }))
+    }
+
+    /// What these roles of `realm` let their holder do to the target realm.
+    async fn rights(
+        &self,
+        realm: &Realm,
+        target: Option<&Realm>,
+        granted: &Granted,
+    ) -> Result<HashSet<String>, Error> {
+        let mut rights = HashSet::new();
+        if realm.name() == MASTER && granted.realm.contains("create-realm") {
+            rights.insert("create-realm".to_owned());
+        }
+        let Some(target) = target else {
+            return Ok(rights);
+        };
+        let management = management_client(target.name(), realm.name());
+        let own: Option<&BTreeSet<String>> = granted.clients.get(&management);
+        if let Some(own) = own
+            && self.is_management(realm, target, &management).await?
+        {
+            rights.extend(own.iter().cloned());
+        }
+        Ok(rights)
+    }
+
+    /// Whether the client was made for administrating the target: a name alone gives no rights.
+    async fn is_management(
+        &self,
+        realm: &Realm,
+        target: &Realm,
+        client_id: &str,
+    ) -> Result<bool, Error> {
+        if realm.id() == target.id() {
+            return Ok(true);
+        }
+        let client = self.client(realm.id(), client_id).await?;
+        Ok(client.is_some_and(|client| client.body.manages.as_deref() == Some(target.id())))
+    }
+
+    /// Refuses to give away these roles, and what they contain, unless the caller may.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    pub async fn check_may_give(
+        &self,
+        caller: &Caller,
+        realm_id: &str,
+        realm: &str,
+        roles: &[String],
+    ) -> Result<(), Error> {
+        if caller.is_full() {
+            return Ok(());
+        }
+        for role in self.expand(realm_id, roles).await? {
+            if !caller.may_give(&role, realm) {
+                return Err(Error::Forbidden);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,9 @@ const CHANGED_MAX: usize = 65_536;
 const RETRY: Duration = Duration::from_millis(200);
 /// How often expired sessions are deleted.
 const SWEEP: Duration = Duration::from_secs(60);
+/// Batches deleted at once, and what a full batch has at least.
+const SWEEPS_MAX: usize = 100;
+const SWEEP_FULL: u64 = 1000;
 
 /// The name under which all objects of a kind in a realm are depended on.
 pub(crate) fn group(kind: &str, owner: &str) -> String {
@@ -65,6 +68,12 @@ impl Changed {
         let mut seen = lock(&self.seen);
         seen.changed.clear();
         seen.version = seen.version.max(version);
+        seen.floor = self.tick.fetch_add(1, Ordering::Release).saturating_add(1);
+    }
+
+    /// Makes every entry stale.
+    pub(crate) fn forget_now(&self) {
+        let mut seen = lock(&self.seen);
         seen.floor = self.tick.fetch_add(1, Ordering::Release).saturating_add(1);
     }
 
@@ -193,9 +202,7 @@ pub(crate) async fn follow(
         tokio::select! {
             alive = announced.changed() => if alive.is_err() { return },
             _ = sweep.tick() => {
-                if let Err(error) = store.expire_sessions(clock.now().seconds()).await {
-                    tracing::warn!(error = %error, "expired sessions could not be deleted");
-                }
+                sweep_all(&store, clock.now().seconds()).await;
                 continue;
             }
         }
@@ -226,6 +233,20 @@ pub(crate) async fn follow(
                     tracing::warn!(error = %error, "changes could not be read, trying again");
                     tokio::time::sleep(RETRY).await;
                 }
+            }
+        }
+    }
+}
+
+/// Deletes what expired, a bounded number at a time, for as long as there is much of it.
+async fn sweep_all(store: &Store, now_s: i64) {
+    for _ in 0..SWEEPS_MAX {
+        match store.expire_sessions(now_s).await {
+            Ok(deleted) if deleted >= SWEEP_FULL => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(error = %error, "expired sessions could not be deleted");
+                return;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Why operations fail, named by what a caller can do about it.
 
+use crate::policy::PasswordProblem;
 use crate::schema::Problem;
 use crate::{cpu, keys};
 
@@ -49,6 +50,9 @@ pub enum Error {
     /// A value is not acceptable.
     #[error("invalid value: {0:?}")]
     Invalid(Invalid),
+    /// The caller may do this, but not with these roles.
+    #[error("caller may not give these roles")]
+    Forbidden,
 }
 
 /// Things the Admin REST API names.
@@ -69,6 +73,18 @@ pub enum Thing {
     Email,
     RotatedSecret,
     Key,
+    Group,
+    /// A group given by its path.
+    GroupPath,
+    /// A group in another one.
+    ChildGroup,
+    Session,
+    Credential,
+    Consent,
+    Flow,
+    IdentityProvider,
+    /// Something in a partial import.
+    Imported,
 }
 
 /// Values that are not acceptable.
@@ -112,8 +128,27 @@ pub enum Invalid {
     UsernameMissing,
     /// A password reset without a password.
     PasswordMissing,
-    /// The password does not fit the policy.
+    /// The password is too long to be hashed.
     PasswordTooLong,
+    /// The password does not fit the realm's policy.
+    Password(PasswordProblem),
+    /// A password in the body of a user does not fit the realm's policy.
+    PolicyNotMet,
+    /// The realm's password policy cannot be used, with the text to show.
+    PasswordPolicy(String),
+    /// An imported password hash is of an unknown algorithm or asks for too much work.
+    PasswordHash,
+    /// A block of an import names something that does not exist, or has an unusable value.
+    Import {
+        /// The block.
+        block: &'static str,
+        /// What is wrong.
+        text: String,
+    },
+    /// A group cannot be in itself.
+    GroupCircle,
+    /// `ifResourceExists` is none of `FAIL`, `SKIP` and `OVERWRITE`.
+    ImportPolicy,
     /// Global profiles or policies were changed.
     GlobalsChanged,
     /// A policy or profile is unacceptable, with the text to show.
@@ -186,6 +221,48 @@ pub enum GrantError {
     /// The refresh token cannot be used.
     #[error("refresh token was refused")]
     Refresh(RefreshProblem),
+    /// A parameter is missing or has a value that is not acceptable, with the text to show.
+    #[error("parameter was refused: {0}")]
+    Parameter(&'static str),
+    /// The client's assertion was refused, with the text to show.
+    #[error("client assertion was refused: {0}")]
+    ClientAssertion(AssertionProblem),
+    /// The authorization code cannot be used.
+    #[error("authorization code was refused")]
+    Code(CodeProblem),
+    /// The device code cannot be used, or not yet.
+    #[error("device code was refused")]
+    Device(DeviceProblem),
+    /// The token cannot be exchanged.
+    #[error("token exchange was refused")]
+    Exchange(ExchangeProblem),
+}
+
+impl GrantError {
+    /// The error code in a login event (Keycloak 26.5 `Errors`).
+    #[must_use]
+    pub const fn event_code(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "server_error",
+            Self::ClientUnknown => "client_not_found",
+            Self::ClientSecret => "invalid_client_credentials",
+            Self::BearerOnly | Self::PublicServiceAccount | Self::ServiceAccountOff => {
+                "invalid_client"
+            }
+            Self::ServiceUserMissing => "user_not_found",
+            Self::ServiceUserDisabled(_) | Self::UserDisabled => "user_disabled",
+            Self::Parameter(_) | Self::Scope(_) | Self::UsernameMissing | Self::RefreshMissing => {
+                "invalid_request"
+            }
+            Self::DirectAccessOff => "not_allowed",
+            Self::ConsentRequired => "consent_denied",
+            Self::UserCredentials => "invalid_user_credentials",
+            Self::RequiredAction => "resolve_required_actions",
+            Self::Refresh(_) | Self::Exchange(_) => "invalid_token",
+            Self::ClientAssertion(_) => "invalid_client_credentials",
+            Self::Code(_) | Self::Device(_) => "invalid_code",
+        }
+    }
 }
 
 /// Why a refresh token cannot be used.
@@ -203,6 +280,8 @@ pub enum RefreshProblem {
     SessionNotActive,
     /// The session has no part of this client.
     SessionWithoutClient,
+    /// Issued before this client's part of the session began.
+    BeforeSession,
     /// The user is disabled or gone.
     UserDisabled,
     /// Issued before the not-before time.
@@ -211,6 +290,131 @@ pub enum RefreshProblem {
     Reused,
     /// The offline session ended.
     OfflineSession,
+}
+
+/// Why a client's assertion (RFC 7523) is refused; the texts are Keycloak's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each variant means")]
+pub enum AssertionProblem {
+    #[error("Parameter client_assertion_type is missing")]
+    TypeMissing,
+    #[error(
+        "Parameter client_assertion_type has value '{0}' but expected is \
+         'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'"
+    )]
+    Type(String),
+    #[error("client_assertion parameter missing")]
+    Missing,
+    #[error("Client assertion is not a signed token")]
+    Malformed,
+    #[error("Token sub claim is required")]
+    Subject,
+    #[error("Token issuer and subject must be the client")]
+    Issuer,
+    #[error("Invalid signature algorithm")]
+    Algorithm,
+    #[error("Unable to load public key")]
+    Key,
+    #[error("Signature on JWT token failed validation")]
+    Signature,
+    #[error("Invalid token audience")]
+    Audience,
+    #[error("Multiple audiences not allowed")]
+    Audiences,
+    #[error("Token exp claim is required")]
+    Expiry,
+    #[error("Token is not active")]
+    NotActive,
+    #[error("Token expiration is too far in the future and iat claim not present in token")]
+    TooLong,
+    #[error("Token was issued in the future")]
+    Future,
+    #[error("Token was issued too far in the past to be used now")]
+    TooOld,
+    #[error("Token jti claim is required")]
+    IdMissing,
+    #[error("Token reuse detected")]
+    Reused,
+}
+
+/// Why an authorization code cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeProblem {
+    /// No code was sent.
+    Missing,
+    /// Unknown, or used before.
+    Invalid,
+    /// Its time is over.
+    Expired,
+    /// Another redirect URI than in the authorization request.
+    RedirectUri,
+    /// Another client's.
+    OtherClient,
+    /// The client may not use the code flow any more.
+    FlowOff,
+    /// The login ended.
+    SessionNotActive,
+    /// The user is gone.
+    UserMissing,
+    /// The user is disabled.
+    UserDisabled,
+    /// The proof key is missing.
+    VerifierMissing,
+    /// A proof key without a challenge in the authorization request.
+    VerifierUnexpected,
+    /// The proof key has a form that none has.
+    VerifierMalformed,
+    /// The proof key does not fit the challenge.
+    VerifierMismatch,
+}
+
+/// Why a device code cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceProblem {
+    /// The client may not use the grant.
+    Off,
+    /// No code was sent.
+    Missing,
+    /// Unknown, used before or another client's.
+    Invalid,
+    /// Its time is over.
+    Expired,
+    /// Asked again too soon.
+    SlowDown,
+    /// The person has not decided yet.
+    Pending,
+    /// The person refused.
+    Denied,
+}
+
+/// Why a token cannot be exchanged; the texts are Keycloak's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each variant means")]
+pub enum ExchangeProblem {
+    #[error("Parameter '{0}' is not supported for standard token exchange")]
+    Unsupported(&'static str),
+    #[error("Standard token exchange is not enabled for the requested client")]
+    Off,
+    #[error("Parameter '{0}' required for standard token exchange")]
+    Required(&'static str),
+    #[error("Parameter 'subject_token' supports access tokens only")]
+    SubjectType,
+    #[error("requested_token_type unsupported")]
+    RequestedType,
+    #[error("Invalid token")]
+    Subject,
+    #[error("Public client is not allowed to exchange token")]
+    PublicClient,
+    #[error("Client is not within the token audience")]
+    NotInAudience,
+    #[error("Audience not found")]
+    AudienceUnknown,
+    #[error("Client disabled")]
+    AudienceDisabled,
+    #[error("Requested audience not available: {0}")]
+    AudienceUnavailable(String),
+    #[error("Scope offline_access not allowed for token exchange")]
+    Offline,
 }
 
 impl From<o28m_store::Error> for GrantError {

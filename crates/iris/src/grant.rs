@@ -1,5 +1,6 @@
 //! Client authentication and the grants.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time;
@@ -7,17 +8,20 @@ use o28m_core::Secret;
 use o28m_oauth::{ClientCredentials, Scopes};
 
 use crate::admin::rotation;
-use crate::error::RefreshProblem;
+use crate::error::{CodeProblem, RefreshProblem};
+use crate::login::assertion;
+use crate::login::code::Redemption;
+use crate::login::exchange::Exchange;
 use crate::model::{Client, Fields as _, Realm, User, UserBody, kind};
-use crate::session::{Login, ends};
+use crate::session::{Login, Part, ends, login_ends};
 use crate::token::{Applied, Issue, Origin, Tokens, apply_scopes, not_before};
 use crate::verify::Inactive;
-use crate::{Error, GrantError, Iris, password};
+use crate::{Error, GrantError, Iris};
 
 /// Longer user names are unknown without a look into the store.
 const USERNAME_BYTES_MAX: usize = 1024;
 /// Session note with the time of the login.
-const AUTH_TIME: &str = "AUTH_TIME";
+pub(crate) const AUTH_TIME: &str = "AUTH_TIME";
 
 /// A grant that this version serves.
 #[derive(Clone, Debug)]
@@ -36,25 +40,39 @@ pub enum Grant {
         /// `refresh_token`.
         token: Option<String>,
     },
+    /// RFC 6749 section 4.1.3.
+    AuthorizationCode(Redemption),
+    /// RFC 8693; only for realms and clients that allow it.
+    TokenExchange(Exchange),
+    /// RFC 8628; only for realms and clients that allow it.
+    DeviceCode {
+        /// `device_code`.
+        code: Option<String>,
+        /// `code_verifier`.
+        verifier: Option<String>,
+    },
 }
 
 impl Iris {
-    /// Finds and authenticates the client of a request (Keycloak 26.5 `ClientIdAndSecretAuthenticator`).
+    /// Finds and authenticates the client of a request (Keycloak 26.5 `ClientIdAndSecretAuthenticator`,
+    /// `JWTClientAuthenticator`, `JWTClientSecretAuthenticator`).
     ///
     /// # Errors
-    /// [`GrantError::ClientUnknown`], [`GrantError::ClientSecret`], [`GrantError::BearerOnly`],
-    /// [`GrantError::Failed`].
+    /// [`GrantError::ClientUnknown`], [`GrantError::ClientSecret`], [`GrantError::ClientAssertion`],
+    /// [`GrantError::BearerOnly`], [`GrantError::Failed`].
     pub async fn authenticate(
         &self,
         realm: &Realm,
         credentials: &ClientCredentials,
+        origin: Origin<'_>,
     ) -> Result<Arc<Client>, GrantError> {
         let sent = credentials
             .secret
             .as_ref()
             .map_or("", |secret| secret.expose().as_str());
-        let found = match &credentials.id {
-            Some(id) => self.client(realm.id(), id).await?,
+        let named = credentials.id.clone();
+        let found = match named.or_else(|| assertion::subject(&credentials.assertion)) {
+            Some(id) => self.client(realm.id(), &id).await?,
             None => None,
         };
         let Some(client) = found.filter(|client| client.body.rep.flag("enabled")) else {
@@ -68,8 +86,15 @@ impl Iris {
         if client.is_public() {
             return Ok(client);
         }
-        if client.body.rep.text("clientAuthenticatorType") != Some("client-secret") {
-            return Err(GrantError::ClientUnknown);
+        match client.body.rep.text("clientAuthenticatorType") {
+            Some("client-secret") => {}
+            Some(method @ ("client-jwt" | "client-secret-jwt")) => {
+                let assertion = &credentials.assertion;
+                self.check_assertion(realm, &client, method, assertion, origin)
+                    .await?;
+                return Ok(client);
+            }
+            _ => return Err(GrantError::ClientUnknown),
         }
         let now_s = self.ambient.now().seconds();
         let primary = client
@@ -108,6 +133,13 @@ impl Iris {
             Grant::RefreshToken { token } => {
                 let token = token.ok_or(GrantError::RefreshMissing)?;
                 self.refresh(realm, client, origin, &token, scope).await
+            }
+            Grant::AuthorizationCode(sent) => self.redeem(realm, client, origin, &sent).await,
+            Grant::TokenExchange(sent) => {
+                Box::pin(self.exchange(realm, client, origin, &sent, scope)).await
+            }
+            Grant::DeviceCode { code, verifier } => {
+                Box::pin(self.redeem_device(realm, client, origin, code, verifier)).await
             }
         }
     }
@@ -159,6 +191,8 @@ impl Iris {
             origin,
             notes: &notes,
             login: None,
+            nonce: None,
+            audience: &[],
             grant: "cc",
         };
         Ok(self.issue(&issue).await?)
@@ -183,15 +217,8 @@ impl Iris {
         password: Secret<String>,
         scope: Option<&str>,
     ) -> Result<Tokens, GrantError> {
-        let found = self.find_person(realm, username).await?;
-        let hash = found.as_ref().and_then(|user| user.password.clone());
-        let check = move || password::verify(&password, hash.as_deref());
-        let fits = self.hashing.run(check).await.map_err(Error::from)?;
-        let Some(person) = found.filter(|_| fits) else {
-            return Err(GrantError::UserCredentials);
-        };
         let user = self
-            .user(realm.id(), &person.id)
+            .check_person(realm, username, password, origin.address)
             .await?
             .ok_or(GrantError::UserCredentials)?;
         if !user.is_enabled() {
@@ -213,7 +240,11 @@ impl Iris {
     }
 
     /// A person by name or, where the realm allows it, by e-mail; service accounts have no password.
-    async fn find_person(&self, realm: &Realm, username: &str) -> Result<Option<UserBody>, Error> {
+    pub(crate) async fn find_person(
+        &self,
+        realm: &Realm,
+        username: &str,
+    ) -> Result<Option<UserBody>, Error> {
         if username.len() > USERNAME_BYTES_MAX {
             return Ok(None);
         }
@@ -230,41 +261,82 @@ impl Iris {
         Ok(found.filter(|user| user.client.is_none()))
     }
 
-    async fn open_session(
+    /// Opens a login of its own for one client.
+    pub(crate) async fn open_session(
         &self,
         seat: &Seat<'_>,
         notes: &[(String, String)],
         scope: Option<&str>,
     ) -> Result<Tokens, GrantError> {
         let now_s = self.ambient.now().seconds();
-        let mut notes = notes.to_vec();
-        notes.push((AUTH_TIME.to_owned(), now_s.to_string()));
-        let scope = scope.unwrap_or_default().to_owned();
-        let login = Login {
-            id: self.ambient.uuid(),
-            user: seat.user.body.id.clone(),
-            started_s: now_s,
-            offline: seat.applied.offline,
-            clients: [(seat.client.body.id.clone(), scope)].into(),
-            notes,
-        };
-        self.continue_session(seat, &login, now_s).await
+        let mut login = self.new_login(&seat.user.body.id, seat.origin, seat.applied.offline);
+        login.notes.extend_from_slice(notes);
+        let scope = scope.unwrap_or_default();
+        let row_ends_s = take_part(seat, &mut login, scope, false, now_s);
+        self.keep_login(seat.realm.id(), &login, row_ends_s).await?;
+        self.issue_in(seat, &login, None).await
     }
 
-    /// Keeps the login and issues its tokens.
-    async fn continue_session(
+    /// A login made now, without clients.
+    pub(crate) fn new_login(&self, user_id: &str, origin: Origin<'_>, offline: bool) -> Login {
+        let now_s = self.ambient.now().seconds();
+        Login {
+            id: self.ambient.uuid(),
+            user: user_id.to_owned(),
+            started_s: now_s,
+            used_s: now_s,
+            offline,
+            remember: false,
+            address: origin.address.to_owned(),
+            clients: BTreeMap::new(),
+            notes: vec![(AUTH_TIME.to_owned(), now_s.to_string())],
+        }
+    }
+
+    /// Lets a client take part in a login and issues its tokens.
+    pub(crate) async fn join_session(
+        &self,
+        seat: &Seat<'_>,
+        id: &str,
+        scope: &str,
+        sso: bool,
+        nonce: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        let now_s = self.ambient.now().seconds();
+        let changed = self
+            .change_login(seat.realm.id(), id, |login| {
+                take_part(seat, login, scope, sso, now_s)
+            })
+            .await?;
+        let login = changed.ok_or(GrantError::Code(CodeProblem::SessionNotActive))?;
+        self.issue_in(seat, &login, nonce).await
+    }
+
+    /// Keeps an offline login and issues its tokens.
+    pub(crate) async fn keep_offline(
+        &self,
+        seat: &Seat<'_>,
+        mut login: Login,
+        scope: &str,
+        sso: bool,
+        nonce: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        let now_s = self.ambient.now().seconds();
+        let row_ends_s = take_part(seat, &mut login, scope, sso, now_s);
+        self.keep_login(seat.realm.id(), &login, row_ends_s).await?;
+        self.issue_in(seat, &login, nonce).await
+    }
+
+    /// Issues the tokens of a client that takes part in a login.
+    pub(crate) async fn issue_in(
         &self,
         seat: &Seat<'_>,
         login: &Login,
-        now_s: i64,
+        nonce: Option<&str>,
     ) -> Result<Tokens, GrantError> {
-        let ends = ends(seat.realm, seat.client, login, now_s);
-        if !self
-            .renew_login(seat.realm.id(), login, ends.next_s())
-            .await?
-        {
-            return Err(GrantError::Refresh(RefreshProblem::SessionNotActive));
-        }
+        let now_s = self.ambient.now().seconds();
+        let part = login.clients.get(&seat.client.body.id);
+        let started_s = part.map_or(now_s, |part| part.started_s);
         let issue = Issue {
             realm: seat.realm,
             client: seat.client,
@@ -272,7 +344,12 @@ impl Iris {
             applied: seat.applied,
             origin: seat.origin,
             notes: &login.notes,
-            login: Some((login, ends)),
+            login: Some((
+                login,
+                ends(seat.realm, seat.client, login, started_s, now_s),
+            )),
+            nonce,
+            audience: &[],
             grant: seat.grant,
         };
         Ok(self.issue(&issue).await?)
@@ -314,9 +391,13 @@ impl Iris {
                 RefreshProblem::SessionNotActive
             });
         };
-        let Some(granted) = login.clients.get(&client.body.id) else {
+        let now_s = self.ambient.now().seconds();
+        let Some(part) = login.part(&client.body.id, now_s) else {
             return refuse(RefreshProblem::SessionWithoutClient);
         };
+        if claims.int("iat") < part.started_s {
+            return refuse(RefreshProblem::BeforeSession);
+        }
         let user = self
             .user(realm.id(), &login.user)
             .await?
@@ -329,6 +410,7 @@ impl Iris {
         }
         self.count_use(realm, &login, claims.text("jti").unwrap_or_default())
             .await?;
+        let granted = claims.text("scope").unwrap_or(&part.scope);
         let narrowed = narrow(realm, client, granted, scope)?;
         let applied = apply_scopes(realm, client, &user, Some(&narrowed))?;
         let seat = Seat {
@@ -339,8 +421,20 @@ impl Iris {
             origin,
             grant: "rt",
         };
-        let now_s = self.ambient.now().seconds();
-        self.continue_session(&seat, &login, now_s).await
+        let (scope, sso) = (part.scope.clone(), part.sso);
+        let changed = self
+            .change_login(realm.id(), &login.id, |login| {
+                if login.clients.contains_key(&client.body.id) {
+                    take_part(&seat, login, &scope, sso, now_s);
+                }
+                row_ends_s(realm, client, login, now_s)
+            })
+            .await?;
+        let login = changed.filter(|login| login.clients.contains_key(&client.body.id));
+        match login {
+            Some(login) => self.issue_in(&seat, &login, None).await,
+            None => refuse(RefreshProblem::SessionNotActive),
+        }
     }
 
     /// With refresh token rotation, takes one use of the token; when none is left the login ends,
@@ -359,13 +453,37 @@ impl Iris {
 }
 
 /// Who gets tokens of a session, for what.
-struct Seat<'a> {
-    realm: &'a Arc<Realm>,
-    client: &'a Arc<Client>,
-    user: &'a User,
-    applied: &'a Applied,
-    origin: Origin<'a>,
-    grant: &'static str,
+pub(crate) struct Seat<'a> {
+    pub(crate) realm: &'a Arc<Realm>,
+    pub(crate) client: &'a Arc<Client>,
+    pub(crate) user: &'a User,
+    pub(crate) applied: &'a Applied,
+    pub(crate) origin: Origin<'a>,
+    pub(crate) grant: &'static str,
+}
+
+/// Lets the client of a seat take part in a login, or go on in it; gives the end of the login.
+fn take_part(seat: &Seat<'_>, login: &mut Login, scope: &str, sso: bool, now_s: i64) -> i64 {
+    let known = login.part(&seat.client.body.id, now_s);
+    let started_s = known.map_or(now_s, |part| part.started_s);
+    let ends_s = ends(seat.realm, seat.client, login, started_s, now_s).next_s();
+    let part = Part {
+        scope: scope.to_owned(),
+        started_s,
+        ends_s,
+        sso,
+    };
+    login.clients.insert(seat.client.body.id.clone(), part);
+    login.used_s = now_s;
+    row_ends_s(seat.realm, seat.client, login, now_s)
+}
+
+/// When a login is forgotten: an offline one, which has one client, with it.
+fn row_ends_s(realm: &Realm, client: &Client, login: &Login, now_s: i64) -> i64 {
+    if login.offline {
+        return ends(realm, client, login, login.started_s, now_s).next_s();
+    }
+    login_ends(realm, login, now_s).next_s()
 }
 
 /// The scope of a refreshed token: the one asked for, which must lie within the granted one and what
@@ -397,7 +515,7 @@ fn narrow(
 }
 
 /// Compares secrets in constant time; an empty stored secret fits nothing.
-fn is_same(sent: &str, stored: &str) -> bool {
+pub(crate) fn is_same(sent: &str, stored: &str) -> bool {
     !stored.is_empty()
         && constant_time::verify_slices_are_equal(sent.as_bytes(), stored.as_bytes()).is_ok()
 }

@@ -184,6 +184,57 @@ pub(crate) fn signing(
     generate(plan, name, priority, realm_id, realm, ambient)
 }
 
+/// A key of any provider that can generate one; `None` for other providers. Takes tenths of a second
+/// for RSA: call it on a blocking thread.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) fn of_provider(
+    provider: &str,
+    algorithm: &str,
+    realm_id: &str,
+    realm: &str,
+    ambient: &Ambient,
+) -> Result<Option<KeyBody>, Error> {
+    let plan = match provider {
+        "rsa-enc" | "rsa-enc-generated" => RSA_ENCRYPTION,
+        "aes-generated" => Plan {
+            provider: "aes-generated",
+            algorithm: "AES",
+            usage: Usage::Enc,
+        },
+        _ => {
+            let provider = match provider {
+                "rsa" | "rsa-generated" => "rsa-generated",
+                "ecdsa-generated" => "ecdsa-generated",
+                "hmac-generated" => "hmac-generated",
+                "hmac-generated-hs512" => "hmac-generated-hs512",
+                _ => return Ok(None),
+            };
+            let Ok(algorithm) = algorithm.parse::<Algorithm>() else {
+                return Ok(None);
+            };
+            Plan {
+                provider,
+                algorithm: algorithm.name(),
+                usage: Usage::Sig,
+            }
+        }
+    };
+    generate(plan, provider, PRIORITY, realm_id, realm, ambient).map(Some)
+}
+
+/// A self-signed certificate of an RSA key, as base64 of its DER.
+pub(crate) fn certificate(der: &[u8], realm: &str, ambient: &Ambient) -> Result<String, Error> {
+    let made = x509::self_signed(der, realm, &[], certificate_year(ambient.now()))?;
+    Ok(base64std(&made.certificate_der))
+}
+
+/// The id of a key by its public half (Keycloak `KeyUtils.createKeyId`).
+pub(crate) fn key_id(public_der: &[u8]) -> String {
+    base64url(digest::digest(&digest::SHA256, public_der).as_ref())
+}
+
 fn generate(
     plan: Plan,
     name: &str,
@@ -211,11 +262,9 @@ fn generate(
         Some(algorithm) if algorithm.key_type() != "oct" => {
             let der = SigningKey::generate_pkcs8(algorithm)?;
             let public = SigningKey::from_pkcs8("", algorithm, &der)?.public_der();
-            body.kid = base64url(digest::digest(&digest::SHA256, &public).as_ref());
+            body.kid = key_id(&public);
             if algorithm.key_type() == "RSA" {
-                let until = certificate_year(ambient.now());
-                let made = x509::self_signed(&der, realm, &[], until)?;
-                body.certificate = Some(base64std(&made.certificate_der));
+                body.certificate = Some(certificate(&der, realm, ambient)?);
             }
             body.material = STANDARD.encode(der);
         }
@@ -243,7 +292,7 @@ fn certificate_year(now: Timestamp) -> i32 {
 
 impl KeyBody {
     /// The signature algorithm its material fits; RSA encryption keys count as RS256, AES has none.
-    fn key_algorithm(&self) -> Option<Algorithm> {
+    pub(crate) fn key_algorithm(&self) -> Option<Algorithm> {
         if self.algorithm.starts_with("RSA-OAEP") {
             return Some(Algorithm::RS256);
         }

@@ -9,20 +9,25 @@ mod authority;
 mod cache;
 mod cpu;
 mod error;
+mod events;
 mod grant;
 mod keys;
 mod load;
+mod lockout;
+mod login;
 mod mapper;
 mod model;
 mod new_realm;
 mod password;
+mod policy;
 pub mod representation;
 pub mod schema;
 mod session;
+mod sessions;
 mod token;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use o28m_core::{Ambient, Secret};
 use o28m_jose::JwkSet;
@@ -31,25 +36,47 @@ use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use admin::clients::ClientFilter;
+pub use admin::evaluate::Example;
+pub use admin::export::Export;
+pub use admin::files::ImportError;
+pub use admin::groups::GroupFilter;
 pub use admin::mappers::MapperHolder;
+pub use admin::realms::RealmFilter;
 pub use admin::roles::{RoleContainer, RoleFilter, RoleHolder};
 pub use admin::scopes::{ScopeAssignment, ScopeHolder};
 pub use admin::users::UserFilter;
-pub use authority::{Caller, Permission, Unauthorized};
+pub use authority::{Caller, Permission, Realms, Unauthorized};
 pub use cpu::Busy;
-pub use error::{Error, GrantError, Invalid, RefreshProblem, Thing};
+pub use error::{
+    AssertionProblem, CodeProblem, DeviceProblem, Error, ExchangeProblem, GrantError, Invalid,
+    RefreshProblem, Thing,
+};
+pub use events::{AdminEvent, Event, EventFilter};
 pub use grant::Grant;
 pub use keys::{Error as KeyMakingError, Keys};
+pub use login::code::Redemption;
+pub use login::device::DeviceForm;
+pub use login::exchange::Exchange;
+pub use login::{
+    Browser, DeviceAuthorization, Identity, LoginError, LoginForm, LoginProblem, LoginStep,
+    LogoutForm, LogoutStep, NewPasswordProblem, Outcome, Page, PasswordForm, ResponseMode, Return,
+};
+pub use mapper::TYPES as MAPPER_TYPES;
 pub use model::{Client, Realm, Rep, User};
+pub use policy::PasswordProblem;
+pub use sessions::SessionsOf;
 pub use token::{Origin, Tokens};
 pub use verify::{MissingScope, Revocation};
 
 use cache::{Cache, Changed, group};
 use cpu::Cpu;
-use model::Role;
+use model::{Group, Role};
 
 /// Name of the realm of administrators.
 pub const MASTER: &str = "master";
+
+/// The version whose behaviour is offered, as clients read it.
+pub const KEYCLOAK_VERSION: &str = "26.5.7";
 
 /// Compiled realms in memory at most.
 const REALMS_MAX: usize = 2_000;
@@ -59,6 +86,8 @@ const CLIENTS_MAX: usize = 20_000;
 const USERS_MAX: usize = 20_000;
 /// Compiled roles in memory at most.
 const ROLES_MAX: usize = 20_000;
+/// Compiled groups in memory at most.
+const GROUPS_MAX: usize = 10_000;
 
 /// Signatures waiting or made at once: a third of a second of work on two processors.
 const SIGNING_MAX: usize = 512;
@@ -83,6 +112,9 @@ pub struct Iris {
     clients: Cache<Client>,
     users: Cache<User>,
     roles: Cache<Role>,
+    groups: Cache<Group>,
+    events: events::Queue,
+    listener: OnceLock<events::Listener>,
     signing: Cpu,
     hashing: Cpu,
     _follow: AbortOnDropHandle<()>,
@@ -109,6 +141,9 @@ impl Iris {
             clients: Cache::new(CLIENTS_MAX, &changed),
             users: Cache::new(USERS_MAX, &changed),
             roles: Cache::new(ROLES_MAX, &changed),
+            groups: Cache::new(GROUPS_MAX, &changed),
+            events: events::Queue::start(store.clone()),
+            listener: OnceLock::new(),
             signing: Cpu::new(SIGNING_MAX),
             hashing: Cpu::new(HASHING_MAX),
             _follow: AbortOnDropHandle::new(tokio::spawn(follow)),
@@ -126,7 +161,7 @@ impl Iris {
     /// When the representation is invalid or the store fails.
     pub async fn ensure_realm(&self, representation: &Value) -> Result<(), Error> {
         let rep = representation::REALM.check(representation)?;
-        match self.create_realm(rep).await {
+        match Box::pin(self.create_realm(rep, None)).await {
             Err(Error::Exists {
                 thing: Thing::Realm,
                 ..
@@ -193,6 +228,11 @@ impl Iris {
         Ok(realm.map(|realm| Arc::clone(&realm.keys.jwk_set)))
     }
 
+    /// Reads everything anew from the store when it is used next.
+    pub fn forget_all(&self) {
+        self.changed.forget_now();
+    }
+
     /// Whether the database answered lately; never waits.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
@@ -208,13 +248,13 @@ impl Iris {
     async fn write(&self, realm_id: &str, steps: Vec<Write>) -> Result<(), o28m_store::Error> {
         let mut names = Vec::new();
         for step in &steps {
-            let (kind, id) = match step {
+            let (kind, id, owner) = match step {
                 Write::Insert(object) | Write::Upsert(object) | Write::Update { object, .. } => {
-                    (object.kind, &object.id)
+                    (object.kind, &object.id, object.owner.as_str())
                 }
-                Write::Delete { kind, id } => (*kind, id),
+                Write::Delete { kind, id } => (*kind, id, realm_id),
             };
-            names.push(group(kind, realm_id));
+            names.push(group(kind, owner));
             names.push(id.clone());
         }
         let version = self.store.write(steps).await?;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use o28m_store::{Query, Record};
 use serde::de::DeserializeOwned;
 
+use crate::admin::roles::MANAGEMENT_CLIENTS;
 use crate::cache::{Made, group};
 use crate::keys::{KeyBody, Keys};
 use crate::model::{
-    Client, ClientBody, Realm, RealmBody, Role, RoleBody, Scope, ScopeBody, User, UserBody, kind,
+    Client, ClientBody, Group, GroupBody, Realm, RealmBody, Role, RoleBody, Scope, ScopeBody, User,
+    UserBody, kind,
 };
 use crate::{Error, Iris};
 
@@ -17,6 +19,8 @@ use crate::{Error, Iris};
 pub(crate) const PAGE: u32 = 500;
 /// Roles a user may effectively have.
 const ROLES_MAX: usize = 10_000;
+/// Groups that groups may be in.
+const DEPTH_MAX: usize = 64;
 
 /// The object a record holds.
 pub(crate) fn body<T: DeserializeOwned>(kind: &'static str, record: Record) -> Result<T, Error> {
@@ -158,9 +162,24 @@ impl Iris {
             let Some((body, _)) = found else {
                 return Ok(None);
             };
-            let roles = self.expand(realm_id, &body.roles).await?;
             let mut depends = vec![body.id.clone(), realm_id.to_owned()];
-            depends.extend(body.roles.iter().cloned());
+            depends.extend(body.roles.iter().chain(&body.groups).cloned());
+            let mut held = body.roles.clone();
+            let mut groups = Vec::new();
+            for id in &body.groups {
+                let Some(group) = self.group(realm_id, id).await? else {
+                    continue;
+                };
+                for body in std::iter::once(&group.body).chain(&group.above) {
+                    depends.push(body.id.clone());
+                    depends.extend(body.roles.iter().cloned());
+                    held.extend(body.roles.iter().cloned());
+                }
+                groups.push(group);
+            }
+            held.sort_unstable();
+            held.dedup();
+            let roles = self.expand(realm_id, &held).await?;
             for role in &roles {
                 depends.push(role.body.id.clone());
                 depends.extend(role.body.client.clone());
@@ -169,7 +188,11 @@ impl Iris {
             depends.sort_unstable();
             depends.dedup();
             Ok(Some(Made {
-                value: User { body, roles },
+                value: User {
+                    body,
+                    roles,
+                    groups,
+                },
                 depends,
             }))
         };
@@ -185,6 +208,7 @@ impl Iris {
             };
             let mut depends = vec![body.id.clone(), realm_id.to_owned()];
             let mut client_id = None;
+            let mut administers = false;
             if let Some(client) = &body.client {
                 depends.push(client.clone());
                 let found = self
@@ -193,14 +217,51 @@ impl Iris {
                 let Some((client, _)) = found else {
                     return Ok(None);
                 };
+                administers = client.manages.is_some()
+                    || MANAGEMENT_CLIENTS.contains(&client.client_id.as_str());
                 client_id = Some(client.client_id);
             }
             Ok(Some(Made {
-                value: Role { body, client_id },
+                value: Role {
+                    body,
+                    client_id,
+                    administers,
+                },
                 depends,
             }))
         };
         self.roles.get(&format!("{realm_id}/{id}"), load).await
+    }
+
+    /// One group with those it is in.
+    pub(crate) async fn group(
+        &self,
+        realm_id: &str,
+        id: &str,
+    ) -> Result<Option<Arc<Group>>, Error> {
+        let load = move || async move {
+            let found = self.read::<GroupBody>(kind::GROUP, realm_id, id).await?;
+            let Some((body, _)) = found else {
+                return Ok(None);
+            };
+            let mut depends = vec![body.id.clone(), realm_id.to_owned()];
+            let mut path = format!("/{}", body.name);
+            let mut above: Vec<GroupBody> = Vec::new();
+            let mut next = body.parent.clone();
+            while let Some(id) = next.filter(|_| above.len() < DEPTH_MAX) {
+                let found = self.read::<GroupBody>(kind::GROUP, realm_id, &id).await?;
+                let Some((parent, _)) = found else { break };
+                path.insert_str(0, &format!("/{}", parent.name));
+                depends.push(id);
+                next = parent.parent.clone();
+                above.push(parent);
+            }
+            Ok(Some(Made {
+                value: Group { body, path, above },
+                depends,
+            }))
+        };
+        self.groups.get(&format!("{realm_id}/{id}"), load).await
     }
 
     /// These roles and, through composites, all they contain; ids that are gone are left out.

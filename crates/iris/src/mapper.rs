@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::model::{Client, Fields as _, Rep, User};
 
 /// Mapper types that can be created; any other is refused.
-pub(crate) const TYPES: &[&str] = &[
+pub const TYPES: &[&str] = &[
     "oidc-hardcoded-claim-mapper",
     "oidc-usersessionmodel-note-mapper",
     "oidc-audience-mapper",
@@ -23,6 +23,7 @@ pub(crate) const TYPES: &[&str] = &[
     "oidc-address-mapper",
     "oidc-hardcoded-role-mapper",
     "oidc-role-name-mapper",
+    "oidc-group-membership-mapper",
 ];
 
 /// Claims the token's core sets; a mapper that names one is ignored (Keycloak
@@ -64,6 +65,7 @@ enum Effect {
     Acr,
     AllowedOrigins,
     Address(Vec<(&'static str, String)>),
+    Groups { paths: bool },
     AddRole(String),
     RenameRole { from: String, to: String },
     Nothing,
@@ -93,7 +95,7 @@ pub(crate) enum Target {
 }
 
 /// Roles that a token carries, by name.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Granted {
     pub(crate) realm: BTreeSet<String>,
     pub(crate) clients: BTreeMap<String, BTreeSet<String>>,
@@ -194,6 +196,21 @@ impl Mapper {
                             .map(|part| part.replace("${client_id}", id));
                         self.write_roles(prefix, roles, &named.collect::<Vec<_>>(), claims);
                     }
+                }
+            }
+            Effect::Groups { paths } => {
+                let groups = scene.user.groups.iter();
+                let named = groups.map(|group| {
+                    let whole = if *paths {
+                        &group.path
+                    } else {
+                        &group.body.name
+                    };
+                    Value::String(whole.clone())
+                });
+                let all: Vec<Value> = named.collect();
+                if !all.is_empty() {
+                    write(claims, &self.path, Value::Array(all));
                 }
             }
             Effect::FullName => {
@@ -314,6 +331,9 @@ fn effect(of: &str, config: &dyn Fn(&str) -> String) -> Effect {
                     .collect(),
             )
         }
+        "oidc-group-membership-mapper" => Effect::Groups {
+            paths: config("full.path") == "true",
+        },
         "oidc-hardcoded-role-mapper" => Effect::AddRole(config("role")),
         "oidc-role-name-mapper" => Effect::RenameRole {
             from: config("role"),

@@ -1,6 +1,6 @@
 //! What is stored, and what it is compiled to for answering requests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use o28m_core::Secret;
@@ -22,6 +22,7 @@ pub(crate) mod kind {
     pub(crate) const ROLE: &str = "role";
     pub(crate) const USER: &str = "user";
     pub(crate) const KEY: &str = "realm-key";
+    pub(crate) const GROUP: &str = "group";
 }
 
 /// A body that is stored under its kind.
@@ -73,6 +74,12 @@ pub(crate) struct RealmBody {
     pub(crate) default_scopes: Vec<String>,
     pub(crate) optional_scopes: Vec<String>,
     pub(crate) default_role: String,
+    /// Groups that new users join.
+    #[serde(default)]
+    pub(crate) default_groups: Vec<String>,
+    /// Blocks of an import that have no effect here and are given back on export.
+    #[serde(default)]
+    pub(crate) kept: Rep,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +95,9 @@ pub(crate) struct ClientBody {
     /// Roles scope-mapped to the client.
     pub(crate) scope_roles: Vec<String>,
     pub(crate) service_user: Option<String>,
+    /// The realm its roles give rights over, for the `{realm}-realm` clients of the master realm.
+    #[serde(default)]
+    pub(crate) manages: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,9 +120,12 @@ pub(crate) struct RoleBody {
     pub(crate) name: String,
     pub(crate) rep: Rep,
     pub(crate) composites: Vec<String>,
+    /// Lower-cased name that lists are searched in; made anew with every write.
+    #[serde(default)]
+    pub(crate) find: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct UserBody {
     pub(crate) id: String,
     pub(crate) realm: String,
@@ -123,6 +136,41 @@ pub(crate) struct UserBody {
     pub(crate) client: Option<String>,
     /// PHC string of the password's hash.
     pub(crate) password: Option<String>,
+    /// The groups the user is a direct member of.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    /// What is known of the password besides its hash.
+    #[serde(default)]
+    pub(crate) password_card: PasswordCard,
+    /// PHC strings of earlier passwords, newest first.
+    #[serde(default)]
+    pub(crate) password_history: Vec<String>,
+    /// Lower-cased fields that lists are searched in; made anew with every write.
+    #[serde(default)]
+    pub(crate) find: BTreeMap<String, String>,
+}
+
+/// What a credential's representation shows of a password.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct PasswordCard {
+    pub(crate) id: String,
+    pub(crate) created_ms: i64,
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct GroupBody {
+    pub(crate) id: String,
+    pub(crate) realm: String,
+    /// The group it is in; none for a top-level one.
+    pub(crate) parent: Option<String>,
+    pub(crate) name: String,
+    /// `description` and `attributes`.
+    pub(crate) rep: Rep,
+    pub(crate) roles: Vec<String>,
+    /// Lower-cased name that lists are searched in; made anew with every write.
+    #[serde(default)]
+    pub(crate) find: String,
 }
 
 fn cascade(field: &'static str, kind: &'static str, id: &str) -> Reference {
@@ -131,6 +179,14 @@ fn cascade(field: &'static str, kind: &'static str, id: &str) -> Reference {
         kind,
         id: id.to_owned(),
         on_delete: OnDelete::Cascade,
+    }
+}
+
+/// A pointer that is forgotten with what it points to.
+fn detach(field: &'static str, kind: &'static str, id: &str) -> Reference {
+    Reference {
+        on_delete: OnDelete::Detach,
+        ..cascade(field, kind, id)
     }
 }
 
@@ -173,7 +229,10 @@ impl Stored for ClientBody {
 
     fn object(&self) -> Object {
         let keys = vec![key("clientId", self.client_id.clone())];
-        let references = vec![cascade("realm", kind::REALM, &self.realm)];
+        let mut references = vec![cascade("realm", kind::REALM, &self.realm)];
+        if let Some(realm) = &self.manages {
+            references.push(cascade("manages", kind::REALM, realm));
+        }
         object(kind::CLIENT, &self.id, &self.realm, keys, references, self)
     }
 }
@@ -209,13 +268,15 @@ impl Stored for RoleBody {
             Some(client) => cascade("container", kind::CLIENT, client),
             None => cascade("container", kind::REALM, &self.realm),
         };
+        let mut whole = self.clone();
+        whole.find = self.name.to_lowercase();
         object(
             kind::ROLE,
             &self.id,
             &self.realm,
             keys,
             vec![reference],
-            self,
+            &whole,
         )
     }
 }
@@ -239,7 +300,41 @@ impl Stored for UserBody {
         if let Some(client) = &self.client {
             references.push(cascade("client", kind::CLIENT, client));
         }
-        object(kind::USER, &self.id, &self.realm, keys, references, self)
+        references.extend(
+            self.groups
+                .iter()
+                .map(|id| detach("group", kind::GROUP, id)),
+        );
+        references.extend(self.roles.iter().map(|id| detach("role", kind::ROLE, id)));
+        let mut whole = self.clone();
+        whole.find = ["email", "firstName", "lastName"]
+            .into_iter()
+            .filter_map(|field| Some((field.to_owned(), self.rep.text(field)?.to_lowercase())))
+            .collect();
+        object(kind::USER, &self.id, &self.realm, keys, references, &whole)
+    }
+}
+
+impl GroupBody {
+    /// The realm or group it is in.
+    pub(crate) fn container(&self) -> &str {
+        self.parent.as_deref().unwrap_or(&self.realm)
+    }
+}
+
+impl Stored for GroupBody {
+    const KIND: &'static str = kind::GROUP;
+
+    fn object(&self) -> Object {
+        let keys = vec![key("name", role_key(self.container(), &self.name))];
+        let mut references = vec![match &self.parent {
+            Some(parent) => cascade("container", kind::GROUP, parent),
+            None => cascade("container", kind::REALM, &self.realm),
+        }];
+        references.extend(self.roles.iter().map(|id| detach("role", kind::ROLE, id)));
+        let mut whole = self.clone();
+        whole.find = self.name.to_lowercase();
+        object(kind::GROUP, &self.id, &self.realm, keys, references, &whole)
     }
 }
 
@@ -296,6 +391,13 @@ impl Realm {
         self.body.rep.text("sslRequired").unwrap_or("external")
     }
 
+    /// Whether admin events hold what was sent.
+    #[must_use]
+    pub fn keeps_admin_details(&self) -> bool {
+        let rep = &self.body.rep;
+        rep.flag("adminEventsEnabled") && rep.flag("adminEventsDetailsEnabled")
+    }
+
     /// Its keys.
     #[must_use]
     pub fn keys(&self) -> &Keys {
@@ -306,6 +408,43 @@ impl Realm {
     #[must_use]
     pub fn jwk_set(&self) -> &o28m_jose::JwkSet {
         &self.keys.jwk_set
+    }
+
+    /// What people call it: its display name, else its name.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        let named = self.body.rep.text("displayName");
+        named.filter(|it| !it.is_empty()).unwrap_or(self.name())
+    }
+
+    /// Language of its pages when neither request nor browser says one.
+    #[must_use]
+    pub fn default_locale(&self) -> Option<&str> {
+        self.body.rep.text("defaultLocale")
+    }
+
+    /// A realm attribute.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.body.rep.entry_text("attributes", name)
+    }
+
+    /// Whether people may give their e-mail address instead of their user name.
+    #[must_use]
+    pub fn allows_email_login(&self) -> bool {
+        self.body.rep.flag("loginWithEmailAllowed")
+    }
+
+    /// Whether devices may ask for tokens (RFC 8628): attribute `deviceFlowEnabled`.
+    #[must_use]
+    pub fn has_device_flow(&self) -> bool {
+        self.attribute("deviceFlowEnabled") == Some("true")
+    }
+
+    /// Whether clients may exchange tokens (RFC 8693): attribute `standardTokenExchangeEnabled`.
+    #[must_use]
+    pub fn has_token_exchange(&self) -> bool {
+        self.attribute("standardTokenExchangeEnabled") == Some("true")
     }
 
     /// Names of its client scopes that a token may name, sorted.
@@ -368,10 +507,25 @@ impl Client {
         &self.body.client_id
     }
 
+    /// What people call it: its name, else its `clientId`.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        // Names of built-in clients are keys of translations.
+        let is_name = |text: &&str| !text.is_empty() && !text.starts_with("${");
+        let named = self.body.rep.text("name").filter(is_name);
+        named.unwrap_or(self.client_id())
+    }
+
     /// Whether it authenticates without a secret.
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.body.rep.flag("publicClient")
+    }
+
+    /// The origins whose pages may read its responses; `*` stands for any.
+    #[must_use]
+    pub fn web_origins(&self) -> Vec<String> {
+        crate::token::allowed_origins(self)
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
@@ -393,12 +547,26 @@ pub(crate) struct Role {
     pub(crate) body: RoleBody,
     /// The `clientId` of its client, for a client role.
     pub(crate) client_id: Option<String>,
+    /// It belongs to a client whose roles give rights over a realm.
+    pub(crate) administers: bool,
+}
+
+/// A group ready for use.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) body: GroupBody,
+    /// Names from the top, each after a slash.
+    pub(crate) path: String,
+    /// The groups it is in, nearest first.
+    pub(crate) above: Vec<GroupBody>,
 }
 
 /// A user ready for use, with every role they effectively have.
 pub struct User {
     pub(crate) body: UserBody,
     pub(crate) roles: Vec<Arc<Role>>,
+    /// The groups they are direct members of.
+    pub(crate) groups: Vec<Arc<Group>>,
 }
 
 impl User {

@@ -7,14 +7,16 @@ use o28m_core::{Ambient, Secret};
 use o28m_store::{Query, Write};
 use serde_json::{Map, Value, json};
 
+use crate::authority::management_client;
 use crate::keys::{KeyBody, Part};
 use crate::model::{
-    ClientBody, Fields as _, RealmBody, Rep, RoleBody, ScopeBody, Stored as _, UserBody, kind,
+    ClientBody, Fields as _, PasswordCard, RealmBody, Rep, RoleBody, ScopeBody, Stored as _,
+    UserBody, kind,
 };
 use crate::{Error, Iris, MASTER, Settings, Thing, keys, password};
 
-pub(crate) use clients::BUILT_IN_CLIENTS;
-use clients::{ADMIN_ROLES, COMPOSITES, built_in_client};
+pub(crate) use clients::{ADMIN_ROLES, BUILT_IN_CLIENTS};
+use clients::{COMPOSITES, built_in_client};
 use scopes::{Assigned, SCOPES, built_in_mappers, mapper_rep, scope_rep};
 
 /// Scope that clients with a service account get.
@@ -54,8 +56,8 @@ fn realm_defaults() -> Rep {
 pub(crate) struct NewRealm {
     pub(crate) realm: RealmBody,
     pub(crate) scopes: Vec<ScopeBody>,
-    clients: Vec<ClientBody>,
-    roles: Vec<RoleBody>,
+    pub(crate) clients: Vec<ClientBody>,
+    pub(crate) roles: Vec<RoleBody>,
 }
 
 impl NewRealm {
@@ -69,6 +71,8 @@ impl NewRealm {
                 default_scopes: Vec::new(),
                 optional_scopes: Vec::new(),
                 default_role: ambient.uuid(),
+                default_groups: Vec::new(),
+                kept: Rep::new(),
             },
             scopes: Vec::new(),
             clients: Vec::new(),
@@ -107,6 +111,7 @@ impl NewRealm {
             name: format!("default-roles-{}", self.realm.name.to_lowercase()),
             rep: description("${role_default-roles}"),
             composites: inside.into_iter().flatten().collect(),
+            find: String::new(),
         };
         self.roles.push(default_role);
         self.add_admin_role(ambient);
@@ -152,6 +157,7 @@ impl NewRealm {
             name: name.to_owned(),
             rep: description(text),
             composites: Vec::new(),
+            find: String::new(),
         });
         id
     }
@@ -214,6 +220,7 @@ impl NewRealm {
             optional_scopes: self.realm.optional_scopes.clone(),
             scope_roles: Vec::new(),
             service_user: None,
+            manages: None,
         });
         for name in roles {
             self.add_role(
@@ -256,6 +263,50 @@ impl NewRealm {
     }
 }
 
+/// The client `{realm}-realm` of the master realm, whose roles give rights over a realm, and its roles.
+/// Role `admin` of the master realm has all rights anyway, so they are not added to it.
+pub(crate) fn management(
+    master_id: &str,
+    realm: &RealmBody,
+    ambient: &Ambient,
+) -> (ClientBody, Vec<RoleBody>) {
+    let (mut rep, _) = built_in_client("master-realm", MASTER);
+    rep.insert("name".to_owned(), json!(format!("{} Realm", realm.name)));
+    let client = ClientBody {
+        id: ambient.uuid(),
+        realm: master_id.to_owned(),
+        client_id: management_client(&realm.name, MASTER),
+        rep,
+        mappers: Vec::new(),
+        default_scopes: Vec::new(),
+        optional_scopes: Vec::new(),
+        scope_roles: Vec::new(),
+        service_user: None,
+        manages: Some(realm.id.clone()),
+    };
+    let role = |name: &&str| RoleBody {
+        id: ambient.uuid(),
+        realm: master_id.to_owned(),
+        client: Some(client.id.clone()),
+        name: (*name).to_owned(),
+        rep: description(&format!("${{role_{name}}}")),
+        composites: Vec::new(),
+        find: String::new(),
+    };
+    let mut roles: Vec<RoleBody> = ADMIN_ROLES.iter().map(role).collect();
+    for (outer, inner) in COMPOSITES {
+        let ids: Vec<String> = roles
+            .iter()
+            .filter(|role| inner.contains(&role.name.as_str()))
+            .map(|role| role.id.clone())
+            .collect();
+        if let Some(role) = roles.iter_mut().find(|role| role.name == *outer) {
+            role.composites = ids;
+        }
+    }
+    (client, roles)
+}
+
 fn description(text: &str) -> Rep {
     [("description".to_owned(), json!(text))]
         .into_iter()
@@ -291,10 +342,8 @@ impl Iris {
                 "displayNameHtml": "<div class=\"kc-logo-text\"><span>Keycloak</span></div>",
                 "accessTokenLifespan": 60,
             });
-            match self
-                .create_realm(rep.as_object().cloned().unwrap_or_default())
-                .await
-            {
+            let rep = rep.as_object().cloned().unwrap_or_default();
+            match Box::pin(self.create_realm(rep, None)).await {
                 // Another replica made it at the same time.
                 Ok(_)
                 | Err(Error::Exists {
@@ -350,6 +399,12 @@ impl Iris {
             roles: vec![admin.id, realm.default_role.clone()],
             client: None,
             password: hashed,
+            password_card: PasswordCard {
+                id: self.ambient.uuid(),
+                created_ms: self.ambient.now().millis(),
+                label: None,
+            },
+            ..UserBody::default()
         };
         match self
             .write(realm_id, vec![Write::Insert(user.object())])

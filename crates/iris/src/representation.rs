@@ -64,8 +64,8 @@ pub static REALM: Schema = Schema {
         ("publicKey", Text),
         ("certificate", Text),
         ("codeSecret", Text),
-        ("roles", Object),
-        ("groups", List),
+        ("roles", One(&ROLES)),
+        ("groups", Nested(&GROUP)),
         ("defaultRoles", Texts),
         ("defaultRole", One(&ROLE)),
         ("defaultGroups", Texts),
@@ -386,5 +386,64 @@ pub static COMPONENT: Schema = Schema {
         ("parentId", Text),
         ("subType", Text),
         ("config", TextsMap),
+    ],
+};
+
+/// The event settings of a realm.
+pub static EVENTS_CONFIG: Schema = Schema {
+    name: "RealmEventsConfigRepresentation",
+    fields: &[
+        ("eventsEnabled", Bool),
+        ("eventsExpiration", Long),
+        ("eventsListeners", Texts),
+        ("enabledEventTypes", Texts),
+        ("adminEventsEnabled", Bool),
+        ("adminEventsDetailsEnabled", Bool),
+    ],
+};
+
+/// A group.
+pub static GROUP: Schema = Schema {
+    name: "GroupRepresentation",
+    fields: &[
+        ("id", Text),
+        ("name", Text),
+        ("description", Text),
+        ("path", Text),
+        ("parentId", Text),
+        ("subGroupCount", Long),
+        ("subGroups", Nested(&GROUP)),
+        ("attributes", TextsMap),
+        ("realmRoles", Texts),
+        ("clientRoles", TextsMap),
+        ("access", Object),
+    ],
+};
+
+/// What goes into an existing realm.
+pub static PARTIAL_IMPORT: Schema = Schema {
+    name: "PartialImportRepresentation",
+    fields: &[
+        ("ifResourceExists", Text),
+        ("policy", Text),
+        ("users", Nested(&USER)),
+        ("clients", Nested(&CLIENT)),
+        ("groups", Nested(&GROUP)),
+        ("identityProviders", List),
+        ("identityProviderMappers", List),
+        ("roles", One(&ROLES)),
+        // The whole export of a realm is accepted: everything else of it is ignored.
+        ("id", Text),
+        ("realm", Text),
+    ],
+};
+
+/// The roles of a realm and its clients.
+pub static ROLES: Schema = Schema {
+    name: "RolesRepresentation",
+    fields: &[
+        ("realm", Nested(&ROLE)),
+        ("client", Object),
+        ("application", Object),
     ],
 };

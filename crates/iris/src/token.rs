@@ -13,7 +13,7 @@ use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
 use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
 use crate::session::{Ends, Login};
-use crate::{Error, GrantError, Iris};
+use crate::{Error, Example, GrantError, Iris};
 
 /// Order of the leading claims (Keycloak 26.5 `AccessToken`); the rest follows as mapped.
 const CLAIM_ORDER: &[&str] = &[
@@ -67,6 +67,8 @@ pub struct Tokens {
     pub not_before_s: i64,
     /// The session.
     pub session_state: Option<String>,
+    /// The user they are for.
+    pub user_id: String,
     /// The `scope` of the access token.
     pub scope: String,
     /// Members that mappers add.
@@ -93,8 +95,26 @@ pub(crate) struct Issue<'a> {
     pub(crate) notes: &'a [(String, String)],
     /// The login and its ends; `None` for a transient session.
     pub(crate) login: Option<(&'a Login, Ends)>,
+    /// `nonce` of the authorization request.
+    pub(crate) nonce: Option<&'a str>,
+    /// The only audiences an access token may have; all when empty.
+    pub(crate) audience: &'a [String],
     /// Two letters of the grant in the token id, such as `cc`.
     pub(crate) grant: &'static str,
+}
+
+/// Whether the client has every scope that the parameter names.
+pub(crate) fn has_scopes(realm: &Realm, client: &Client, parameter: Option<&str>) -> bool {
+    let defaults = client.body.default_scopes.iter();
+    let ids = defaults.chain(&client.body.optional_scopes);
+    let names: HashSet<&str> = ids
+        .filter_map(|id| realm.scopes.get(id))
+        .map(|scope| scope.body.name.as_str())
+        .collect();
+    let asked = Scopes::parse(parameter);
+    asked
+        .iter()
+        .all(|word| word == "openid" || names.contains(word))
 }
 
 /// The scopes that apply: defaults and those asked for. A scope with roles applies only to users who
@@ -108,6 +128,9 @@ pub(crate) fn apply_scopes(
     user: &User,
     parameter: Option<&str>,
 ) -> Result<Applied, GrantError> {
+    if !has_scopes(realm, client, parameter) {
+        return Err(GrantError::Scope(parameter.unwrap_or_default().to_owned()));
+    }
     let asked = Scopes::parse(parameter);
     let find = |ids: &[String]| -> Vec<Arc<Scope>> {
         ids.iter()
@@ -116,16 +139,6 @@ pub(crate) fn apply_scopes(
     };
     let defaults = find(&client.body.default_scopes);
     let optional = find(&client.body.optional_scopes);
-    let known = |word: &str| {
-        word == "openid"
-            || defaults
-                .iter()
-                .chain(&optional)
-                .any(|scope| scope.body.name == word)
-    };
-    if !asked.iter().all(known) {
-        return Err(GrantError::Scope(parameter.unwrap_or_default().to_owned()));
-    }
     let has_role = |scope: &Scope| {
         let wanted = &scope.body.scope_roles;
         wanted.is_empty() || user.roles.iter().any(|role| wanted.contains(&role.body.id))
@@ -175,6 +188,19 @@ impl Issue<'_> {
         allowed_origins(self.client)
     }
 
+    /// `0` for tokens of a login that was there already (Keycloak 26.5 `TokenManager`).
+    fn acr(&self) -> &'static str {
+        let part = self
+            .login
+            .as_ref()
+            .and_then(|(login, _)| login.clients.get(&self.client.body.id));
+        if part.is_some_and(|part| part.sso) {
+            "0"
+        } else {
+            "1"
+        }
+    }
+
     fn token_id(&self, token: &str) -> String {
         let session = match &self.login {
             None => "tr",
@@ -205,6 +231,9 @@ impl Issue<'_> {
         }
         if target == Target::Id {
             audience.insert(self.client.client_id().to_owned());
+        }
+        if matches!(target, Target::Access | Target::Lightweight) && !self.audience.is_empty() {
+            audience.retain(|name| self.audience.contains(name));
         }
         let mut audience = audience.into_iter();
         match (audience.next(), audience.len()) {
@@ -309,6 +338,19 @@ impl Iris {
         Ok(granted)
     }
 
+    /// The audiences asked for that the access token would not have.
+    pub(crate) async fn missing_audience(&self, issue: &Issue<'_>) -> Result<Vec<String>, Error> {
+        if issue.audience.is_empty() {
+            return Ok(Vec::new());
+        }
+        let granted = self.granted(issue).await?;
+        let claims = issue.finish(Target::Access, &granted, Map::new());
+        let has =
+            |name: &String| claims.text("aud") == Some(name) || claims.texts("aud").contains(name);
+        let missing = issue.audience.iter().filter(|name| !has(name));
+        Ok(missing.cloned().collect())
+    }
+
     /// Makes every token of a response.
     pub(crate) async fn issue(&self, issue: &Issue<'_>) -> Result<Tokens, Error> {
         let now_s = self.ambient.now().seconds();
@@ -332,6 +374,7 @@ impl Iris {
             id_token: None,
             not_before_s: not_before(issue.realm, issue.client, issue.user),
             session_state: issue.login.as_ref().map(|(login, _)| login.id.clone()),
+            user_id: issue.user.body.id.clone(),
             scope: issue.applied.text.clone(),
             other: issue.finish(Target::Response, &granted, Map::new()),
             access_token: access,
@@ -366,7 +409,7 @@ impl Iris {
         );
         claims.insert("scope".to_owned(), json!(issue.applied.text));
         if !lightweight {
-            claims.insert("acr".to_owned(), json!("1"));
+            claims.insert("acr".to_owned(), json!(issue.acr()));
             if issue.login.is_none() {
                 claims.insert("sub".to_owned(), json!(issue.user.body.id));
             }
@@ -423,7 +466,14 @@ impl Iris {
         let exp_s = now_s.saturating_add(tokens.expires_in_s);
         let mut claims = self.core(issue, "it", "ID", now_s, exp_s);
         claims.insert("sub".to_owned(), json!(issue.user.body.id));
-        claims.insert("acr".to_owned(), json!("1"));
+        claims.insert("acr".to_owned(), json!(issue.acr()));
+        if let Some(nonce) = issue.nonce {
+            claims.insert("nonce".to_owned(), json!(nonce));
+        }
+        let auth_time = issue.login.as_ref().and_then(|(login, _)| login.auth_s());
+        if let Some(seconds) = auth_time {
+            claims.insert("auth_time".to_owned(), json!(seconds));
+        }
         claims.insert(
             "at_hash".to_owned(),
             json!(half_hash(access_algorithm, &tokens.access_token)),
@@ -456,7 +506,7 @@ impl Iris {
         let scope = login
             .clients
             .get(&issue.client.body.id)
-            .map_or("", String::as_str);
+            .map_or("", |part| part.scope.as_str());
         claims.insert("scope".to_owned(), json!(scope));
         let rep = &issue.realm.body.rep;
         if rep.flag("revokeRefreshToken") {
@@ -498,7 +548,7 @@ impl Iris {
     }
 
     /// The realm's key for an algorithm; made, stored and published when there is none.
-    async fn key_for(
+    pub(crate) async fn key_for(
         &self,
         realm: &Arc<Realm>,
         algorithm: Algorithm,
@@ -531,7 +581,7 @@ impl Iris {
         key.ok_or(Error::Key(o28m_jose::KeyError::Generation(algorithm)))
     }
 
-    async fn sign(
+    pub(crate) async fn sign(
         &self,
         key: Arc<RealmKey>,
         typ: &str,
@@ -582,6 +632,11 @@ fn access_lifespan(issue: &Issue<'_>, now_s: i64) -> i64 {
         .max(0)
 }
 
+/// Logins made before this time are refused.
+pub(crate) fn not_before_of(realm: &Realm, user: &User) -> i64 {
+    realm.not_before_s().max(user.body.rep.int("notBefore"))
+}
+
 /// Tokens issued before this time are refused.
 pub(crate) fn not_before(realm: &Realm, client: &Client, user: &User) -> i64 {
     let client = client.body.rep.int("notBefore");
@@ -601,4 +656,32 @@ fn half_hash(algorithm: Algorithm, token: &str) -> String {
     let hashed = digest::digest(hash, token.as_bytes());
     let bytes = hashed.as_ref();
     base64url(bytes.get(..bytes.len() / 2).unwrap_or_default())
+}
+
+impl Iris {
+    /// The claims of a token that nobody gets.
+    pub(crate) async fn example(
+        &self,
+        issue: &Issue<'_>,
+        example: Example,
+    ) -> Result<Map<String, Value>, Error> {
+        if example == Example::UserInfo {
+            return self.userinfo_claims(issue).await;
+        }
+        let now_s = self.ambient.now().seconds();
+        let granted = self.granted(issue).await?;
+        let exp_s = now_s.saturating_add(access_lifespan(issue, now_s));
+        let (kind, typ, target) = match example {
+            Example::Id => ("it", "ID", Target::Id),
+            _ if issue.lightweight() => ("lt", "Bearer", Target::Lightweight),
+            _ => ("rt", "Bearer", Target::Access),
+        };
+        let mut claims = self.core(issue, kind, typ, now_s, exp_s);
+        claims.insert("sub".to_owned(), json!(issue.user.body.id));
+        claims.insert("acr".to_owned(), json!("1"));
+        if example == Example::Access {
+            claims.insert("scope".to_owned(), json!(issue.applied.text));
+        }
+        Ok(issue.finish(target, &granted, claims))
+    }
 }

@@ -7,7 +7,7 @@ use o28m_jose::CompactJws;
 use serde_json::{Map, Value, json};
 
 use crate::model::{Client, Fields as _, Realm, Rep, User};
-use crate::session::{Login, ends};
+use crate::session::{Login, login_ends};
 use crate::token::{Issue, Origin, apply_scopes, not_before};
 use crate::{Error, Iris};
 
@@ -44,26 +44,31 @@ pub enum Revocation {
 }
 
 impl Iris {
-    /// Checks signature, issuer and time of a token of this realm. The algorithm is the key's.
+    /// The claims of a token signed by this realm, expired or not. The algorithm is the key's.
+    pub(crate) fn signed_claims(&self, realm: &Realm, token: &str) -> Option<Rep> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let jws = CompactJws::parse(token).ok()?;
+        let header: Rep = serde_json::from_slice(&jws.header).ok()?;
+        let key = header.text("kid").and_then(|kid| realm.keys.by_kid(kid))?;
+        let algorithm = key.algorithm().map(o28m_jose::Algorithm::name);
+        if header.text("alg") != algorithm || header.contains_key("crit") {
+            return None;
+        }
+        key.verify(&jws).ok()?;
+        serde_json::from_slice(&jws.payload).ok()
+    }
+
+    /// Checks signature, issuer and time of a token of this realm.
     pub(crate) fn check_signature(
         &self,
         realm: &Realm,
         token: &str,
         issuer: &str,
     ) -> Result<Rep, Inactive> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(Inactive::Invalid);
-        }
-        let jws = CompactJws::parse(token).map_err(|_| Inactive::Invalid)?;
-        let header: Rep = serde_json::from_slice(&jws.header).map_err(|_| Inactive::Invalid)?;
-        let key = header.text("kid").and_then(|kid| realm.keys.by_kid(kid));
-        let key = key.ok_or(Inactive::Invalid)?;
-        let algorithm = key.algorithm().map(o28m_jose::Algorithm::name);
-        if header.text("alg") != algorithm || header.contains_key("crit") {
-            return Err(Inactive::Invalid);
-        }
-        key.verify(&jws).map_err(|_| Inactive::Invalid)?;
-        let claims: Rep = serde_json::from_slice(&jws.payload).map_err(|_| Inactive::Invalid)?;
+        let claims = self.signed_claims(realm, token);
+        let claims = claims.ok_or(Inactive::Invalid)?;
         let now_s = self.ambient.now().seconds();
         let unlimited = claims.text("typ") == Some("Offline") && !claims.contains_key("exp");
         if !unlimited && claims.int("exp") <= now_s {
@@ -96,10 +101,12 @@ impl Iris {
         let mut login = None;
         if let Some(sid) = claims.text("sid") {
             login = self.login(realm.id(), sid).await?;
-            if !login
+            let now_s = self.ambient.now().seconds();
+            let part = login
                 .as_ref()
-                .is_some_and(|it| it.clients.contains_key(&client.body.id))
-            {
+                .and_then(|login| login.part(&client.body.id, now_s));
+            // A part that began later is another one: what was issued before stays refused.
+            if part.is_none_or(|part| claims.int("iat") < part.started_s) {
                 return Ok(Err(Inactive::Ended));
             }
         }
@@ -215,16 +222,26 @@ impl Iris {
 
     /// Takes a client out of a login, which ends with its last client.
     async fn leave_login(&self, realm: &Realm, client: &Client, sid: &str) -> Result<(), Error> {
-        let Some(mut login) = self.login(realm.id(), sid).await? else {
-            return Ok(());
-        };
-        login.clients.remove(&client.body.id);
-        if login.clients.is_empty() {
+        let left = self.detach(realm, &client.body.id, sid).await?;
+        if left.is_some_and(|login| login.clients.is_empty()) {
             return self.end_login(realm.id(), sid).await;
         }
+        Ok(())
+    }
+
+    /// Takes a client out of a login, which goes on.
+    pub(crate) async fn detach(
+        &self,
+        realm: &Realm,
+        client_id: &str,
+        sid: &str,
+    ) -> Result<Option<Login>, Error> {
         let now_s = self.ambient.now().seconds();
-        let end_s = ends(realm, client, &login, now_s).next_s();
-        self.keep_login(realm.id(), &login, end_s).await
+        self.change_login(realm.id(), sid, |login| {
+            login.clients.remove(client_id);
+            login_ends(realm, login, now_s).next_s()
+        })
+        .await
     }
 
     /// Ends the login of a refresh token; false when the token is no refresh token of the client.
@@ -284,6 +301,8 @@ impl Iris {
             origin,
             notes,
             login: None,
+            nonce: None,
+            audience: &[],
             grant: "",
         };
         Ok(Some(Ok(self.userinfo_claims(&issue).await?)))

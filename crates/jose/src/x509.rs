@@ -2,9 +2,12 @@
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, date_time_ymd};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer,
+};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use o28m_core::Timestamp;
 
@@ -154,6 +157,49 @@ pub fn self_signed(
     })
 }
 
+/// The public key of the first certificate or public key in `pem`, RSA or on a NIST curve.
+#[must_use]
+pub fn public_jwk(pem: &str) -> Option<Jwk> {
+    let (certificate, public);
+    let info = if let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) {
+        certificate = der;
+        let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+        parsed.tbs_certificate.subject_pki
+    } else {
+        public = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?;
+        SubjectPublicKeyInfo::from_der(&public).ok()?.1
+    };
+    let mut jwk = Jwk::default();
+    match info.parsed().ok()? {
+        PublicKey::RSA(key) => {
+            let unsigned = |bytes: &[u8]| {
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                base64url(bytes.get(zeros..).unwrap_or_default())
+            };
+            jwk.kty = Some("RSA".to_owned());
+            jwk.n = Some(unsigned(key.modulus));
+            jwk.e = Some(unsigned(key.exponent));
+        }
+        PublicKey::EC(point) => {
+            // Uncompressed point: 0x04, x, y, both of the curve's length.
+            let (form, rest) = point.data().split_first()?;
+            let curve = match (form, rest.len()) {
+                (4, 64) => "P-256",
+                (4, 96) => "P-384",
+                (4, 132) => "P-521",
+                _ => return None,
+            };
+            let (x, y) = rest.split_at(rest.len() / 2);
+            jwk.kty = Some("EC".to_owned());
+            jwk.crv = Some(curve.to_owned());
+            jwk.x = Some(base64url(x));
+            jwk.y = Some(base64url(y));
+        }
+        _ => return None,
+    }
+    Some(jwk)
+}
+
 /// The DER of the first private key in `pem`, PKCS#8 or PKCS#1.
 #[must_use]
 pub fn private_key_der(pem: &str) -> Option<Vec<u8>> {
@@ -177,6 +223,29 @@ mod tests {
         assert_eq!(read.jwk("k").n, key.public_jwk().n);
         assert_eq!(read.jwk("k").e.as_deref(), Some("AQAB"));
         assert_eq!(read.public_key_der(), key.public_der());
+    }
+
+    #[test]
+    fn public_keys_are_read_from_certificates_and_bare() {
+        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES512] {
+            let der = SigningKey::generate_pkcs8(algorithm).unwrap();
+            let key = SigningKey::from_pkcs8("", algorithm, &der).unwrap();
+            let wanted = key.public_jwk();
+            let lines = base64std(&key.public_der());
+            let bare = format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n");
+            let mut pems = vec![bare];
+            if algorithm != Algorithm::ES512 {
+                let made = self_signed(&der, "client", &[], 2100).unwrap();
+                pems.push(made.certificate_pem);
+            }
+            for pem in pems {
+                let read = public_jwk(&pem).unwrap();
+                assert_eq!((&read.kty, &read.crv), (&wanted.kty, &wanted.crv));
+                assert_eq!((&read.n, &read.e), (&wanted.n, &wanted.e));
+                assert_eq!((&read.x, &read.y), (&wanted.x, &wanted.y));
+            }
+        }
+        assert!(public_jwk("x").is_none());
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Entity {
         transform: bool,
         context: &Context<'_>,
     ) -> Result<Document, Violations> {
-        let mut input = self.expand(input)?;
+        let mut input = self.expand(input, transform)?;
         let overlay = (self.overlay)(&input, context.enabled_plugins)?;
         alias::fold(overlay.fields, &mut input)?;
         let given = self.to_seal(&input, |seal| match seal {
@@ -242,7 +242,7 @@ impl Entity {
         patch: Document,
         context: &Context<'_>,
     ) -> Result<Document, Violations> {
-        let mut patch = self.expand(patch)?;
+        let mut patch = self.expand(patch, true)?;
         patch.remove("id");
         let overlay = self.overlay_of(&patch, Some(stored), context.enabled_plugins)?;
         alias::fold(overlay.fields, &mut patch)?;
@@ -346,15 +346,16 @@ impl Entity {
             .find(|unique| unique.name == field && unique.fields == [field])
     }
 
-    /// Gives what a client sent the form that defaults, checks and unique values are about.
-    pub(crate) fn prepare(&self, input: &mut Document) {
-        if let Some(prepare) = declared::preparation(self.name) {
+    /// Gives what a client sent the form that defaults, checks and unique values are about. Without
+    /// `transform` it is what was stored before.
+    pub(crate) fn prepare(&self, input: &mut Document, transform: bool) {
+        if let Some(prepare) = declared::preparation(self.name, transform) {
             prepare(input);
         }
     }
 
-    fn expand(&self, mut input: Document) -> Result<Document, Violations> {
-        self.prepare(&mut input);
+    fn expand(&self, mut input: Document, transform: bool) -> Result<Document, Violations> {
+        self.prepare(&mut input, transform);
         let Some(shorthand) = self.shorthand else {
             return Ok(input);
         };

@@ -1,5 +1,7 @@
 //! Keys and certificates as they stand in entities: read to check them, never used here.
 
+use std::ops::RangeInclusive;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, PublicKeyComponents};
@@ -17,6 +19,12 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::entity::Document;
 use crate::schema::Complaint;
+
+/// Bytes of a modulus of RSA in public keys: 1024 to 8192 bits.
+const RSA_BYTES: RangeInclusive<usize> = 128..=1024;
+
+/// Characters of a member of a JWK: as many as the longest modulus takes.
+const JWK_MEMBER_BYTES_MAX: usize = 1400;
 
 /// Certificates in one text; longer chains are refused.
 const CHAIN_MAX: usize = 32;
@@ -203,9 +211,12 @@ pub(crate) fn is_jwk(jwk: &Document) -> bool {
     }
 }
 
-/// The bytes of a member; `None` when it is not there or not base64url.
+/// The bytes of a member; `None` when it is not there, longer than those of any key, or not base64url.
 fn bytes(jwk: &Document, name: &str) -> Option<Vec<u8>> {
     let text = jwk.get(name)?.as_str()?;
+    if text.len() > JWK_MEMBER_BYTES_MAX {
+        return None;
+    }
     URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }
 
@@ -218,6 +229,9 @@ fn is_rsa_jwk(jwk: &Document) -> bool {
     let (Some(n), Some(e)) = (unsigned("n"), unsigned("e")) else {
         return false;
     };
+    if !RSA_BYTES.contains(&n.len()) {
+        return false;
+    }
     let public_key = PublicKeyComponents { n, e };
     if jwk.get("d").is_none_or(Value::is_null) {
         let algorithm = &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY;

@@ -19,11 +19,14 @@ mod typed;
 mod violations;
 mod walk;
 
+pub mod body;
 pub mod declarative;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 pub mod vault;
 pub mod yaml;
 
-pub use declared::vault_schema;
+pub use declared::{schema as entity_schema, vault_schema};
 pub use entity::{
     Context, Document, Entity, Foreign, IdList, OnDelete, Unique, Violations, entities, entity,
 };

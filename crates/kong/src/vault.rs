@@ -219,11 +219,16 @@ fn members(
 
 /// Whether the member that a deprecated name of a record stands for may hold a reference.
 fn is_referenceable(members: &[Field], alias: Alias) -> bool {
+    let has = |fields: &[Field]| {
+        let mut fields = fields.iter();
+        fields.any(|field| field.name == alias.member && field.referenceable)
+    };
+    if alias.record.is_empty() {
+        return has(members);
+    }
     let record = members.iter().find(|field| field.name == alias.record);
     match record.map(|record| record.kind) {
-        Some(Kind::Record(below)) => below
-            .iter()
-            .any(|field| field.name == alias.member && field.referenceable),
+        Some(Kind::Record(below)) => has(below),
         _ => false,
     }
 }
@@ -272,6 +277,7 @@ fn value(field: &Field, path: &str, given: &mut Value, found: &mut dyn FnMut(&st
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -359,6 +365,19 @@ mod tests {
             resolve("{vault://other/x}"),
             Err(ReferenceError::UnknownVault("other".to_owned()))
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_reference_or_none(
+            text in prop_oneof![any::<String>(), "\\{vault://[a-z0-9/?#%=&é-]{0,24}\\}"],
+        ) {
+            if let Ok(reference) = Reference::parse(&text) {
+                prop_assert!(is_reference(&text));
+                prop_assert!(!reference.vault.is_empty() && !reference.resource.is_empty());
+            }
+            let _either = resolve(&text);
+        }
     }
 
     #[test]

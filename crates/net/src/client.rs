@@ -22,6 +22,7 @@ use crate::{Body, BodyError, Scheme};
 pub use connect::is_loopback;
 pub use pool::Pool;
 pub use tls::config as tls_config;
+pub use trust::trust_instead_of_system;
 pub use url::parse_url;
 
 /// Where to connect.

@@ -269,7 +269,7 @@ async fn a_wrong_file_ends_the_start_with_every_problem() {
 #[tokio::test]
 async fn a_declarative_file_beside_a_database_is_an_error() {
     let mut sources = sources(Path::new("/some.yaml"));
-    let own = ("KONG_DATABASE".to_owned(), "postgres".to_owned());
+    let own = ("KONG_DATABASE".to_owned(), "sqlite".to_owned());
     sources.environment.extend([own]);
     let config = o28m::config::load(&sources).unwrap();
     let bound = Bound::bind(&config).unwrap();

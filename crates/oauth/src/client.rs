@@ -16,13 +16,24 @@ pub enum Method {
     PostBasic,
 }
 
+/// A signed token a client presented instead of a secret.
+#[derive(Clone, Debug, Default)]
+pub struct Assertion {
+    /// `client_assertion_type`.
+    pub kind: Option<String>,
+    /// `client_assertion`.
+    pub token: Option<Secret<String>>,
+}
+
 /// Credentials a client presented, not yet checked.
 #[derive(Clone, Debug)]
 pub struct ClientCredentials {
-    /// `client_id`; absent when the request names no client.
+    /// `client_id`; absent when the request names no client, or only in an assertion.
     pub id: Option<String>,
     /// `client_secret`.
     pub secret: Option<Secret<String>>,
+    /// `client_assertion` and its type (RFC 7521 section 4.2).
+    pub assertion: Assertion,
     /// Where they came from.
     pub method: Method,
 }
@@ -41,8 +52,15 @@ impl ClientCredentials {
             (None, _) => Method::Post,
         };
         let (header_id, header_secret) = basic.unzip();
+        let assertion = Assertion {
+            kind: form.get("client_assertion_type").map(str::to_owned),
+            token: form
+                .get("client_assertion")
+                .map(|it| Secret::new(it.to_owned())),
+        };
         Self {
             id: form_id.or(header_id).filter(|id| !id.is_empty()),
+            assertion,
             secret: form_secret
                 .or(header_secret)
                 .filter(|secret| !secret.is_empty())

@@ -1,4 +1,5 @@
-/// An error code of a token endpoint (RFC 6749 section 5.2, RFC 6750 section 3.1) or of Keycloak.
+/// An error code of a token endpoint (RFC 6749 section 5.2, RFC 6750 section 3.1, RFC 8628 section 3.5),
+/// of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 3.1.2.6) or of Keycloak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the variants are the registered codes")]
 pub enum Code {
@@ -13,6 +14,15 @@ pub enum Code {
     InsufficientScope,
     ServerError,
     TemporarilyUnavailable,
+    UnsupportedResponseType,
+    LoginRequired,
+    InteractionRequired,
+    ConsentRequired,
+    RequestNotSupported,
+    RequestUriNotSupported,
+    AuthorizationPending,
+    SlowDown,
+    ExpiredToken,
 }
 
 impl Code {
@@ -31,6 +41,15 @@ impl Code {
             Self::InsufficientScope => "insufficient_scope",
             Self::ServerError => "server_error",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::LoginRequired => "login_required",
+            Self::InteractionRequired => "interaction_required",
+            Self::ConsentRequired => "consent_required",
+            Self::RequestNotSupported => "request_not_supported",
+            Self::RequestUriNotSupported => "request_uri_not_supported",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::ExpiredToken => "expired_token",
         }
     }
 }

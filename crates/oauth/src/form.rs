@@ -44,11 +44,26 @@ impl Form {
         value.filter(|value| !value.is_empty())
     }
 
+    /// Every value of a field that is not empty.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.fields.iter().filter(move |(field, _)| field == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
     /// Whether a field occurs twice (RFC 6749 section 3.2 forbids it).
     #[must_use]
     pub fn has_duplicate(&self) -> bool {
+        self.has_duplicate_except("")
+    }
+
+    /// Whether a field other than `repeatable` occurs twice.
+    #[must_use]
+    pub fn has_duplicate_except(&self, repeatable: &str) -> bool {
         let mut seen = HashSet::new();
-        self.fields.iter().any(|(field, _)| !seen.insert(field))
+        let others = self.fields.iter().filter(|(field, _)| field != repeatable);
+        others.into_iter().any(|(field, _)| !seen.insert(field))
     }
 }
 

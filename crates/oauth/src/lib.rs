@@ -7,7 +7,7 @@ mod error;
 mod form;
 mod scope;
 
-pub use client::{ClientCredentials, Method};
+pub use client::{Assertion, ClientCredentials, Method};
 pub use error::Code;
 pub use form::{Form, Malformed};
 pub use scope::Scopes;

@@ -16,9 +16,11 @@ mod identity;
 mod ip_restriction;
 mod jwt_keycloak;
 mod key_auth;
+mod log;
 mod opentelemetry;
 mod prometheus;
 mod rate_limiting;
+mod redact;
 mod redis;
 mod request_size_limiting;
 mod request_termination;
@@ -93,13 +95,17 @@ pub fn kinds(dependencies: Dependencies) -> Vec<Arc<dyn PluginKind>> {
     };
     let zipkin = zipkin::Kind {
         ambient: ambient.clone(),
-        deliveries,
+        deliveries: deliveries.clone(),
         tardis,
         hostname,
     };
     vec![
         Arc::new(opentelemetry),
         Arc::new(zipkin),
+        Arc::new(log::http(&deliveries)),
+        Arc::new(log::file(&deliveries)),
+        Arc::new(log::tcp(&deliveries)),
+        Arc::new(log::udp(&deliveries)),
         Arc::new(prometheus::Kind::new(dependencies.deliveries.metrics())),
         Arc::new(jwt_keycloak::Kind::new(dependencies)),
         Arc::new(acl::Kind),

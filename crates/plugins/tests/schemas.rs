@@ -202,6 +202,31 @@ fn every_kind_reads_what_its_schema_lets_through() {
                 "propagation": {"default_format": "w3c"},
             }),
         ),
+        (
+            "http-log",
+            json!({"http_endpoint": "https://u:p%40@a.example.com/logs?x=1", "method": "PUT"}),
+        ),
+        (
+            "http-log",
+            json!({
+                "http_endpoint": "http://a/", "content_type": "application/json; charset=utf-8",
+                "timeout": 1, "keepalive": 1, "retry_count": 10, "queue_size": 3,
+                "flush_timeout": 0.5, "headers": {"Authorization": "x"}, "queue": {},
+                "custom_fields_by_lua": {
+                    "a.b": "return nil", "c": "return 'x'", "d": "return headers.x or 'y';",
+                    "e": "return kong.request.get_header('X-A')", "f": "return -1.5",
+                },
+            }),
+        ),
+        ("file-log", json!({"path": "/dev/stdout", "reopen": true})),
+        (
+            "tcp-log",
+            json!({
+                "host": "::1", "port": 1, "timeout": 1, "keepalive": 0, "tls": true,
+                "tls_sni": "a.example.com",
+            }),
+        ),
+        ("udp-log", json!({"host": "a", "port": 514, "timeout": 10})),
         ("request-transformer", json!({})),
         (
             "request-transformer",
@@ -291,6 +316,19 @@ fn plugins_case_035_037_049_058_075_079_the_schema_refuses_before_the_plugin_doe
         ("request-termination", json!({"status_code": 600})),
         ("request-termination", json!({"status_code": 101})),
         ("request-termination", json!({"echo": true})),
+        ("http-log", json!({})),
+        ("http-log", json!({"http_endpoint": "a/b"})),
+        (
+            "http-log",
+            json!({"http_endpoint": "http://a/", "headers": {"content-type": "x"}}),
+        ),
+        (
+            "http-log",
+            json!({"http_endpoint": "http://u:p@a/", "headers": {"authorization": "x"}}),
+        ),
+        ("file-log", json!({"path": "a*"})),
+        ("tcp-log", json!({"host": "a"})),
+        ("udp-log", json!({"host": "a b", "port": 1})),
         ("zipkin", json!({"http_endpoint": ""})),
         ("zipkin", json!({"http_endpoint": "localhost:9411"})),
         ("zipkin", json!({"http_endpoint": "ftp://a/"})),

@@ -463,6 +463,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trusted_certificates_may_be_in_several_files() {
+        let url = |list: &str| format!("postgres://u@h/d?sslmode=verify-full&sslrootcert={list}");
+        // One file is read when it is needed, a list at once.
+        assert!(postgres_options(&url("%2Fnowhere.pem")).is_ok());
+        let error = postgres_options(&url("%2Fnowhere.pem%2C%2Felsewhere.pem")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere.pem"), "{error}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pem");
+        std::fs::write(&path, "").unwrap();
+        let path = path.display();
+        assert!(postgres_options(&url(&format!("{path},{path}"))).is_ok());
+    }
+
+    #[test]
     fn a_schema_name_cannot_leave_its_quotes() {
         assert_eq!(quoted_schema("o28m").unwrap(), "\"o28m\"");
         assert_eq!(quoted_schema("a\"; x").unwrap(), "\"a\"\"; x\"");

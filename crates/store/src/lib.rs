@@ -11,6 +11,7 @@ mod connection;
 mod database;
 mod error;
 mod feed;
+mod filter;
 pub mod foreign;
 mod migration;
 mod model;
@@ -32,8 +33,8 @@ use tokio_util::task::TaskTracker;
 pub use error::Error;
 pub use migration::{MigrationState, MigrationStep};
 pub use model::{
-    Change, Changes, Everything, Key, News, Object, OnDelete, Query, Record, Reference, Session,
-    Settings, Stored, Tagged, Tags, Write,
+    Change, Changes, Everything, Filter, Key, News, Object, OnDelete, Query, Record, Reference,
+    Session, SessionQuery, Settings, Stored, Tagged, Tags, Test, Write,
 };
 
 use shared::Shared;
@@ -347,6 +348,23 @@ impl Store {
         self.shared.observe(result.await)
     }
 
+    /// Writes a session in place of the one whose body is `old`, or where there is none; false when
+    /// the stored one is another by now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn replace_session(
+        &self,
+        session: &Session,
+        old: Option<&serde_json::Value>,
+    ) -> Result<bool, Error> {
+        let result = async {
+            let mut connection = self.shared.unordered_writer().await?;
+            session::replace(&mut connection, session, old).await
+        };
+        self.shared.observe(result.await)
+    }
+
     /// A session that has not expired at `now_s`.
     ///
     /// # Errors
@@ -368,7 +386,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Failed`].
-    pub async fn sessions(&self, owner: &str, now_s: i64) -> Result<Vec<Session>, Error> {
+    pub async fn owned_sessions(&self, owner: &str, now_s: i64) -> Result<Vec<Session>, Error> {
         let result = async {
             let mut connection = self.shared.reader().await?;
             session::of_owner(&mut connection, owner, now_s).await
@@ -396,6 +414,94 @@ impl Store {
         let result = async {
             let mut connection = self.shared.unordered_writer().await?;
             session::expire(&mut connection, now_s).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Writes sessions in one statement, replacing those of the same ids.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn put_sessions(&self, sessions: &[Session]) -> Result<(), Error> {
+        let result = async {
+            let mut connection = self.shared.unordered_writer().await?;
+            session::put_all(&mut connection, sessions).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// A page of sessions in the order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn sessions(&self, query: &SessionQuery<'_>) -> Result<Vec<Session>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::list(&mut connection, query).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// The sessions whose ids follow the prefix in the ids of the sessions that the query finds.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn sessions_named(&self, query: &SessionQuery<'_>) -> Result<Vec<Session>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::named(&mut connection, query).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// How many sessions [`Store::sessions`] would give without `skip` and `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn count_sessions(&self, query: &SessionQuery<'_>) -> Result<u64, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::count(&mut connection, query).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// How many sessions the query finds for each text of `length` characters that follows the prefix.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn count_sessions_by(
+        &self,
+        query: &SessionQuery<'_>,
+        length: u32,
+    ) -> Result<Vec<(String, u64)>, Error> {
+        let result = async {
+            let mut connection = self.shared.reader().await?;
+            session::count_by(&mut connection, query, length).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Deletes sessions by id; gives how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn delete_sessions(&self, owner: &str, ids: &[String]) -> Result<u64, Error> {
+        let result = async {
+            let mut connection = self.shared.unordered_writer().await?;
+            session::delete_all(&mut connection, owner, ids).await
+        };
+        self.shared.observe(result.await)
+    }
+
+    /// Deletes every session of an owner whose id starts with `prefix`; gives how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Failed`].
+    pub async fn clear_sessions(&self, owner: &str, prefix: &str) -> Result<u64, Error> {
+        let result = async {
+            let mut connection = self.shared.unordered_writer().await?;
+            session::clear(&mut connection, owner, prefix).await
         };
         self.shared.observe(result.await)
     }

@@ -52,6 +52,9 @@ pub enum OnDelete {
     Restrict,
     /// They are deleted too, each with its own change record.
     Cascade,
+    /// They stay and point to nothing any more; what their bodies say about it is up to the reader.
+    /// A pointer to an object that does not exist is left out.
+    Detach,
 }
 
 /// An object as it is read.
@@ -121,12 +124,38 @@ pub struct Query<'a> {
     pub by_key: Option<&'a str>,
     /// With `by_key`: only values that contain this text, compared case-insensitively.
     pub search: Option<&'a str>,
+    /// Only objects whose bodies fulfil at least one filter of each list. Read along the order, so they
+    /// narrow a listing and replace no key.
+    pub filters: Vec<Vec<Filter<'a>>>,
     /// Only objects after this id (or key value), exclusive.
     pub after: Option<&'a str>,
     /// Leave out this many first; prefer `after`.
     pub skip: u32,
     /// At most this many.
     pub limit: u32,
+}
+
+/// A condition on a JSON body.
+#[derive(Clone, Debug)]
+pub struct Filter<'a> {
+    /// Member names from the outside in. A name with `"` or `\\` finds nothing.
+    pub path: Vec<&'a str>,
+    /// What holds there.
+    pub test: Test<'a>,
+}
+
+/// What a value in a body must be.
+#[derive(Clone, Debug)]
+pub enum Test<'a> {
+    /// This text.
+    Is(&'a str),
+    /// A text that fits the pattern, in which up to 8 `*` stand for any text. Case counts on PostgreSQL;
+    /// SQLite takes ASCII letters of either case for the same.
+    Fits(&'a str),
+    /// A list that contains this text.
+    Has(&'a str),
+    /// This truth value.
+    Flag(bool),
 }
 
 /// A tag filter.
@@ -203,6 +232,29 @@ pub struct Session {
     pub expires_at_s: i64,
     /// What the domain keeps in it.
     pub body: Value,
+}
+
+/// Which sessions to list: those of an owner whose ids start with `prefix`.
+#[derive(Clone, Debug, Default)]
+pub struct SessionQuery<'a> {
+    /// Realm id.
+    pub owner: &'a str,
+    /// What the ids start with, in ASCII.
+    pub prefix: &'a str,
+    /// Only ids from this one on.
+    pub from: Option<&'a str>,
+    /// Only ids before this one.
+    pub until: Option<&'a str>,
+    /// Sessions that expire later than this, in seconds since the Unix epoch.
+    pub now_s: i64,
+    /// Conditions on the bodies, see [`Query::filters`].
+    pub filters: Vec<Vec<Filter<'a>>>,
+    /// In falling order of ids.
+    pub newest_first: bool,
+    /// Leave out this many first.
+    pub skip: u32,
+    /// At most this many.
+    pub limit: u32,
 }
 
 /// Where and how to connect. Its `Debug` leaves the URL out: it may hold a password.

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use tokio::sync::mpsc::Sender;
 
 use crate::connection::{Connection, Row};
+use crate::filter;
 use crate::sql::{Column, Sql};
 use crate::{Change, Changes, Error, Everything, News, Query, Record, Stored, Tagged, Tags};
 
@@ -184,9 +185,10 @@ pub(crate) async fn list(
     }
     let conditions = Conditions::of(query).order(connection, query.kind).await?;
     let select = format!("SELECT {COLUMNS}");
+    let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
         (Some(key), _) => {
-            let mut sql = by_key(Sql::new(&select), query, key, &conditions);
+            let mut sql = by_key(Sql::new(&select), query, key, &conditions, postgres);
             if let Some(after) = query.after {
                 sql = sql.raw(" AND k.value > ").text(after);
             }
@@ -194,13 +196,20 @@ pub(crate) async fn list(
         }
         (None, None) => {
             let order = format!(" ORDER BY {}.id", lead(&conditions.all));
-            by_id(Sql::new(&select), query, &conditions.all, query.after).raw(&order)
+            by_id(
+                Sql::new(&select),
+                query,
+                &conditions.all,
+                query.after,
+                postgres,
+            )
+            .raw(&order)
         }
         (None, Some(any)) => {
             // Each branch need not give more than the whole page.
             let most = i64::from(query.skip) + i64::from(query.limit);
             let sql = Sql::new(&format!("{select} FROM ("));
-            union(sql, query, any, &conditions.all, Some(most))
+            union(sql, query, any, &conditions.all, Some(most), postgres)
                 .raw(") m CROSS JOIN @object o WHERE o.id = m.id AND o.kind = ")
                 .text(query.kind)
                 .raw(" ORDER BY m.id")
@@ -220,12 +229,19 @@ pub(crate) async fn count(connection: &mut Connection, query: &Query<'_>) -> Res
     }
     let conditions = Conditions::of(query).order(connection, query.kind).await?;
     let sql = Sql::new("SELECT count(*)");
+    let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
-        (Some(key), _) => by_key(sql, query, key, &conditions),
-        (None, None) => by_id(sql, query, &conditions.all, None),
-        (None, Some(any)) => {
-            union(sql.raw(" FROM ("), query, any, &conditions.all, None).raw(") m")
-        }
+        (Some(key), _) => by_key(sql, query, key, &conditions, postgres),
+        (None, None) => by_id(sql, query, &conditions.all, None, postgres),
+        (None, Some(any)) => union(
+            sql.raw(" FROM ("),
+            query,
+            any,
+            &conditions.all,
+            None,
+            postgres,
+        )
+        .raw(") m"),
     };
     let count = connection.one(sql, |row| row.int(0)).await?.unwrap_or(0);
     Ok(u64::try_from(count).unwrap_or_default())
@@ -242,6 +258,7 @@ fn by_id<'a>(
     query: &Query<'a>,
     all: &[Condition<'a>],
     after: Option<&'a str>,
+    postgres: bool,
 ) -> Sql<'a> {
     let lead = lead(all);
     let mut sql = match all.split_first() {
@@ -265,7 +282,7 @@ fn by_id<'a>(
     if let Some(after) = after {
         sql = sql.raw(&format!(" AND {lead}.id > ")).text(after);
     }
-    sql
+    filter::hold(sql, &query.filters, "o", postgres)
 }
 
 /// The ids that fulfil one of `any` and all of `all`, each once, as a column `id`.
@@ -275,6 +292,7 @@ fn union<'a>(
     any: &[Condition<'a>],
     all: &[Condition<'a>],
     most: Option<i64>,
+    postgres: bool,
 ) -> Sql<'a> {
     let mut sql = sql;
     for (at, one) in any.iter().enumerate() {
@@ -282,7 +300,7 @@ fn union<'a>(
         let joint = if at > 0 { " UNION " } else { "" };
         sql = sql.raw(&format!("{joint}SELECT id FROM (SELECT d.id"));
         let after = most.and(query.after);
-        sql = by_id(sql, query, &conditions, after);
+        sql = by_id(sql, query, &conditions, after, postgres);
         if let Some(most) = most {
             sql = sql.raw(" ORDER BY d.id LIMIT ").int(most);
         }
@@ -297,6 +315,7 @@ fn by_key<'a>(
     query: &Query<'a>,
     key: &'a str,
     conditions: &Conditions<'a>,
+    postgres: bool,
 ) -> Sql<'a> {
     let mut sql = sql
         .raw(
@@ -332,7 +351,7 @@ fn by_key<'a>(
             .list(&tags, |sql, tag| sql.text(*tag))
             .raw("))");
     }
-    sql
+    filter::hold(sql, &query.filters, "o", postgres)
 }
 
 /// Which of the prefixes some value of the key has, in the order given.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use o28m_store::testing::postgres_url;
 use o28m_store::{
-    Change, Changes, Error, Key, MigrationState, MigrationStep, News, Object, OnDelete, Query,
-    Record, Reference, Session, Settings, Store, Tagged, Tags, Write,
+    Change, Changes, Error, Filter, Key, MigrationState, MigrationStep, News, Object, OnDelete,
+    Query, Record, Reference, Session, SessionQuery, Settings, Store, Tagged, Tags, Test, Write,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -693,9 +693,9 @@ async fn sessions_live_until_they_expire(it) {
     assert_eq!(it.store.session("s", "1", 99).await.unwrap(), None);
     it.store.put_session(&session("1", 200)).await.unwrap();
     assert_eq!(it.store.session("r", "1", 100).await.unwrap(), Some(session("1", 200)));
-    assert_eq!(it.store.sessions("r", 100).await.unwrap(), [session("1", 200)]);
-    assert_eq!(it.store.sessions("r", 200).await.unwrap(), []);
-    assert_eq!(it.store.sessions("s", 100).await.unwrap(), []);
+    assert_eq!(it.store.owned_sessions("r", 100).await.unwrap(), [session("1", 200)]);
+    assert_eq!(it.store.owned_sessions("r", 200).await.unwrap(), []);
+    assert_eq!(it.store.owned_sessions("s", 100).await.unwrap(), []);
     it.store.put_session(&session("2", 50)).await.unwrap();
     assert_eq!(it.store.expire_sessions(100).await.unwrap(), 1);
     assert_eq!(it.store.expire_sessions(100).await.unwrap(), 0);
@@ -703,6 +703,122 @@ async fn sessions_live_until_they_expire(it) {
     assert!(it.store.delete_session("r", "1").await.unwrap());
     assert!(!it.store.delete_session("r", "1").await.unwrap());
     assert_eq!(it.store.version().await.unwrap(), 0, "sessions are no configuration");
+}
+
+async fn bodies_are_filtered_in_the_listing_and_the_count(it) {
+    let bodies = [
+        json!({"a": {"n": "anna"}, "on": true, "tags": ["x", "y"]}),
+        json!({"a": {"n": "50%_\u{f6}"}, "on": false, "tags": ["y"]}),
+        json!({"a": {}, "tags": []}),
+    ];
+    for (at, body) in bodies.into_iter().enumerate() {
+        let key = Key { name: "name", value: format!("k{at}") };
+        let one = Object { keys: vec![key], body, owner: "r".to_owned(), ..object("thing", &at.to_string()) };
+        insert(&it.store, [one]).await;
+    }
+    let name = |test| vec![Filter { path: vec!["a", "n"], test }];
+    let found = async |filters: Vec<Vec<Filter<'_>>>| -> Vec<String> {
+        let mut lists = Vec::new();
+        for by_key in [None, Some("name")] {
+            let query = Query {
+                kind: "thing", owner: Some("r"), by_key, filters: filters.clone(), limit: 10, ..Query::default()
+            };
+            let ids: Vec<String> = it.store.list(&query).await.unwrap().into_iter().map(|it| it.id).collect();
+            assert_eq!(it.store.count(&query).await.unwrap(), ids.len() as u64);
+            lists.push(ids);
+        }
+        assert_eq!(lists[0], lists[1]);
+        lists.remove(0)
+    };
+    assert_eq!(found(vec![name(Test::Is("anna"))]).await, ["0"]);
+    assert_eq!(found(vec![name(Test::Fits("*nn*"))]).await, ["0"]);
+    assert_eq!(found(vec![name(Test::Fits("nn"))]).await, [""; 0]);
+    assert_eq!(found(vec![name(Test::Fits("50%_*"))]).await, ["1"]);
+    assert_eq!(found(vec![name(Test::Fits("%*"))]).await, [""; 0]);
+    let flag = |wanted| vec![Filter { path: vec!["on"], test: Test::Flag(wanted) }];
+    assert_eq!(found(vec![flag(true)]).await, ["0"]);
+    assert_eq!(found(vec![flag(false)]).await, ["1"]);
+    let has = |text| vec![Filter { path: vec!["tags"], test: Test::Has(text) }];
+    assert_eq!(found(vec![has("y")]).await, ["0", "1"]);
+    assert_eq!(found(vec![has("y"), has("x")]).await, ["0"]);
+    let either: Vec<_> = name(Test::Is("anna")).into_iter().chain(flag(false)).collect();
+    assert_eq!(found(vec![either]).await, ["0", "1"]);
+    assert_eq!(found(vec![Vec::new()]).await, [""; 0], "one of nothing");
+    let odd = vec![Filter { path: vec!["a\"b"], test: Test::Is("x") }];
+    assert_eq!(found(vec![odd]).await, [""; 0]);
+}
+
+async fn a_detached_reference_goes_with_what_it_points_to(it) {
+    insert(&it.store, [object("group", "g"), object("group", "h")]).await;
+    let reference = |id: &str| Reference {
+        field: "group", kind: "group", id: id.to_owned(), on_delete: OnDelete::Detach,
+    };
+    let user = Object {
+        references: vec![reference("g"), reference("h"), reference("nosuch")], ..object("user", "u")
+    };
+    insert(&it.store, [user.clone()]).await;
+    let members = async |id: &'static str| {
+        let query = Query { kind: "user", reference: Some(("group", id)), limit: 10, ..Query::default() };
+        it.store.list(&query).await.unwrap().len()
+    };
+    assert_eq!((members("g").await, members("nosuch").await), (1, 0));
+    let delete = Write::Delete { kind: "group", id: "g".to_owned() };
+    let _version = it.store.write(vec![delete]).await.unwrap();
+    assert_eq!((members("g").await, members("h").await), (0, 1));
+    assert!(it.store.get("user", "u").await.unwrap().is_some());
+    let update = Write::Update { object: user, if_version: None };
+    let _version = it.store.write(vec![update]).await.unwrap();
+    assert_eq!(members("h").await, 1);
+}
+
+async fn sessions_are_listed_by_what_their_ids_start_with(it) {
+    let session = |id: &str, expires_at_s, body| Session {
+        id: id.to_owned(), owner: "r".to_owned(), expires_at_s, body,
+    };
+    let all = [
+        session("1", 100, json!({"n": 1})), session("2", 10, json!({"n": 2})), session("3", 100, json!({"n": 3})),
+        session("of/aa/1", 100, Value::Null), session("of/aa/2", 100, Value::Null),
+        session("of/bb/3", 100, Value::Null), session("of/bb/9", 100, Value::Null),
+        session("e/10", 100, json!({"type": "x"})), session("e/20", 100, json!({"type": "y"})),
+    ];
+    it.store.put_sessions(&all).await.unwrap();
+    let ids = |list: Vec<Session>| -> Vec<String> { list.into_iter().map(|it| it.id).collect() };
+    let query = |prefix| SessionQuery { owner: "r", prefix, now_s: 50, limit: 10, ..SessionQuery::default() };
+    assert_eq!(ids(it.store.sessions(&query("of/")).await.unwrap()).len(), 4);
+    assert_eq!(ids(it.store.sessions_named(&query("of/aa/")).await.unwrap()), ["1"], "2 has expired");
+    assert_eq!(ids(it.store.sessions_named(&query("of/bb/")).await.unwrap()), ["3"], "9 is gone");
+    assert_eq!(it.store.count_sessions(&query("of/bb/")).await.unwrap(), 2);
+    let counts = it.store.count_sessions_by(&query("of/"), 2).await.unwrap();
+    assert_eq!(counts, [("aa".to_owned(), 2), ("bb".to_owned(), 2)]);
+    let newest = SessionQuery { newest_first: true, limit: 1, ..query("e/") };
+    assert_eq!(ids(it.store.sessions(&newest).await.unwrap()), ["e/20"]);
+    let between = SessionQuery { from: Some("e/05"), until: Some("e/15"), ..query("e/") };
+    assert_eq!(ids(it.store.sessions(&between).await.unwrap()), ["e/10"]);
+    let kind = vec![Filter { path: vec!["type"], test: Test::Is("y") }];
+    let filtered = SessionQuery { filters: vec![kind], ..query("e/") };
+    assert_eq!(ids(it.store.sessions(&filtered).await.unwrap()), ["e/20"]);
+    assert_eq!(it.store.delete_sessions("r", &["1".to_owned(), "x".to_owned()]).await.unwrap(), 1);
+    assert_eq!(it.store.clear_sessions("r", "of/").await.unwrap(), 4);
+    assert_eq!(it.store.clear_sessions("other", "").await.unwrap(), 0);
+    assert_eq!(it.store.clear_sessions("r", "").await.unwrap(), 4);
+}
+
+async fn a_session_is_replaced_by_one_of_those_who_read_it(it) {
+    let session = |number: i64| Session {
+        id: "1".to_owned(), owner: "r".to_owned(), expires_at_s: 100, body: json!({"n": number}),
+    };
+    let (one, other) = (session(1), session(2));
+    let (first, second) = tokio::join!(
+        it.store.replace_session(&one, None), it.store.replace_session(&other, None),
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_ne!(first, second);
+    let stored = if first { one.body } else { other.body };
+    assert!(it.store.replace_session(&session(3), Some(&stored)).await.unwrap());
+    assert!(!it.store.replace_session(&session(4), Some(&stored)).await.unwrap());
+    assert!(it.store.delete_session("r", "1").await.unwrap());
+    assert!(!it.store.replace_session(&session(4), Some(&json!({"n": 3}))).await.unwrap());
+    assert_eq!(it.store.session("r", "1", 0).await.unwrap(), None);
 }
 
 async fn migrations_can_be_repeated(it) {

@@ -1,5 +1,5 @@
-//! See `o28m_gateway_admin::fuzz::decode`.
+//! See `o28m_kong::fuzz::decode`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| o28m_gateway_admin::fuzz::decode(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| o28m_kong::fuzz::decode(data));

@@ -1,5 +1,5 @@
-//! See `o28m_gateway_admin::fuzz::read`.
+//! See `o28m_kong::fuzz::read`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| o28m_gateway_admin::fuzz::read(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| o28m_kong::fuzz::read(data));

@@ -1,5 +1,5 @@
-//! See `o28m_gateway_admin::fuzz::validate`.
+//! See `o28m_kong::fuzz::validate`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| o28m_gateway_admin::fuzz::validate(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| o28m_kong::fuzz::validate(data));

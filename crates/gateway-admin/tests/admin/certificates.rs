@@ -276,3 +276,18 @@ on_every_database! {
         assert_eq!(names(&admin).await, ["a.test"]);
     }
 }
+
+on_every_database! {
+    async fn of_many_that_replace_a_certificate_one_has_its_names(admin: Admin) {
+        let admin = std::sync::Arc::new(admin);
+        let path = "/certificates/0855b320-0dd2-547d-891d-601e9b38647f";
+        admin.put(path, body(json!([]))).await.expect(200);
+        let bodies = (0..8).map(|at| body(json!([format!("a{at}.test"), format!("b{at}.test")])));
+        for reply in together(&admin, "PUT", path, bodies).await {
+            reply.expect(200);
+        }
+        let left = names(&admin).await;
+        let [a, b] = left.as_slice() else { panic!("{left:?}") };
+        assert_eq!(a.strip_prefix('a'), b.strip_prefix('b'));
+    }
+}

@@ -323,7 +323,14 @@ async fn upstreams_with_targets_are_loaded_and_their_health_can_be_set() {
         let targets = loaded["targets"].as_object().unwrap();
         targets.keys().cloned().collect()
     };
-    assert_eq!(ids(&again), ids(&first));
+    // The id is made of the target as it is written, as Kong does it.
+    let same: Vec<_> = ids(&again)
+        .into_iter()
+        .filter(|id| ids(&first).contains(id))
+        .collect();
+    assert_eq!((ids(&again).len(), same.len()), (2, 1));
+    let last = post(&admin, "/config", yaml).await.expect(201).value();
+    assert_eq!(ids(&last), ids(&first));
     let path = "/upstreams/up/targets";
     let listed = admin.get(path).await.expect(200).value();
     assert_eq!(listed["data"].as_array().unwrap().len(), 2);

@@ -209,6 +209,13 @@ async fn admin_case_068_what_needs_another_mode_says_so() {
         reply.message(),
         "this endpoint is only available when Kong is configured to not use a database"
     );
+    for (method, path) in [
+        ("PUT", "/filter-chains/x"),
+        ("DELETE", "/filter-chains/x"),
+        ("GET", "/services/s/filter-chains"),
+    ] {
+        let _ = admin.json(method, path, json!({})).await.expect(400);
+    }
     let reply = admin.get("/filter-chains").await.expect(400);
     assert_eq!(
         reply.message(),

@@ -87,6 +87,20 @@ async fn schemas_of_vaults_are_shown() {
     assert_eq!(reply.message(), "No vault named 'nope'");
     let reply = admin.get("/schemas/filters/nope").await.expect(404);
     assert_eq!(reply.message(), "Filter 'nope' not found");
+    for (kind, field) in [("tags", "entity_id"), ("workspaces", "comment")] {
+        let schema = admin
+            .get(&format!("/schemas/{kind}"))
+            .await
+            .expect(200)
+            .value();
+        assert!(
+            schema["fields"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|it| it.get(field).is_some())
+        );
+    }
     let fine = json!({"name": "env", "prefix": "ab"});
     admin
         .post("/schemas/vaults/validate", fine)

@@ -16,7 +16,6 @@ mod credentials;
 mod db_less;
 mod declarative;
 mod every_entity;
-mod fuzz;
 mod harness;
 mod http;
 mod keys;

@@ -334,3 +334,69 @@ async fn memory_is_shown_in_any_unit() {
         "invalid unit 'V' (expected 'k/K', 'm/M', or 'g/G')"
     );
 }
+
+#[tokio::test]
+async fn another_version_of_kong_can_be_claimed() {
+    let settings = Settings {
+        kong_version: Some("3.4.2".to_owned()),
+        ..harness::settings()
+    };
+    let admin = Admin::with(None, settings).await;
+    let reply = admin.get("/").await.expect(200);
+    assert_eq!(reply.value()["version"], "3.4.2");
+    assert_eq!(reply.header("server"), "kong/3.4.2");
+}
+
+#[tokio::test]
+async fn targets_are_paged_by_position() {
+    let admin = Admin::start().await;
+    let _ = admin.put("/upstreams/u", json!({})).await.expect(200);
+    for at in 0..5 {
+        let target = json!({"target": format!("10.0.0.{at}:80")});
+        let _ = admin.post("/upstreams/u/targets", target).await.expect(201);
+    }
+    for collection in ["targets", "targets/all", "health"] {
+        let mut path = format!("/upstreams/u/{collection}?size=2");
+        let mut names = Vec::new();
+        for offset in ["2", "4", ""] {
+            let page = admin.get(&path).await.expect(200).value();
+            let targets = page["data"].as_array().unwrap().clone();
+            names.extend(
+                targets
+                    .iter()
+                    .map(|it| it["target"].as_str().unwrap().to_owned()),
+            );
+            match page["offset"].as_str() {
+                Some(sent) => assert_eq!(sent, offset),
+                None => assert_eq!((offset, &page["next"]), ("", &Value::Null)),
+            }
+            // Pages below a parent do not repeat the size.
+            path = format!("{}&size=2", page["next"].as_str().unwrap_or_default());
+        }
+        let newest_first: Vec<_> = (0..5).rev().map(|at| format!("10.0.0.{at}:80")).collect();
+        assert_eq!(names, newest_first, "{collection}");
+    }
+    let reply = admin.get("/upstreams/u/targets?offset=x").await.expect(400);
+    assert_eq!(reply.message(), "'x' is not a valid offset: not a number");
+}
+
+#[tokio::test]
+async fn every_kind_of_document_can_be_checked() {
+    let admin = Admin::start().await;
+    for (kind, body) in [
+        (
+            "plugins",
+            json!({"name": "acl", "config": {"allow": ["a"]}}),
+        ),
+        ("vaults", json!({"name": "env", "prefix": "my-env"})),
+        ("services", json!({"host": "h"})),
+    ] {
+        let path = format!("/schemas/{kind}/validate");
+        let _ = admin.post(&path, body).await.expect(200);
+    }
+    let reply = admin
+        .post("/schemas/nope/validate", json!({}))
+        .await
+        .expect(404);
+    assert_eq!(reply.message(), "No entity named 'nope'");
+}

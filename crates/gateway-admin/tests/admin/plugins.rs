@@ -57,15 +57,19 @@ on_every_database! {
     async fn admin_case_048_the_path_decides_on_the_consumer(admin: Admin) {
         let _ = route(&admin).await;
         let consumer = admin.put("/consumers/c1", json!({})).await.expect(200).value();
+        let limits = json!({"service": {"second": 10}});
         let body = json!({
-            "enabled": true, "name": "request-size-limiting", "consumer": "c1",
-            "route": {"name": "r"}, "config": {}, "protocols": ["http"], "tags": ["env--t"],
+            "enabled": true, "name": "rate-limiting-merged", "consumer": "c1", "protocols": ["http"],
+            "route": {"name": "r"}, "config": {"limits": limits}, "tags": ["env--t"],
         });
         let path = format!("/consumers/c1/plugins/{ONE}");
-        let plugin = admin.put(&path, body).await.expect(200).value();
+        let plugin = admin.put(&path, body.clone()).await.expect(200).value();
         assert_eq!(plugin["consumer"]["id"], consumer["id"]);
         assert!(plugin["route"]["id"].is_string());
-        assert_eq!(plugin["config"]["allowed_payload_size"], 128);
+        assert_eq!(plugin["config"]["omit_consumer"], "gateway");
+        assert_eq!(plugin["config"]["policy"], "local");
+        assert_eq!(plugin["config"]["limits"]["service"], json!({"second": 10, "minute": null, "hour": null}));
+        assert_eq!(admin.put(&path, body).await.expect(200).value(), plugin);
         let via = admin.get(&format!("/plugins/{ONE}/consumer")).await.expect(200).value();
         assert_eq!(via, consumer);
     }
@@ -98,6 +102,64 @@ async fn admin_case_049_and_050_only_enabled_plugins_with_sound_configuration() 
         .await
         .expect(400);
     assert!(reply.message().contains("plugin 'hmac-auth' not enabled"));
+}
+
+on_every_database! {
+    async fn admin_case_051_tracing_takes_the_environment(admin: Admin) {
+        let path = "/plugins/7b1d3f9a-2c84-4d6e-9f10-5a3b8c2e7d41";
+        let config = json!({"traces_endpoint": "http://collector:4318/v1/traces", "environment": "prod"});
+        let body = json!({"name": "opentelemetry", "config": config, "tags": ["tardis", "otel"]});
+        let plugin = admin.put(path, body).await.expect(200).value();
+        assert_eq!(plugin["config"]["environment"], "prod");
+        assert_eq!(plugin["config"]["propagation"]["default_format"], "b3");
+        assert_eq!(plugin["config"]["header_type"], "b3");
+        assert_eq!(plugin["config"]["endpoint"], "http://collector:4318/v1/traces");
+    }
+}
+
+on_every_database! {
+    async fn a_plugin_of_the_platform_is_stored_whole(admin: Admin) {
+        let _ = route(&admin).await;
+        let path = format!("/routes/r/plugins/{ONE}");
+        let config = json!({"replace": {"headers": ["Authorization:Basic x"]}, "append": {}});
+        let body = json!({"name": "request-transformer", "config": config});
+        let plugin = admin.put(&path, body.clone()).await.expect(200).value();
+        let nothing = json!({"body": [], "headers": [], "querystring": []});
+        for part in ["remove", "rename", "add", "append"] {
+            assert_eq!(plugin["config"][part], nothing, "{part}");
+        }
+        assert_eq!(plugin["config"]["replace"]["uri"], Value::Null);
+        assert_eq!(admin.put(&path, body).await.expect(200).value(), plugin);
+        let config = json!({"add": {"headers": ["x y:1"], "body": ["a"]}});
+        let reply = admin.patch(&path, json!({"config": config})).await.expect(400);
+        assert_eq!(
+            reply.message(),
+            "schema violation (config.add: {\n  body = {\n    \"key 'a' has no value\"\n  },\n  headers = {\n    \"'x y' is not a valid header\"\n  }\n})"
+        );
+    }
+}
+
+on_every_database! {
+    async fn protocols_of_a_plugin_are_those_of_its_route(admin: Admin) {
+        let https = json!({"paths": ["/a"], "protocols": ["https"]});
+        let _ = admin.put("/routes/secure", https).await.expect(200);
+        let body = json!({"name": "acl", "config": {"allow": ["g"]}, "protocols": ["http"]});
+        let reply = admin.post("/routes/secure/plugins", body.clone()).await.expect(400);
+        assert_eq!(
+            reply.message(),
+            "schema violation (protocols: must match the associated route's protocols)"
+        );
+        let plugin = admin.post("/plugins", body).await.expect(201).value();
+        let path = format!("/plugins/{}", plugin["id"].as_str().unwrap());
+        // Moving a plugin to a route is checked as well.
+        let reply = admin.patch(&path, json!({"route": {"name": "secure"}})).await.expect(400);
+        assert_eq!(
+            reply.message(),
+            "schema violation (protocols: must match the associated route's protocols)"
+        );
+        let both = json!({"route": {"name": "secure"}, "protocols": ["https"]});
+        let _ = admin.patch(&path, both).await.expect(200);
+    }
 }
 
 #[tokio::test]

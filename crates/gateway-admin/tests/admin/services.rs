@@ -207,11 +207,18 @@ async fn names_may_be_any_text_of_the_alphabet() {
         .put("/services/a+b", json!({"host": "h"}))
         .await
         .expect(400);
-    assert!(
-        reply
-            .message()
-            .starts_with("schema violation (name: invalid value 'a b'")
-    );
+    assert!(reply.message().starts_with("invalid value 'a b'"));
+    // Whatever the method, as Kong.
+    for (method, path) in [
+        ("GET", "/services/a+b"),
+        ("PATCH", "/services/a+b"),
+        ("DELETE", "/services/a+b"),
+        ("GET", "/services/a+b/routes"),
+    ] {
+        let reply = admin.json(method, path, json!({})).await.expect(400);
+        assert_eq!(reply.value()["name"], "invalid unique name");
+        assert_eq!(reply.value()["code"], 10);
+    }
 }
 
 on_every_database! {
@@ -225,6 +232,11 @@ on_every_database! {
             reply.message(),
             "schema violation (username: must not contain a NUL character)"
         );
-        let _ = admin.get(&format!("/services/{long}")).await.expect(404);
+        let reply = admin.get(&format!("/services/{long}")).await.expect(400);
+        assert_eq!(reply.message(), "length must be at most 1024");
+        let group = long.get(..1024).unwrap();
+        let _ = admin.put("/consumers/c", json!({})).await.expect(200);
+        let reply = admin.post("/consumers/c/acls", json!({"group": group})).await.expect(400);
+        assert_eq!(reply.message(), "schema violation (group: length must be at most 512)");
     }
 }

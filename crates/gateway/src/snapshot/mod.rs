@@ -4,6 +4,7 @@
 mod certificates;
 mod consumers;
 mod credentials;
+mod instances;
 mod interned;
 mod plugins;
 mod references;

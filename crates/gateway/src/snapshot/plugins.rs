@@ -17,6 +17,9 @@ pub(crate) struct Kinds {
     interned: Interned,
 }
 
+/// A kind with its rank.
+pub(super) type Ranked<'a> = (u8, &'a Arc<dyn PluginKind>);
+
 /// A set of ranks.
 pub(crate) type Ranks = u128;
 
@@ -59,7 +62,7 @@ impl Kinds {
         u8::try_from(self.kinds.len()).unwrap_or(CLOSED_RANK_MAX)
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<(u8, &Arc<dyn PluginKind>)> {
+    pub(super) fn find(&self, name: &str) -> Option<Ranked<'_>> {
         let at = self.kinds.iter().position(|kind| kind.name() == name)?;
         Some((u8::try_from(at).ok()?, self.kinds.get(at)?))
     }

@@ -12,6 +12,9 @@ use crate::BadConfig;
 pub(super) enum Broken {
     #[error("the document does not have the expected form")]
     Form(#[from] serde_json::Error),
+    /// As [`Broken::Form`], without the cause: it may quote a secret.
+    #[error("the document does not have the expected form")]
+    SecretForm,
     /// The reason is not told: it may quote a value that came from a vault.
     #[error("a value that it takes from a vault cannot be used")]
     Value,
@@ -51,7 +54,8 @@ impl Broken {
     /// The same without quotes of what the entity holds.
     pub(super) fn discreet(self) -> Self {
         match self {
-            Self::Form(_) | Self::Config(_) => Self::Value,
+            Self::Form(_) => Self::SecretForm,
+            Self::Config(_) => Self::Value,
             other => other,
         }
     }

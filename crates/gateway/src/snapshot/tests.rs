@@ -694,3 +694,29 @@ fn services_with_the_same_authorities_share_their_text() {
     assert!(Arc::ptr_eq(&bundle(0), &bundle(1)));
     assert_eq!(*bundle(0), format!("{}\n{}", PAIRS[1].0, PAIRS[0].0));
 }
+
+#[test]
+fn one_of_thousands_of_certificates_changes_alone() {
+    let name = |at: u32| format!("n{at}.example.com");
+    let key = |kind: u32, at: u32| format!("0000000{kind:x}-0000-4000-8000-{at:012}");
+    let certificate = |at: u32, pair: usize| {
+        let (cert, private) = &PAIRS[pair];
+        (
+            "certificates",
+            json!({"id": key(8, at), "cert": cert, "key": private}),
+        )
+    };
+    let entities = (0..3000).flat_map(|at| {
+        let of = json!({"id": key(8, at)});
+        let sni = json!({"id": key(10, at), "name": name(at), "certificate": of});
+        [certificate(at, 0), ("snis", sni)]
+    });
+    let entities: Vec<_> = entities.collect();
+    let before = with(&Snapshot::default(), &entities);
+    let after = with(&before, &[certificate(7, 1)]);
+    for at in 0..3000 {
+        let found = |snapshot: &Snapshot| snapshot.certificates().find(&name(at)).unwrap();
+        let same = Arc::ptr_eq(&found(&before), &found(&after));
+        assert_eq!(same, at != 7, "{at}");
+    }
+}

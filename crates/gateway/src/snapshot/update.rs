@@ -2,26 +2,22 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use o28m_kong::{
-    Acl, CaCertificate, Certificate, Consumer, ForeignKey, PluginEntity, Route, Service, Sni,
-    Target, Upstream, Vault,
+    Acl, CaCertificate, Certificate, Consumer, ForeignKey, Route, Service, Sni, Target, Upstream,
+    Vault,
 };
 use o28m_router::Calculation;
 use o28m_store::{Record, Stored};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::certificates::User;
-use super::plugins::Scope;
 use super::skipped::Broken;
 use super::upstreams::Touched;
 use super::{
-    EnginePorts, Id, Instance, Kinds, RouteEntry, ServiceEntry, Snapshot, UpstreamTls, Variables,
-    number,
+    EnginePorts, Id, Kinds, RouteEntry, ServiceEntry, Snapshot, UpstreamTls, Variables, number,
 };
 use crate::balance::Balancing;
-use crate::{Access, Exchange, Plugin, PluginKind, Verdict, errors};
 
 /// Kinds of stored objects that the data plane looks at.
 pub(crate) const ENTITY_KINDS: &[&str] = &[
@@ -256,6 +252,7 @@ impl Snapshot {
         let version = record.version;
         // What came from a vault may differ although the entity does not.
         let previous = previous.filter(|_| !secret).map(|it| &it.certificates);
+        let holds_secrets = record.kind == "certificates" || record.kind.ends_with("credentials");
         let body = record.body;
         let outcome = match record.kind.as_str() {
             "upstreams" => self.put_upstream(body, touched),
@@ -288,7 +285,7 @@ impl Snapshot {
             }
             kind => self.credentials.put(kind, body).map_err(Broken::from),
         };
-        match secret {
+        match secret || holds_secrets {
             true => outcome.map_err(Broken::discreet),
             false => outcome,
         }
@@ -504,92 +501,5 @@ impl Snapshot {
         let acl: Acl = serde_json::from_value(body)?;
         self.consumers.put_acl(&acl, created_at.unwrap_or_default());
         Ok(())
-    }
-
-    /// Without its configuration a plugin cannot do its work, which may be to keep strangers out: what
-    /// it would have seen is answered with an error instead of being let through.
-    fn put_plugin(
-        &mut self,
-        compiler: &Compiler,
-        record: Record,
-        previous: Option<&Self>,
-        resolved: Result<bool, Broken>,
-    ) -> Result<(), Broken> {
-        if !is_for_requests(&record.body) {
-            return Ok(());
-        }
-        let secret = matches!(resolved, Ok(true));
-        let version = record.version;
-        let known = previous.and_then(|it| it.plugins.get(&record.id));
-        let known = known.filter(|it| it.version == version && it.is_sound() && !secret);
-        if let Some(known) = known {
-            self.plugins.put(known.clone());
-            return Ok(());
-        }
-        let scope = Scope::guess(&record.body);
-        let (kind, entity) = match kind_of(compiler, record.body, resolved) {
-            Ok(found) => found,
-            Err(error) => {
-                let rank = compiler.kinds.closed_rank();
-                let instance = Instance::closed(&record.id, rank, scope, Arc::new(Closed), version);
-                self.plugins.put_closed(Arc::new(instance));
-                return Err(error);
-            }
-        };
-        let (rank, kind) = kind;
-        let (plugin, outcome) = match compiler.kinds.instantiate(kind.as_ref(), &entity) {
-            Ok(plugin) => (plugin, Ok(())),
-            Err(error) => (
-                Arc::new(Closed) as Arc<dyn Plugin>,
-                Err(Broken::from(error)),
-            ),
-        };
-        let instance = Instance::new(&entity, rank, kind.name(), plugin, version);
-        self.plugins.put(Arc::new(match &outcome {
-            Ok(()) => instance,
-            Err(_) => instance.unsound(),
-        }));
-        match secret {
-            true => outcome.map_err(Broken::discreet),
-            false => outcome,
-        }
-    }
-}
-
-/// Disabled plugins do not exist, and neither do those of protocols below HTTP.
-fn is_for_requests(plugin: &Value) -> bool {
-    let enabled = plugin.get("enabled") != Some(&Value::Bool(false));
-    let protocols = plugin.get("protocols").and_then(Value::as_array);
-    let of_streams =
-        |it: &Value| matches!(it.as_str(), Some("tcp" | "tls" | "tls_passthrough" | "udp"));
-    enabled && protocols.is_none_or(|it| it.is_empty() || !it.iter().all(of_streams))
-}
-
-/// The kind of a plugin and what it is configured with.
-fn kind_of(
-    compiler: &Compiler,
-    body: Value,
-    resolved: Result<bool, Broken>,
-) -> Result<((u8, &Arc<dyn PluginKind>), PluginEntity), Broken> {
-    let secret = resolved?;
-    let entity = serde_json::from_value::<PluginEntity>(body).map_err(Broken::from);
-    let entity = match secret {
-        true => entity.map_err(Broken::discreet)?,
-        false => entity?,
-    };
-    match compiler.kinds.find(&entity.name) {
-        Some(kind) => Ok((kind, entity)),
-        None => Err(Broken::Plugin(entity.name)),
-    }
-}
-
-/// Stands in for a plugin that cannot be used.
-struct Closed;
-
-impl Plugin for Closed {
-    fn access<'a>(&'a self, _: &'a mut Exchange) -> Access<'a> {
-        let body = json!({"message": "An unexpected error occurred"});
-        let response = errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body);
-        Access::Now(Verdict::Respond(response))
     }
 }

@@ -205,7 +205,7 @@ async fn a_client_that_leaves_during_its_upload_never_reaches_a_buffered_upstrea
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf";
     stream.write_all(head).await.unwrap();
     drop(stream);
-    let counted = || running.gateway.requests() == (1, 0);
-    eventually("the end of the request", counted).await;
+    let ended = || running.gateway.requests() == (1, 0);
+    eventually("the end of the request", ended).await;
     assert!(upstream.take().is_empty());
 }

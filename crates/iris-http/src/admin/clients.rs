@@ -1,9 +1,9 @@
 //! Clients, their secrets, and the mappers of clients and client scopes.
 
-use o28m_iris::{ClientFilter, Error, MapperHolder, Rep, representation};
+use o28m_iris::{ClientFilter, Error, MapperHolder, Permission, Rep, representation};
 use serde_json::{Value, json};
 
-use super::{Context, Entry, entries};
+use super::{Context, Entry, entries, pairs};
 use crate::reply::{Reply, admin_json, no_content};
 use crate::router::Route;
 
@@ -15,7 +15,8 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
         Ok(c.created(&format!("clients/{id}")))
     };
     GET "clients/{}" ViewClients Nothing |c| {
-        Ok(admin_json(&c.iris.client_representation(c.realm, c.arg(0)).await?))
+        let rep = c.iris.client_representation(c.realm, c.arg(0)).await?;
+        Ok(admin_json(&hide(c, rep)))
     };
     PUT "clients/{}" ManageClients Json |c| {
         c.iris.update_client(c.realm, c.arg(0), c.rep(&representation::CLIENT)?).await?;
@@ -26,13 +27,15 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
         Ok(no_content())
     };
     GET "clients/{}/client-secret" ViewClients Nothing |c| {
-        Ok(admin_json(&secret(c.iris.client_secret(c.realm, c.arg(0)).await?)))
+        let value = c.iris.client_secret(c.realm, c.arg(0)).await?;
+        Ok(admin_json(&secret(value.map(|value| masked(c, value)))))
     };
     POST "clients/{}/client-secret" ManageClients Nothing |c| {
         Ok(admin_json(&secret(Some(c.iris.renew_client_secret(c.realm, c.arg(0)).await?))))
     };
     GET "clients/{}/client-secret/rotated" ViewClients Nothing |c| {
-        Ok(admin_json(&secret(Some(c.iris.rotated_client_secret(c.realm, c.arg(0)).await?))))
+        let value = c.iris.rotated_client_secret(c.realm, c.arg(0)).await?;
+        Ok(admin_json(&secret(Some(masked(c, value)))))
     };
     DELETE "clients/{}/client-secret/rotated" ManageClients Nothing |c| {
         c.iris.forget_rotated_secret(c.realm, c.arg(0)).await?;
@@ -57,6 +60,37 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     DELETE "client-scopes/{}/protocol-mappers/models/{}" ManageClients Nothing |c| delete_mapper(c, MapperHolder::Scope).await;
 };
 
+/// What stands for a secret that the caller may not see.
+const MASK: &str = "**********";
+
+/// A secret, for those who could change it.
+fn masked(context: &Context<'_>, value: String) -> String {
+    if context.caller.may(Permission::ManageClients) {
+        value
+    } else {
+        MASK.to_owned()
+    }
+}
+
+/// Hides the secrets of a client from those who may only look.
+fn hide(context: &Context<'_>, mut rep: Rep) -> Rep {
+    if context.caller.may(Permission::ManageClients) {
+        return rep;
+    }
+    if let Some(secret) = rep.get_mut("secret") {
+        *secret = json!(MASK);
+    }
+    let attributes = rep.get_mut("attributes").and_then(Value::as_object_mut);
+    if let Some(rotated) = attributes.and_then(|it| it.get_mut("client.secret.rotated")) {
+        *rotated = json!(MASK);
+    }
+    if let Some(access) = rep.get_mut("access").and_then(Value::as_object_mut) {
+        access.insert("configure".to_owned(), json!(false));
+        access.insert("manage".to_owned(), json!(false));
+    }
+    rep
+}
+
 /// A secret credential; without a value when the client has none.
 fn secret(value: Option<String>) -> Value {
     match value {
@@ -66,7 +100,7 @@ fn secret(value: Option<String>) -> Value {
 }
 
 async fn list(context: &Context<'_>) -> Result<Reply, Error> {
-    if !context.caller.may(o28m_iris::Permission::ViewClients) {
+    if !context.caller.may(Permission::ViewClients) {
         return Ok(admin_json(&Vec::<Rep>::new()));
     }
     let filter = ClientFilter {
@@ -74,10 +108,11 @@ async fn list(context: &Context<'_>) -> Result<Reply, Error> {
         search: context.flag("search"),
         first: context.number("first").unwrap_or_default(),
         max: context.number("max"),
+        attributes: pairs(context.query("q").unwrap_or_default()),
     };
-    Ok(admin_json(
-        &context.iris.clients(context.realm, &filter).await?,
-    ))
+    let found = context.iris.clients(context.realm, &filter).await?;
+    let shown: Vec<Rep> = found.into_iter().map(|rep| hide(context, rep)).collect();
+    Ok(admin_json(&shown))
 }
 
 async fn mappers(context: &Context<'_>, holder: MapperHolder) -> Result<Reply, Error> {

@@ -1,9 +1,15 @@
 //! The Admin REST API: one table says what is served, which permission it needs and what serves it.
 
+mod audit;
 mod clients;
+mod events;
+mod groups;
 mod realms;
 mod roles;
 mod scopes;
+mod serverinfo;
+mod sessions;
+mod statics;
 mod users;
 
 use std::sync::Arc;
@@ -11,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use o28m_iris::schema::Schema;
-use o28m_iris::{Caller, Error, Iris, Permission, Realm, Rep, Thing};
+use o28m_iris::{Caller, Error, Iris, Origin, Permission, Realm, Rep, Thing};
 use o28m_net::{Body, BoxFuture};
 use o28m_oauth::Form;
 
@@ -34,6 +40,7 @@ pub(crate) enum Input {
 
 /// An entry of the table.
 pub(crate) struct Entry {
+    pattern: &'static str,
     needs: Permission,
     input: Input,
     handler: Handler,
@@ -46,6 +53,7 @@ macro_rules! entries {
             method: http::Method::$method,
             pattern: $pattern,
             serve: $crate::admin::Entry::new(
+                $pattern,
                 o28m_iris::Permission::$needs,
                 $crate::admin::Input::$input,
                 |$context| Box::pin(async move { $serve }),
@@ -56,8 +64,9 @@ macro_rules! entries {
 pub(crate) use entries;
 
 impl Entry {
-    const fn new(needs: Permission, input: Input, handler: Handler) -> Self {
+    const fn new(pattern: &'static str, needs: Permission, input: Input, handler: Handler) -> Self {
         Self {
+            pattern,
             needs,
             input,
             handler,
@@ -73,6 +82,12 @@ pub(crate) struct Context<'a> {
     /// The target realm's name.
     pub(crate) name: &'a str,
     pub(crate) caller: &'a Caller,
+    /// The target realm; none for calls that have none.
+    target: Option<&'a Arc<Realm>>,
+    /// The issuer of the target realm.
+    issuer: String,
+    /// Address of the caller.
+    address: &'a str,
     /// URL of the Admin REST API, up to and without the realm.
     url: String,
     args: &'a [String],
@@ -93,7 +108,47 @@ impl Context<'_> {
 
     /// Whether a query parameter is `true`.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.query(name) == Some("true")
+        self.truth(name) == Some(true)
+    }
+
+    /// Whether a query parameter is something else than `false`.
+    pub(crate) fn flag_unless_off(&self, name: &str) -> bool {
+        self.truth(name) != Some(false)
+    }
+
+    /// A query parameter that is true or false: whatever is not `true`, in any case, is false.
+    pub(crate) fn truth(&self, name: &str) -> Option<bool> {
+        Some(self.query(name)?.eq_ignore_ascii_case("true"))
+    }
+
+    /// Every value of a query parameter.
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
+        self.query.all(name).map(str::to_owned).collect()
+    }
+
+    /// A query parameter as a text of its own.
+    pub(crate) fn owned(&self, name: &str) -> Option<String> {
+        self.query(name).map(str::to_owned)
+    }
+
+    /// The compiled target realm.
+    pub(crate) fn target(&self) -> Result<&'_ Arc<Realm>, Error> {
+        self.target.ok_or(Error::Missing(Thing::Realm))
+    }
+
+    /// Where this request came from and went to.
+    pub(crate) fn origin(&self) -> Origin<'_> {
+        Origin {
+            issuer: &self.issuer,
+            address: self.address,
+        }
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> Option<&str> {
+        std::str::from_utf8(self.body)
+            .ok()
+            .filter(|text| !text.contains('\0'))
     }
 
     /// A query parameter that is a number.
@@ -133,10 +188,51 @@ pub(crate) fn percent(segment: &str) -> String {
         .replace("%7E", "~")
 }
 
+/// The pairs of a query such as `key:value "key two":"value two"`; what is no pair is left out.
+pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (key, after) = word(rest);
+        let Some(after) = after.strip_prefix(':') else {
+            // A word alone: the next one may be a pair again.
+            rest = after
+                .trim_start_matches(|it: char| !it.is_whitespace())
+                .trim_start();
+            continue;
+        };
+        let (value, after) = word(after);
+        if !key.is_empty() {
+            all.push((key.to_owned(), value.to_owned()));
+        }
+        rest = after
+            .trim_start_matches(|it: char| !it.is_whitespace())
+            .trim_start();
+    }
+    all
+}
+
+/// A word up to a colon or space, or whatever is in quotes; and what follows.
+fn word(text: &str) -> (&str, &str) {
+    if let Some(inside) = text.strip_prefix('"')
+        && let Some((word, rest)) = inside.split_once('"')
+    {
+        return (word, rest);
+    }
+    let end = text
+        .find(|it: char| it == ':' || it.is_whitespace())
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
 /// The tables, looked through in order.
-fn tables() -> [&'static [Route<Entry>]; 5] {
+fn tables() -> [&'static [Route<Entry>]; 9] {
     [
         clients::ROUTES,
+        sessions::ROUTES,
+        groups::ROUTES,
+        events::ROUTES,
+        statics::ROUTES,
         scopes::ROUTES,
         realms::ROUTES,
         roles::ROUTES,
@@ -149,6 +245,9 @@ pub(crate) async fn answer(call: Call<'_>, body: Body, segments: &[String]) -> R
     match segments.split_first() {
         None => reply::redirect(&format!("{}/admin/master/console/", call.base.url)),
         Some((first, rest)) if first == "realms" => realms_answer(call, body, rest).await,
+        Some((first, [])) if first == "serverinfo" => {
+            serve(call, body, None, serverinfo::ROUTES, &[]).await
+        }
         Some(_) => reply::unknown_path(),
     }
 }
@@ -201,7 +300,13 @@ async fn serve(
         let text = "Malformed query parameters";
         return reply::oauth(StatusCode::BAD_REQUEST, "invalid_request", text);
     };
+    let issuer = realm
+        .as_ref()
+        .map_or_else(String::new, |realm| call.base.issuer(realm.name()));
     let context = Context {
+        target: realm.as_ref(),
+        issuer,
+        address: &call.base.address,
         iris: call.iris,
         realm: realm.as_ref().map_or("", |realm| realm.id()),
         name: realm.as_ref().map_or("", |realm| realm.name()),
@@ -211,8 +316,15 @@ async fn serve(
         query: &query,
         body: &body,
     };
-    match (entry.handler)(&context).await {
+    let reply = match (entry.handler)(&context).await {
         Ok(reply) => reply,
+        Err(error) => return errors::admin(&error),
+    };
+    let location = reply.headers().get(http::header::LOCATION);
+    let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
+    let location = location.as_deref();
+    match audit::record(&context, &call.method, entry.pattern, segments, location).await {
+        Ok(()) => reply,
         Err(error) => errors::admin(&error),
     }
 }
@@ -258,11 +370,20 @@ mod tests {
                 Permission::ManageRealm
                     | Permission::ManageClients
                     | Permission::ManageUsers
-                    | Permission::MapRoles
+                    | Permission::ManageEvents
                     | Permission::CreateRealm
             );
             assert!(!writes || manages, "{} {}", route.method, route.pattern);
         }
+    }
+
+    #[test]
+    fn queries_are_read_as_pairs() {
+        let own = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+        assert_eq!(pairs("a:b c:d"), [own("a", "b"), own("c", "d")]);
+        assert_eq!(pairs("\"a b\":\"c:d\" x"), [own("a b", "c:d")]);
+        assert_eq!(pairs("x a:b"), [own("a", "b")]);
+        assert!(pairs("  :x \"").is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Realms, their client policies and their keys.
 
 use o28m_iris::schema::Problem;
-use o28m_iris::{Error, Permission, representation};
+use o28m_iris::{Error, Export, Permission, RealmFilter, Realms, representation};
 
 use super::{Context, Entry, entries, percent};
 use crate::reply::{self, Reply, admin_json, no_content};
@@ -9,7 +9,7 @@ use crate::router::Route;
 
 /// Served at `/admin/realms` itself.
 pub(crate) const TOP: &[Route<Entry>] = entries! {
-    GET "" CreateRealm Nothing |c| Ok(admin_json(&c.iris.realms(c.flag("briefRepresentation")).await?));
+    GET "" SignedIn Nothing |c| list(c).await;
     POST "" CreateRealm Json |c| create(c).await;
 };
 
@@ -27,6 +27,37 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
         c.iris.delete_realm(c.realm).await?;
         Ok(no_content())
     };
+    POST "partial-export" ManageRealm Nothing |c| {
+        let clients = c.flag("exportClients");
+        if clients && !c.caller.may(Permission::ViewClients) {
+            return Err(Error::Forbidden);
+        }
+        let what = Export {
+            clients,
+            groups_and_roles: c.flag("exportGroupsAndRoles"),
+            users: false,
+            secrets: false,
+        };
+        Ok(admin_json(&c.iris.export_realm(c.realm, what).await?))
+    };
+    POST "partialImport" ManageRealm Json |c| {
+        let rep = c.rep(&representation::PARTIAL_IMPORT)?;
+        Ok(admin_json(&c.iris.partial_import(c.realm, rep, c.caller).await?))
+    };
+    GET "default-groups" ViewRealm Nothing |c| Ok(admin_json(&c.iris.default_groups(c.realm).await?));
+    PUT "default-groups/{}" ManageRealm Nothing |c| {
+        c.iris.check_may_join(c.caller, c.realm, c.name, c.arg(0)).await?;
+        c.iris.change_default_group(c.realm, c.arg(0), true).await?;
+        Ok(no_content())
+    };
+    DELETE "default-groups/{}" ManageRealm Nothing |c| {
+        c.iris.change_default_group(c.realm, c.arg(0), false).await?;
+        Ok(no_content())
+    };
+    POST "clear-realm-cache" ManageRealm Nothing |c| clear(c);
+    POST "clear-user-cache" ManageRealm Nothing |c| clear(c);
+    POST "clear-keys-cache" ManageRealm Nothing |c| clear(c);
+    POST "clear-crl-cache" ManageRealm Nothing |c| clear(c);
     GET "client-policies/profiles" ViewRealm Nothing |c| {
         let global = c.flag("include-global-profiles");
         Ok(admin_json(&c.iris.client_profiles(c.realm, global).await?))
@@ -64,6 +95,26 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     };
 };
 
+fn clear(context: &Context<'_>) -> Result<Reply, Error> {
+    context.iris.forget_all();
+    Ok(no_content())
+}
+
+async fn list(context: &Context<'_>) -> Result<Reply, Error> {
+    let realms = context.caller.realms();
+    let may_create = context.caller.may(Permission::CreateRealm);
+    if realms == Realms::Named(Vec::new()) && !may_create {
+        return Err(Error::Forbidden);
+    }
+    let filter = RealmFilter {
+        search: context.owned("search"),
+        first: context.number("first").unwrap_or_default(),
+        max: context.number("max"),
+        brief: context.flag("briefRepresentation"),
+    };
+    Ok(admin_json(&context.iris.realms(&realms, &filter).await?))
+}
+
 async fn create(context: &Context<'_>) -> Result<Reply, Error> {
     let rep = match context.rep(&representation::REALM) {
         // This call alone reads its body before it parses it, and says so.
@@ -73,6 +124,6 @@ async fn create(context: &Context<'_>) -> Result<Reply, Error> {
         }
         other => other?,
     };
-    let name = context.iris.create_realm(rep).await?;
+    let name = context.iris.create_realm(rep, Some(context.caller)).await?;
     Ok(context.created(&percent(&name)))
 }

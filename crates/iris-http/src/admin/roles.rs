@@ -8,15 +8,15 @@ use crate::router::Route;
 
 /// Served below a realm.
 pub(crate) const ROUTES: &[Route<Entry>] = entries! {
-    GET "roles" ViewRealm Nothing |c| list(c, RoleContainer::Realm).await;
+    GET "roles" Any Nothing |c| list(c, RoleContainer::Realm).await;
     POST "roles" ManageRealm Json |c| create(c, RoleContainer::Realm, "roles").await;
     GET "roles/{}" ViewRealm Nothing |c| one(c, RoleContainer::Realm, c.arg(0)).await;
     PUT "roles/{}" ManageRealm Json |c| update(c, RoleContainer::Realm, c.arg(0)).await;
     DELETE "roles/{}" ManageRealm Nothing |c| delete(c, RoleContainer::Realm, c.arg(0)).await;
     GET "roles/{}/composites" ViewRealm Nothing |c| composites(c, RoleContainer::Realm, c.arg(0)).await;
-    POST "roles/{}/composites" MapRoles Json |c| compose(c, RoleContainer::Realm, c.arg(0), true).await;
-    DELETE "roles/{}/composites" MapRoles Json |c| compose(c, RoleContainer::Realm, c.arg(0), false).await;
-    GET "clients/{}/roles" ViewClients Nothing |c| list(c, RoleContainer::Client(c.arg(0))).await;
+    POST "roles/{}/composites" ManageRealm Json |c| compose(c, RoleContainer::Realm, c.arg(0), true).await;
+    DELETE "roles/{}/composites" ManageRealm Json |c| compose(c, RoleContainer::Realm, c.arg(0), false).await;
+    GET "clients/{}/roles" QueryClients Nothing |c| list(c, RoleContainer::Client(c.arg(0))).await;
     POST "clients/{}/roles" ManageClients Json |c| {
         create(c, RoleContainer::Client(c.arg(0)), &format!("clients/{}/roles", c.arg(0))).await
     };
@@ -26,10 +26,10 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     GET "clients/{}/roles/{}/composites" ViewClients Nothing |c| {
         composites(c, RoleContainer::Client(c.arg(0)), c.arg(1)).await
     };
-    POST "clients/{}/roles/{}/composites" MapRoles Json |c| {
+    POST "clients/{}/roles/{}/composites" ManageClients Json |c| {
         compose(c, RoleContainer::Client(c.arg(0)), c.arg(1), true).await
     };
-    DELETE "clients/{}/roles/{}/composites" MapRoles Json |c| {
+    DELETE "clients/{}/roles/{}/composites" ManageClients Json |c| {
         compose(c, RoleContainer::Client(c.arg(0)), c.arg(1), false).await
     };
     GET "roles-by-id/{}" ViewRealm Nothing |c| Ok(admin_json(&c.iris.role_by_id(c.realm, c.arg(0)).await?));
@@ -41,17 +41,48 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
         c.iris.delete_role(c.realm, c.arg(0)).await?;
         Ok(no_content())
     };
+    GET "roles/{}/composites/realm" ViewRealm Nothing |c| inside(c, RoleContainer::Realm, c.arg(0), RoleContainer::Realm).await;
+    GET "roles/{}/composites/clients/{}" ViewRealm Nothing |c| {
+        inside(c, RoleContainer::Realm, c.arg(0), RoleContainer::Client(c.arg(1))).await
+    };
+    GET "roles/{}/users" ViewRealm Nothing |c| with_role(c, RoleContainer::Realm, c.arg(0), false).await;
+    GET "roles/{}/groups" ViewRealm Nothing |c| with_role(c, RoleContainer::Realm, c.arg(0), true).await;
+    GET "clients/{}/roles/{}/composites/realm" ViewClients Nothing |c| inside(c, RoleContainer::Client(c.arg(0)), c.arg(1), RoleContainer::Realm).await;
+    GET "clients/{}/roles/{}/composites/clients/{}" ViewClients Nothing |c| {
+        inside(c, RoleContainer::Client(c.arg(0)), c.arg(1), RoleContainer::Client(c.arg(2))).await
+    };
+    GET "clients/{}/roles/{}/users" ViewClients Nothing |c| with_role(c, RoleContainer::Client(c.arg(0)), c.arg(1), false).await;
+    GET "clients/{}/roles/{}/groups" ViewClients Nothing |c| with_role(c, RoleContainer::Client(c.arg(0)), c.arg(1), true).await;
+    GET "roles-by-id/{}/composites" ViewRealm Nothing |c| {
+        let holder = RoleHolder::Composite(c.arg(0));
+        Ok(admin_json(&c.iris.held_roles(c.realm, holder, None, false).await?))
+    };
+    GET "roles-by-id/{}/composites/realm" ViewRealm Nothing |c| held(c, RoleHolder::Composite(c.arg(0)), false).await;
+    GET "roles-by-id/{}/composites/clients/{}" ViewRealm Nothing |c| held(c, RoleHolder::Composite(c.arg(0)), false).await;
+    POST "roles-by-id/{}/composites" ManageRealm Json |c| compose_by_id(c, c.arg(0), true).await;
+    DELETE "roles-by-id/{}/composites" ManageRealm Json |c| compose_by_id(c, c.arg(0), false).await;
     GET "users/{}/role-mappings" ViewUsers Nothing |c| all(c, RoleHolder::User(c.arg(0))).await;
     GET "users/{}/role-mappings/realm" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/realm/composite" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), true).await;
     GET "users/{}/role-mappings/realm/available" ViewUsers Nothing |c| available(c, RoleHolder::User(c.arg(0))).await;
-    POST "users/{}/role-mappings/realm" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
-    DELETE "users/{}/role-mappings/realm" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    POST "users/{}/role-mappings/realm" ManageUsers Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
+    DELETE "users/{}/role-mappings/realm" ManageUsers Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/clients/{}" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), false).await;
     GET "users/{}/role-mappings/clients/{}/composite" ViewUsers Nothing |c| held(c, RoleHolder::User(c.arg(0)), true).await;
     GET "users/{}/role-mappings/clients/{}/available" ViewUsers Nothing |c| available(c, RoleHolder::User(c.arg(0))).await;
-    POST "users/{}/role-mappings/clients/{}" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
-    DELETE "users/{}/role-mappings/clients/{}" MapRoles Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    POST "users/{}/role-mappings/clients/{}" ManageUsers Json |c| change(c, RoleHolder::User(c.arg(0)), true).await;
+    DELETE "users/{}/role-mappings/clients/{}" ManageUsers Json |c| change(c, RoleHolder::User(c.arg(0)), false).await;
+    GET "groups/{}/role-mappings" ViewUsers Nothing |c| all(c, RoleHolder::Group(c.arg(0))).await;
+    GET "groups/{}/role-mappings/realm" ViewUsers Nothing |c| held(c, RoleHolder::Group(c.arg(0)), false).await;
+    GET "groups/{}/role-mappings/realm/composite" ViewUsers Nothing |c| held(c, RoleHolder::Group(c.arg(0)), true).await;
+    GET "groups/{}/role-mappings/realm/available" ViewUsers Nothing |c| available(c, RoleHolder::Group(c.arg(0))).await;
+    POST "groups/{}/role-mappings/realm" ManageUsers Json |c| change(c, RoleHolder::Group(c.arg(0)), true).await;
+    DELETE "groups/{}/role-mappings/realm" ManageUsers Json |c| change(c, RoleHolder::Group(c.arg(0)), false).await;
+    GET "groups/{}/role-mappings/clients/{}" ViewUsers Nothing |c| held(c, RoleHolder::Group(c.arg(0)), false).await;
+    GET "groups/{}/role-mappings/clients/{}/composite" ViewUsers Nothing |c| held(c, RoleHolder::Group(c.arg(0)), true).await;
+    GET "groups/{}/role-mappings/clients/{}/available" ViewUsers Nothing |c| available(c, RoleHolder::Group(c.arg(0))).await;
+    POST "groups/{}/role-mappings/clients/{}" ManageUsers Json |c| change(c, RoleHolder::Group(c.arg(0)), true).await;
+    DELETE "groups/{}/role-mappings/clients/{}" ManageUsers Json |c| change(c, RoleHolder::Group(c.arg(0)), false).await;
     GET "clients/{}/scope-mappings" ViewClients Nothing |c| all(c, RoleHolder::Client(c.arg(0))).await;
     GET "clients/{}/scope-mappings/realm" ViewClients Nothing |c| held(c, RoleHolder::Client(c.arg(0)), false).await;
     GET "clients/{}/scope-mappings/realm/available" ViewClients Nothing |c| available(c, RoleHolder::Client(c.arg(0))).await;
@@ -151,13 +182,71 @@ async fn compose(
     add: bool,
 ) -> Result<Reply, Error> {
     let known = context.iris.role_by_name(context.realm, of, name).await?;
+    compose_by_id(context, id(&known), add).await
+}
+
+async fn compose_by_id(context: &Context<'_>, role: &str, add: bool) -> Result<Reply, Error> {
     let roles = context.reps(&representation::ROLE)?;
-    let holder = RoleHolder::Composite(id(&known));
+    check_gift(context, &roles).await?;
+    let holder = RoleHolder::Composite(role);
     context
         .iris
         .change_held_roles(context.realm, holder, None, &roles, add)
         .await?;
     Ok(no_content())
+}
+
+/// Administration roles are given and taken only by who has them.
+async fn check_gift(context: &Context<'_>, roles: &[Rep]) -> Result<(), Error> {
+    let ids: Vec<String> = roles.iter().map(|role| id(role).to_owned()).collect();
+    let (realm, name) = (context.realm, context.name);
+    context
+        .iris
+        .check_may_give(context.caller, realm, name, &ids)
+        .await
+}
+
+/// The roles of a container that a composite contains.
+async fn inside(
+    context: &Context<'_>,
+    of: RoleContainer<'_>,
+    name: &str,
+    container: RoleContainer<'_>,
+) -> Result<Reply, Error> {
+    let known = context.iris.role_by_name(context.realm, of, name).await?;
+    let holder = RoleHolder::Composite(id(&known));
+    let found = context
+        .iris
+        .held_roles(context.realm, holder, Some(container), false)
+        .await?;
+    Ok(admin_json(&found))
+}
+
+/// Who has a role themselves.
+async fn with_role(
+    context: &Context<'_>,
+    of: RoleContainer<'_>,
+    name: &str,
+    groups: bool,
+) -> Result<Reply, Error> {
+    let known = context.iris.role_by_name(context.realm, of, name).await?;
+    let first = context.number("first").unwrap_or_default();
+    let max = context.number("max");
+    let role = id(&known);
+    let found = if groups {
+        let brief = context.flag_unless_off("briefRepresentation");
+        context
+            .iris
+            .groups_with_role(context.realm, role, first, max, brief)
+            .await?
+    } else {
+        let brief = context.flag("briefRepresentation");
+        context
+            .iris
+            .users_with_role(context.realm, role, first, max, brief)
+            .await?
+    };
+    Ok(admin_json(&found))
 }
 
 async fn all(context: &Context<'_>, holder: RoleHolder<'_>) -> Result<Reply, Error> {
@@ -192,6 +281,9 @@ async fn available(context: &Context<'_>, holder: RoleHolder<'_>) -> Result<Repl
 
 async fn change(context: &Context<'_>, holder: RoleHolder<'_>, add: bool) -> Result<Reply, Error> {
     let roles = context.reps(&representation::ROLE)?;
+    if matches!(holder, RoleHolder::User(_) | RoleHolder::Group(_)) {
+        check_gift(context, &roles).await?;
+    }
     let of = Some(container(context));
     context
         .iris

@@ -8,7 +8,7 @@ use crate::router::Route;
 
 /// Served below a realm.
 pub(crate) const ROUTES: &[Route<Entry>] = entries! {
-    GET "client-scopes" ViewClients Nothing |c| Ok(admin_json(&c.iris.client_scopes(c.realm).await?));
+    GET "client-scopes" QueryClients Nothing |c| Ok(admin_json(&c.iris.client_scopes(c.realm).await?));
     POST "client-scopes" ManageClients Json |c| {
         let id = c.iris.create_client_scope(c.realm, c.rep(&representation::CLIENT_SCOPE)?).await?;
         Ok(c.created(&format!("client-scopes/{id}")))

@@ -35,7 +35,7 @@ async fn iris_case_030_who_may_use_the_admin_api() {
     nobody
         .get(&world.admin_url(""))
         .await
-        .prose(401, "HTTP 401 Unauthorized");
+        .prose(403, "HTTP 403 Forbidden");
     for client in [&world.http, &nobody, &admin] {
         client
             .get(&world.admin_url("/nosuch"))
@@ -161,11 +161,11 @@ async fn iris_case_031_creating_realms() {
             .await
             .expect(400);
     }
-    let block = json!({"realm": "q", "users": [{"username": "u"}]});
+    let block = json!({"realm": "q", "applications": [{"name": "u"}]});
     admin
         .json("POST", &url, block)
         .await
-        .message(400, "Importing users is not supported");
+        .message(400, "Importing applications is not supported");
     let names: Vec<Value> = admin
         .get(&format!("{url}?briefRepresentation=true"))
         .await

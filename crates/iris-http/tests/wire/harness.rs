@@ -62,6 +62,10 @@ impl Reply {
             .map_or("", |value| value.to_str().unwrap())
     }
 
+    pub(crate) fn header_text(&self, name: &str) -> String {
+        self.header(name).to_owned()
+    }
+
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(
@@ -230,6 +234,7 @@ impl World {
             relative_path: "/auth".to_owned(),
             hostname: None,
             proxy_headers: true,
+            client_auth_metrics: true,
         };
         let metrics = o28m_telemetry::metrics::Registry::default();
         let drain = CancellationToken::new();

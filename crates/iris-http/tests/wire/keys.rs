@@ -87,7 +87,12 @@ async fn iris_case_021_discovery_names_what_is_served() {
     }
     assert_eq!(
         document["grant_types_supported"],
-        json!(["client_credentials", "password", "refresh_token"])
+        json!([
+            "authorization_code",
+            "client_credentials",
+            "password",
+            "refresh_token"
+        ])
     );
     assert_eq!(document["scopes_supported"][0], "openid");
     let nosuch = world.at("/realms/nosuch/.well-known/openid-configuration");

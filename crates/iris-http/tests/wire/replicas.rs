@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{World, claims, eventually, header, store};
+use crate::visitor::{CALLBACK, Site, Visitor, attribute, form, parameters, text};
 
 /// Two replicas on a throw-away PostgreSQL; `None` where there is no server.
 async fn pair() -> Option<(World, World)> {
@@ -182,4 +183,85 @@ async fn lists_page_and_search_in_the_database() {
         .expect(200)
         .json();
     assert_eq!(total, json!(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_begun_on_one_replica_goes_on_on_the_other() {
+    let Some((one, other)) = pair().await else {
+        return;
+    };
+    let host = one.url.split('/').nth(2).unwrap().to_owned();
+    let site = Site::on(one).await;
+    // Through one name, as behind a load balancer: the other replica's port, this one's host.
+    let mut anna = Visitor::new(&site.world);
+    anna.http = anna.http.with("host", &host);
+    let move_on = |url: &str| url.replace(&site.world.url, &other.url);
+    let page = anna.get(&site.auth_url("web", &[])).await.expect(200);
+    let action = attribute(&text(&page), "<form", "action");
+    let fields = [("username", "anna"), ("password", "secret")];
+    let back = anna.post(&move_on(&action), &fields).await.expect(302);
+    let code = parameters(back.header("location"))["code"].clone();
+    let tokens = site.redeem("web", &code, &[]).await.expect(200).json();
+    let at_other = other.http.with("host", &host);
+    let refresh = form(&[
+        ("grant_type", "refresh_token"),
+        ("client_id", "web"),
+        ("client_secret", "s"),
+        ("refresh_token", tokens["refresh_token"].as_str().unwrap()),
+    ]);
+    let reply = at_other.form(&other.protocol("r", "token"), &refresh).await;
+    let next = reply.expect(200).json();
+    assert_eq!(next["session_state"], tokens["session_state"]);
+    // Signed on there, and a code of there used twice here.
+    let silent = move_on(&site.auth_url("web", &[("prompt", "none")]));
+    let back = anna.get(&silent).await.expect(302);
+    let code = parameters(back.header("location"))["code"].clone();
+    let _ = site.redeem("web", &code, &[]).await.expect(200);
+    let again = form(&[
+        ("grant_type", "authorization_code"),
+        ("client_id", "web"),
+        ("client_secret", "s"),
+        ("redirect_uri", CALLBACK),
+        ("code", &code),
+    ]);
+    let reply = at_other.form(&other.protocol("r", "token"), &again).await;
+    reply.refused(400, "invalid_grant", "Code not valid");
+    assert!(!site.is_active(&next["access_token"]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_join_a_login_at_once_all_stay_in_it() {
+    let Some((one, _other)) = pair().await else {
+        return;
+    };
+    let site = Site::on(one).await;
+    let mut anna = Visitor::new(&site.world);
+    let first = site.code(&mut anna, "app", &[]).await;
+    let _ = site.redeem("app", &first, &[]).await.expect(200);
+    let mut codes = Vec::new();
+    for number in 0..6 {
+        let name = format!("c{number}");
+        site.client(json!({"clientId": name, "redirectUris": [CALLBACK]}))
+            .await;
+        let code = site.code(&mut anna, &name, &[]).await;
+        codes.push((name, code));
+    }
+    let tries = codes.into_iter().map(|(name, code)| {
+        let (http, url) = (site.world.http.clone(), site.world.protocol("r", "token"));
+        tokio::spawn(async move {
+            let fields = form(&[
+                ("grant_type", "authorization_code"),
+                ("client_id", &name),
+                ("client_secret", "s"),
+                ("redirect_uri", CALLBACK),
+                ("code", &code),
+            ]);
+            (name, http.form(&url, &fields).await.expect(200).json())
+        })
+    });
+    let tries: Vec<_> = tries.collect();
+    for one in tries {
+        let (name, tokens) = one.await.unwrap();
+        let _ = site.refresh(&name, &tokens).await.expect(200);
+    }
 }

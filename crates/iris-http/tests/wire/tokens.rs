@@ -365,7 +365,7 @@ async fn iris_case_009_grant_type_is_looked_at_before_the_client() {
     for grant in [
         "foo",
         "urn:ietf:params:oauth:grant-type:token-exchange",
-        "authorization_code",
+        "urn:ietf:params:oauth:grant-type:device_code",
     ] {
         let form = format!("{wrong}&grant_type={grant}");
         let reply = world.token("r", &form).await;

@@ -2,10 +2,10 @@
 
 use o28m_core::Ambient;
 use o28m_jose::Algorithm;
-use o28m_store::{Query, Write};
+use o28m_store::{Filter, Query, Test, Write};
 use serde_json::{Value, json};
 
-use crate::admin::mappers::{prepare_all, take_list};
+use crate::admin::mappers::{prepare_body, take_list};
 use crate::admin::users::{render_user, service_user};
 use crate::admin::{Others, check_length, merge_texts, rotation, taken};
 use crate::model::{
@@ -53,12 +53,14 @@ pub struct ClientFilter {
     pub first: u32,
     /// At most this many; all when absent.
     pub max: Option<u32>,
+    /// Only clients with these attributes.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// A client to make, and its service account.
 pub(crate) struct NewClient {
     pub(crate) client: ClientBody,
-    user: Option<UserBody>,
+    pub(crate) user: Option<UserBody>,
 }
 
 impl NewClient {
@@ -79,10 +81,27 @@ impl NewClient {
             .text("id")
             .filter(|id| o28m_core::id::is_uuid(id))
             .map(str::to_owned);
-        let mappers = prepare_all(take_list(&mut rep).unwrap_or_default(), &[], ambient)?;
-        let default_scopes = chosen(&rep, "defaultClientScopes", scopes, &realm.default_scopes);
-        let mut optional_scopes =
-            chosen(&rep, "optionalClientScopes", scopes, &realm.optional_scopes);
+        let mappers = prepare_body(take_list(&mut rep).unwrap_or_default(), &[], ambient)?;
+        let protocol = rep.text("protocol").unwrap_or("openid-connect").to_owned();
+        let of_protocol = |ids: &[String]| -> Vec<String> {
+            let other = |id: &String| {
+                let scope = scopes.iter().find(|scope| scope.id == *id);
+                scope.is_some_and(|scope| scope.rep.text("protocol") != Some(&protocol))
+            };
+            ids.iter().filter(|id| !other(id)).cloned().collect()
+        };
+        let default_scopes = chosen(
+            &rep,
+            "defaultClientScopes",
+            scopes,
+            &of_protocol(&realm.default_scopes),
+        );
+        let mut optional_scopes = chosen(
+            &rep,
+            "optionalClientScopes",
+            scopes,
+            &of_protocol(&realm.optional_scopes),
+        );
         optional_scopes.retain(|id| !default_scopes.contains(id));
         let attributes = rep.shift_remove("attributes").unwrap_or_else(|| json!({}));
         fill_flags(&mut rep);
@@ -103,6 +122,7 @@ impl NewClient {
                 optional_scopes,
                 scope_roles: Vec::new(),
                 service_user: None,
+                manages: None,
             },
             user: None,
         };
@@ -276,7 +296,7 @@ fn attach_service_account(
 }
 
 /// The representation of a client.
-fn render(body: ClientBody, scopes: &[ScopeBody]) -> Rep {
+pub(crate) fn render(body: ClientBody, scopes: &[ScopeBody]) -> Rep {
     let names = |ids: &[String]| -> Vec<String> {
         let named = ids
             .iter()
@@ -313,7 +333,8 @@ fn is_kept(field: &str, value: &Value) -> bool {
 fn apply(client: &mut ClientBody, rep: &Rep, ambient: &Ambient) -> Result<(), Error> {
     if let Some(client_id) = rep.text("clientId").filter(|id| !id.is_empty()) {
         check_length("clientId", client_id)?;
-        let built_in = BUILT_IN_CLIENTS.contains(&client.client_id.as_str());
+        let built_in =
+            BUILT_IN_CLIENTS.contains(&client.client_id.as_str()) || client.manages.is_some();
         if built_in && client_id != client.client_id {
             return Err(Error::Invalid(Invalid::BuiltInName(
                 client.client_id.clone(),
@@ -330,7 +351,7 @@ fn apply(client: &mut ClientBody, rep: &Rep, ambient: &Ambient) -> Result<(), Er
         }
     }
     if let Some(mappers) = take_list(&mut rep.clone()) {
-        client.mappers = prepare_all(mappers, &client.mappers, ambient)?;
+        client.mappers = prepare_body(mappers, &client.mappers, ambient)?;
     }
     check(&client.rep)?;
     fill_secret(&mut client.rep, ambient);
@@ -378,6 +399,16 @@ impl Iris {
             owner: Some(realm_id),
             by_key: Some("clientId"),
             search,
+            filters: filter
+                .attributes
+                .iter()
+                .map(|(name, value)| {
+                    vec![Filter {
+                        path: vec!["rep", "attributes", name],
+                        test: Test::Is(value),
+                    }]
+                })
+                .collect(),
             ..Query::default()
         };
         self.read_by_name(
@@ -500,7 +531,7 @@ impl Iris {
     /// [`Error::Missing`], [`Error::Invalid`] for a built-in client.
     pub async fn delete_client(&self, realm_id: &str, id: &str) -> Result<(), Error> {
         let client = self.client_body(realm_id, id).await?;
-        if BUILT_IN_CLIENTS.contains(&client.client_id.as_str()) {
+        if BUILT_IN_CLIENTS.contains(&client.client_id.as_str()) || client.manages.is_some() {
             return Err(Error::Invalid(Invalid::BuiltInClient));
         }
         let step = Write::Delete {

@@ -1,18 +1,24 @@
 //! Keys of a realm, as Keycloak's components of type `org.keycloak.keys.KeyProvider`.
 
-use o28m_jose::Algorithm;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use o28m_core::Ambient;
+use o28m_jose::{Algorithm, SigningKey};
 use o28m_store::Write;
 use serde_json::{Map, Value, json};
 
 use crate::admin::check_length;
+use crate::admin::import::MASK;
 use crate::keys::{self, KeyBody, RealmKey, Usage};
 use crate::model::{Fields as _, Rep, Stored as _, kind};
 use crate::{Error, Invalid, Iris, Thing, representation};
 
 /// The only component type of this version.
-const KEY_PROVIDER: &str = "org.keycloak.keys.KeyProvider";
+pub(crate) const KEY_PROVIDER: &str = "org.keycloak.keys.KeyProvider";
 /// Providers that keys can be made with.
 const PROVIDERS: &[&str] = &["rsa-generated", "ecdsa-generated", "hmac-generated"];
+/// Providers whose keys come from outside.
+const IMPORTING: &[&str] = &["rsa", "rsa-enc"];
 
 /// The first value of a configuration entry.
 fn setting<'a>(rep: &'a Rep, name: &str) -> Option<&'a str> {
@@ -71,6 +77,160 @@ fn render(key: &KeyBody) -> Rep {
         },
     });
     representation::COMPONENT.arrange(rep.as_object().cloned().unwrap_or_default())
+}
+
+/// The component of a key with its material, or a mask in its place.
+pub(crate) fn render_with_material(key: &KeyBody, secrets: bool) -> Rep {
+    let mut rep = render(key);
+    let Some(config) = rep.get_mut("config").and_then(Value::as_object_mut) else {
+        return rep;
+    };
+    let hidden = |value: String| json!([if secrets { value } else { MASK.to_owned() }]);
+    let field = match key.provider.as_str() {
+        provider if provider.starts_with("rsa") => "privateKey",
+        provider if provider.starts_with("ecdsa") => "ecdsaPrivateKey",
+        _ => "secret",
+    };
+    if field == "secret" {
+        let bytes = STANDARD.decode(&key.material).unwrap_or_default();
+        config.insert("secret".to_owned(), hidden(URL_SAFE_NO_PAD.encode(bytes)));
+        config.insert("kid".to_owned(), json!([key.kid]));
+    } else {
+        config.insert(field.to_owned(), hidden(key.material.clone()));
+    }
+    if let Some(certificate) = &key.certificate {
+        config.insert("certificate".to_owned(), json!([certificate]));
+    }
+    rep
+}
+
+/// The key of a component with its material; one without is made anew, because an export has hidden
+/// it. Takes tenths of a second: call it on a blocking thread.
+///
+/// # Errors
+/// [`Error::Invalid`] for providers and material that cannot be used.
+pub(crate) fn imported_key(
+    rep: &Rep,
+    realm_id: &str,
+    realm: &str,
+    ambient: &Ambient,
+) -> Result<KeyBody, Error> {
+    let refuse = |text: &'static str| Error::Invalid(Invalid::Component(text));
+    let provider = rep.text("providerId").unwrap_or_default();
+    let (field, default) = match provider {
+        "rsa" | "rsa-generated" => ("privateKey", "RS256"),
+        "rsa-enc" | "rsa-enc-generated" => ("privateKey", "RSA-OAEP"),
+        "ecdsa-generated" => {
+            let curve = setting(rep, "ecdsaEllipticCurveKey").unwrap_or("P-256");
+            let default = match curve {
+                "P-384" => "ES384",
+                "P-521" => "ES512",
+                _ => "ES256",
+            };
+            ("ecdsaPrivateKey", default)
+        }
+        "hmac-generated" => ("secret", "HS256"),
+        "hmac-generated-hs512" => ("secret", "HS512"),
+        "aes-generated" => ("secret", "AES"),
+        "java-keystore" => {
+            return Err(refuse(
+                "Keys in Java key stores are not supported: import them as rsa",
+            ));
+        }
+        _ => return Err(refuse("The key provider is not supported")),
+    };
+    let algorithm = setting(rep, "algorithm").unwrap_or(default);
+    let material = setting(rep, field).filter(|text| *text != MASK && !text.is_empty());
+    let mut key = match material {
+        None if IMPORTING.contains(&provider) => {
+            return Err(refuse("The private key is missing"));
+        }
+        None => keys::of_provider(provider, algorithm, realm_id, realm, ambient)?
+            .ok_or(refuse("'Algorithm' does not fit the provider"))?,
+        Some(text) => {
+            let mut key = read_material(provider, algorithm, text)
+                .ok_or(refuse("The private key or secret cannot be read"))?;
+            realm_id.clone_into(&mut key.realm);
+            key.created_ms = ambient.now().millis();
+            complete(&mut key, rep, realm, ambient)?;
+            key
+        }
+    };
+    let sent = rep.text("id").filter(|id| o28m_core::id::is_uuid(id));
+    key.id = sent.map_or_else(|| ambient.uuid(), str::to_owned);
+    provider.clone_into(&mut key.name);
+    apply(&mut key, rep)?;
+    RealmKey::compile(key.clone()).map_err(|_| refuse("The key cannot be used"))?;
+    Ok(key)
+}
+
+/// A key with this material and nothing else; `None` when it is no key of the algorithm.
+fn read_material(provider: &str, algorithm: &str, text: &str) -> Option<KeyBody> {
+    let lines = text.lines().filter(|line| !line.starts_with("-----"));
+    let plain: String = lines
+        .flat_map(str::chars)
+        .filter(|it| !it.is_whitespace())
+        .collect();
+    let symmetric = provider.starts_with("hmac") || provider.starts_with("aes");
+    let bytes = if symmetric {
+        URL_SAFE_NO_PAD.decode(plain.trim_end_matches('=')).ok()?
+    } else {
+        STANDARD.decode(plain).ok()?
+    };
+    let usage = if provider.starts_with("rsa-enc") || provider.starts_with("aes") {
+        Usage::Enc
+    } else {
+        Usage::Sig
+    };
+    let key = KeyBody {
+        id: String::new(),
+        realm: String::new(),
+        name: String::new(),
+        provider: provider.to_owned(),
+        priority: 0,
+        enabled: true,
+        active: true,
+        algorithm: algorithm.to_owned(),
+        usage,
+        kid: String::new(),
+        created_ms: 0,
+        material: STANDARD.encode(bytes),
+        certificate: None,
+    };
+    let fits = match key.key_algorithm().map(Algorithm::key_type) {
+        Some("RSA") => provider.starts_with("rsa"),
+        Some("EC") => provider.starts_with("ecdsa"),
+        Some(_) => provider.starts_with("hmac"),
+        None => provider.starts_with("aes") && algorithm == "AES",
+    };
+    fits.then_some(key)
+}
+
+/// Key id and certificate.
+fn complete(key: &mut KeyBody, rep: &Rep, realm: &str, ambient: &Ambient) -> Result<(), Error> {
+    let refuse = |text: &'static str| Error::Invalid(Invalid::Component(text));
+    let sent_kid = setting(rep, "kid").filter(|kid| !kid.is_empty());
+    let algorithm = key.key_algorithm().filter(|it| it.key_type() != "oct");
+    let Some(algorithm) = algorithm else {
+        key.kid = sent_kid.map_or_else(|| ambient.uuid(), str::to_owned);
+        return Ok(());
+    };
+    let der = STANDARD.decode(&key.material).unwrap_or_default();
+    let pair = SigningKey::from_pkcs8("", algorithm, &der)
+        .map_err(|_| refuse("The private key cannot be used"))?;
+    key.kid = sent_kid.map_or_else(|| keys::key_id(&pair.public_der()), str::to_owned);
+    if algorithm.key_type() == "RSA" {
+        let sent = setting(rep, "certificate").map(|text| {
+            let lines = text.lines().filter(|line| !line.starts_with("-----"));
+            lines.map(str::trim).collect::<String>()
+        });
+        key.certificate = Some(match sent.filter(|text| !text.is_empty()) {
+            Some(text) if STANDARD.decode(&text).is_ok() => text,
+            Some(_) => return Err(refuse("The certificate cannot be read")),
+            None => keys::certificate(&der, realm, ambient)?,
+        });
+    }
+    Ok(())
 }
 
 /// One entry of the key list.
@@ -171,12 +331,16 @@ impl Iris {
             )));
         }
         let wanted = rep.text("providerId").unwrap_or_default();
+        if IMPORTING.contains(&wanted) || wanted == "java-keystore" {
+            return self.import_component(realm_id, rep).await;
+        }
         let provider = PROVIDERS
             .iter()
             .copied()
             .find(|provider| *provider == wanted);
         let provider = provider.ok_or(Error::Invalid(Invalid::Component(
-            "Only providers rsa-generated, ecdsa-generated and hmac-generated are supported",
+            "Only providers rsa, rsa-enc, rsa-generated, ecdsa-generated and hmac-generated are \
+             supported",
         )))?;
         if setting(&rep, "keySize")
             .is_some_and(|size| provider == "rsa-generated" && size != "2048")
@@ -201,6 +365,16 @@ impl Iris {
         };
         let mut key = self.signing.run(make).await??;
         apply(&mut key, &rep)?;
+        self.write(realm_id, vec![Write::Insert(key.object())])
+            .await?;
+        Ok(key.id)
+    }
+
+    async fn import_component(&self, realm_id: &str, rep: Rep) -> Result<String, Error> {
+        let realm = self.realm_body(realm_id).await?;
+        let ambient = self.ambient.clone();
+        let make = move || imported_key(&rep, &realm.id, &realm.name, &ambient);
+        let key = self.signing.run(make).await??;
         self.write(realm_id, vec![Write::Insert(key.object())])
             .await?;
         Ok(key.id)

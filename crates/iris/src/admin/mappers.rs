@@ -18,15 +18,33 @@ pub enum MapperHolder {
 }
 
 /// The mapper as it is stored, under the id of `known` when there is one.
-pub(crate) fn prepare(mut rep: Rep, known: Option<&str>, ambient: &Ambient) -> Result<Rep, Error> {
+pub(crate) fn prepare(rep: Rep, known: Option<&str>, ambient: &Ambient) -> Result<Rep, Error> {
+    if rep.contains_key("name") && !is_known(&rep) {
+        return Err(Error::Missing(Thing::MapperType));
+    }
+    prepare_any(rep, known, ambient)
+}
+
+fn is_known(rep: &Rep) -> bool {
+    TYPES.contains(&rep.text("protocolMapper").unwrap_or_default())
+}
+
+fn prepare_any(mut rep: Rep, known: Option<&str>, ambient: &Ambient) -> Result<Rep, Error> {
     let name = rep.text("name").unwrap_or_default().to_owned();
     if name.is_empty() {
         return Err(Error::Invalid(Invalid::Required("name")));
     }
     check_length("name", &name)?;
-    let of = rep.text("protocolMapper").unwrap_or_default();
-    if !TYPES.contains(&of) {
-        return Err(Error::Missing(Thing::MapperType));
+    check_length(
+        "protocolMapper",
+        rep.text("protocolMapper").unwrap_or_default(),
+    )?;
+    if !is_known(&rep) {
+        tracing::warn!(
+            mapper.name = name,
+            mapper.kind = rep.text("protocolMapper"),
+            "protocol mapper of an unknown type has no effect"
+        );
     }
     let sent = rep
         .text("id")
@@ -48,11 +66,30 @@ pub(crate) fn prepare(mut rep: Rep, known: Option<&str>, ambient: &Ambient) -> R
     Ok(crate::representation::MAPPER.arrange(rep))
 }
 
+/// Prepares the mappers in the body of a client or client scope: one of a type that is not known is
+/// kept, and has no effect on tokens (Keycloak 26.5 `RepresentationToModel`).
+pub(crate) fn prepare_body(
+    reps: Vec<Rep>,
+    known: &[Rep],
+    ambient: &Ambient,
+) -> Result<Vec<Rep>, Error> {
+    prepare_list(reps, known, ambient, prepare_any)
+}
+
 /// Prepares a list of mappers; names must differ.
 pub(crate) fn prepare_all(
     reps: Vec<Rep>,
     known: &[Rep],
     ambient: &Ambient,
+) -> Result<Vec<Rep>, Error> {
+    prepare_list(reps, known, ambient, prepare)
+}
+
+fn prepare_list(
+    reps: Vec<Rep>,
+    known: &[Rep],
+    ambient: &Ambient,
+    prepare: fn(Rep, Option<&str>, &Ambient) -> Result<Rep, Error>,
 ) -> Result<Vec<Rep>, Error> {
     let mut all: Vec<Rep> = Vec::new();
     for rep in reps {

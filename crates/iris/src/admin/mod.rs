@@ -2,8 +2,15 @@
 //! sees what any replica wrote before.
 
 pub(crate) mod clients;
+pub(crate) mod credentials;
+pub(crate) mod evaluate;
+pub(crate) mod export;
+pub(crate) mod files;
+pub(crate) mod groups;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod mappers;
+pub(crate) mod partial;
 pub(crate) mod policies;
 pub(crate) mod realms;
 pub(crate) mod roles;

@@ -1,18 +1,22 @@
 //! Roles, composites, and the role lists of users, clients and client scopes.
 
-use o28m_store::{Query, Write};
+use o28m_store::{Filter, Query, Test, Write};
 use serde_json::{Value, json};
 
 use crate::admin::{Others, check_length, taken};
 use crate::model::{
-    ClientBody, Fields as _, Rep, RoleBody, ScopeBody, Stored, UserBody, kind, role_key,
+    ClientBody, Fields as _, GroupBody, Rep, RoleBody, ScopeBody, Stored, UserBody, kind, role_key,
 };
+use crate::new_realm::ADMIN_ROLES;
 use crate::{Error, Invalid, Iris, MASTER, Thing, representation};
 
-/// Clients whose roles give rights over a realm.
-const MANAGEMENT_CLIENTS: &[&str] = &["realm-management", "master-realm"];
+/// Clients whose roles give rights over the realm they are in.
+pub(crate) const MANAGEMENT_CLIENTS: &[&str] = &["realm-management", "master-realm"];
 /// Roles of the master realm that give rights over the installation.
-const MASTER_ROLES: &[&str] = &["admin", "create-realm"];
+pub(crate) const MASTER_ROLES: &[&str] = &["admin", "create-realm"];
+
+/// Names of roles that give rights over a realm.
+const ADMIN_ROLE_NAMES: [&[&str]; 2] = [ADMIN_ROLES, &["realm-admin"]];
 
 /// Where a role belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum RoleHolder<'a> {
     Scope(&'a str),
     /// The roles a composite contains.
     Composite(&'a str),
+    /// The roles the members of a group have.
+    Group(&'a str),
 }
 
 /// How many to give and what to leave out.
@@ -50,7 +56,7 @@ pub struct RoleFilter {
 }
 
 /// The representation of a role.
-fn render(body: &RoleBody, brief: bool) -> Rep {
+pub(crate) fn render(body: &RoleBody, brief: bool) -> Rep {
     let mut rep = body.rep.clone();
     if brief {
         rep.shift_remove("attributes");
@@ -66,7 +72,7 @@ fn render(body: &RoleBody, brief: bool) -> Rep {
     representation::ROLE.arrange(rep)
 }
 
-fn is_in(role: &RoleBody, container: RoleContainer<'_>) -> bool {
+pub(crate) fn is_in(role: &RoleBody, container: RoleContainer<'_>) -> bool {
     match container {
         RoleContainer::Realm => role.client.is_none(),
         RoleContainer::Client(id) => role.client.as_deref() == Some(id),
@@ -95,6 +101,7 @@ has_roles! {
     ClientBody: scope_roles, Thing::Client;
     ScopeBody: scope_roles, Thing::ClientScope;
     RoleBody: composites, Thing::RoleById;
+    GroupBody: roles, Thing::Group;
 }
 
 impl Iris {
@@ -116,34 +123,35 @@ impl Iris {
         filter: &RoleFilter,
     ) -> Result<Vec<Rep>, Error> {
         let id = self.container_id(realm_id, container).await?;
+        let pattern = filter.search.as_ref().map(|text| format!("*{text}*"));
+        let folded = pattern.as_ref().map(|pattern| pattern.to_lowercase());
+        let mut alternatives = Vec::new();
+        // The name itself finds roles that were stored before their folded names were.
+        for (field, pattern) in [("find", &folded), ("name", &pattern)] {
+            if let Some(pattern) = pattern {
+                alternatives.push(Filter {
+                    path: vec![field],
+                    test: Test::Fits(pattern),
+                });
+            }
+        }
         let query = Query {
             kind: kind::ROLE,
             owner: Some(realm_id),
             reference: Some(("container", &id)),
             by_key: Some("name"),
-            search: filter.search.as_deref(),
+            filters: (!alternatives.is_empty())
+                .then_some(alternatives)
+                .into_iter()
+                .collect(),
             ..Query::default()
         };
         let key = |role: &RoleBody| role_key(role.container(), &role.name);
         let show = |role: &RoleBody| render(role, filter.brief);
-        let Some(search) = filter.search.as_ref().map(|text| text.to_lowercase()) else {
-            let (first, max) = (filter.first, filter.max);
-            let roles = self
-                .read_by_name(kind::ROLE, query, first, max, key)
-                .await?;
-            return Ok(roles.iter().map(show).collect());
-        };
-        // The database searches the whole key, of which the container is a part: what it finds is
-        // looked at again before the page is cut out.
-        let mut roles = self.read_by_name(kind::ROLE, query, 0, None, key).await?;
-        roles.retain(|role| role.name.to_lowercase().contains(&search));
-        let max = filter.max.map_or(usize::MAX, |max| max as usize);
-        Ok(roles
-            .iter()
-            .skip(filter.first as usize)
-            .take(max)
-            .map(show)
-            .collect())
+        let roles = self
+            .read_by_name(kind::ROLE, query, filter.first, filter.max, key)
+            .await?;
+        Ok(roles.iter().map(show).collect())
     }
 
     pub(crate) async fn role_body(
@@ -212,6 +220,7 @@ impl Iris {
             name,
             rep,
             composites: Vec::new(),
+            find: String::new(),
         };
         match self
             .write(realm_id, vec![Write::Insert(role.object())])
@@ -229,8 +238,10 @@ impl Iris {
             .await?
             .ok_or(Error::Missing(Thing::RoleById))?;
         let name = role.body.name.as_str();
-        let built_in = match role.client_id.as_deref() {
-            Some(client) => MANAGEMENT_CLIENTS.contains(&client),
+        let built_in = match role.client_id {
+            Some(_) => {
+                role.administers && ADMIN_ROLE_NAMES.iter().any(|names| names.contains(&name))
+            }
             None => self.realm_body(realm_id).await?.name == MASTER && MASTER_ROLES.contains(&name),
         };
         if built_in {
@@ -296,7 +307,34 @@ impl Iris {
             RoleHolder::Client(id) => self.held_by::<ClientBody>(realm_id, id).await,
             RoleHolder::Scope(id) => self.held_by::<ScopeBody>(realm_id, id).await,
             RoleHolder::Composite(id) => self.held_by::<RoleBody>(realm_id, id).await,
+            RoleHolder::Group(id) => self.held_by::<GroupBody>(realm_id, id).await,
         }
+    }
+
+    /// What a user or group has through groups.
+    async fn inherited(
+        &self,
+        realm_id: &str,
+        holder: RoleHolder<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let mut ids = Vec::new();
+        let groups = match holder {
+            RoleHolder::User(id) => {
+                let found = self.read::<UserBody>(kind::USER, realm_id, id).await?;
+                found.map(|(user, _)| user.groups).unwrap_or_default()
+            }
+            RoleHolder::Group(id) => vec![id.to_owned()],
+            RoleHolder::Client(_) | RoleHolder::Scope(_) | RoleHolder::Composite(_) => Vec::new(),
+        };
+        for id in groups {
+            if let Some(group) = self.group(realm_id, &id).await? {
+                let all = std::iter::once(&group.body).chain(&group.above);
+                ids.extend(all.flat_map(|body| body.roles.iter().cloned()));
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     async fn held_by<T: HasRoles>(&self, realm_id: &str, id: &str) -> Result<Vec<String>, Error> {
@@ -316,7 +354,10 @@ impl Iris {
         container: Option<RoleContainer<'_>>,
         effective: bool,
     ) -> Result<Vec<Rep>, Error> {
-        let ids = self.held(realm_id, holder).await?;
+        let mut ids = self.held(realm_id, holder).await?;
+        if effective {
+            ids.extend(self.inherited(realm_id, holder).await?);
+        }
         let mut roles: Vec<RoleBody> = if effective {
             self.expand(realm_id, &ids)
                 .await?
@@ -333,6 +374,53 @@ impl Iris {
         roles.retain(|role| container.is_none_or(|container| is_in(role, container)));
         roles.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(roles.iter().map(|role| render(role, true)).collect())
+    }
+
+    /// The users who have a role themselves.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub async fn users_with_role(
+        &self,
+        realm_id: &str,
+        role: &str,
+        first: u32,
+        max: Option<u32>,
+        brief: bool,
+    ) -> Result<Vec<Rep>, Error> {
+        let reference = ("role", role);
+        self.users_pointing(realm_id, reference, first, max, brief)
+            .await
+    }
+
+    /// The groups that have a role themselves.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn groups_with_role(
+        &self,
+        realm_id: &str,
+        role: &str,
+        first: u32,
+        max: Option<u32>,
+        brief: bool,
+    ) -> Result<Vec<Rep>, Error> {
+        let query = Query {
+            kind: kind::GROUP,
+            owner: Some(realm_id),
+            reference: Some(("role", role)),
+            by_key: Some("name"),
+            ..Query::default()
+        };
+        let key = |group: &GroupBody| role_key(group.container(), &group.name);
+        let groups = self
+            .read_by_name(kind::GROUP, query, first, max, key)
+            .await?;
+        let mut reps = Vec::new();
+        for group in groups {
+            reps.push(self.render_group(group, brief).await?);
+        }
+        Ok(reps)
     }
 
     /// Every role a holder has, grouped as `realmMappings` and `clientMappings`.
@@ -430,6 +518,10 @@ impl Iris {
             }
             RoleHolder::Composite(id) => {
                 self.change_roles_of::<RoleBody>(realm_id, id, &ids, add)
+                    .await
+            }
+            RoleHolder::Group(id) => {
+                self.change_roles_of::<GroupBody>(realm_id, id, &ids, add)
                     .await
             }
         }

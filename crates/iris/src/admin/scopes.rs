@@ -3,7 +3,7 @@
 use o28m_store::Write;
 use serde_json::{Value, json};
 
-use crate::admin::mappers::{prepare_all, take_list};
+use crate::admin::mappers::{prepare_all, prepare_body, take_list};
 use crate::admin::{Others, check_length, merge_texts, taken};
 use crate::model::{ClientBody, Fields as _, RealmBody, Rep, ScopeBody, Stored as _, kind};
 use crate::{Error, Invalid, Iris, Thing, representation};
@@ -50,7 +50,35 @@ fn check(rep: &Rep) -> Result<(), Error> {
     Ok(())
 }
 
-fn render(body: ScopeBody) -> Rep {
+/// A client scope to make.
+pub(crate) fn draft(
+    realm_id: &str,
+    mut rep: Rep,
+    ambient: &o28m_core::Ambient,
+) -> Result<ScopeBody, Error> {
+    check(&rep)?;
+    let name = rep.text("name").unwrap_or_default().to_owned();
+    let mappers = prepare_body(take_list(&mut rep).unwrap_or_default(), &[], ambient)?;
+    let sent_id = rep
+        .text("id")
+        .filter(|id| o28m_core::id::is_uuid(id))
+        .map(str::to_owned);
+    let attributes = rep.shift_remove("attributes").unwrap_or_else(|| json!({}));
+    rep.shift_remove("id");
+    rep.shift_remove("name");
+    rep.insert("attributes".to_owned(), json!({}));
+    merge_texts(&mut rep, "attributes", attributes);
+    Ok(ScopeBody {
+        id: sent_id.unwrap_or_else(|| ambient.uuid()),
+        realm: realm_id.to_owned(),
+        name,
+        rep,
+        mappers,
+        scope_roles: Vec::new(),
+    })
+}
+
+pub(crate) fn render(body: ScopeBody) -> Rep {
     let mut rep = body.rep;
     rep.insert("id".to_owned(), json!(body.id));
     rep.insert("name".to_owned(), json!(body.name));
@@ -127,27 +155,8 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`], [`Error::Missing`] for an unknown mapper type.
-    pub async fn create_client_scope(&self, realm_id: &str, mut rep: Rep) -> Result<String, Error> {
-        check(&rep)?;
-        let name = rep.text("name").unwrap_or_default().to_owned();
-        let mappers = prepare_all(take_list(&mut rep).unwrap_or_default(), &[], &self.ambient)?;
-        let sent_id = rep
-            .text("id")
-            .filter(|id| o28m_core::id::is_uuid(id))
-            .map(str::to_owned);
-        let attributes = rep.shift_remove("attributes").unwrap_or_else(|| json!({}));
-        rep.shift_remove("id");
-        rep.shift_remove("name");
-        rep.insert("attributes".to_owned(), json!({}));
-        merge_texts(&mut rep, "attributes", attributes);
-        let body = ScopeBody {
-            id: sent_id.unwrap_or_else(|| self.ambient.uuid()),
-            realm: realm_id.to_owned(),
-            name,
-            rep,
-            mappers,
-            scope_roles: Vec::new(),
-        };
+    pub async fn create_client_scope(&self, realm_id: &str, rep: Rep) -> Result<String, Error> {
+        let body = draft(realm_id, rep, &self.ambient)?;
         match self
             .write(realm_id, vec![Write::Insert(body.object())])
             .await

@@ -26,7 +26,7 @@ pub(super) const ACCOUNT_ROLES: &[&str] = &[
     "view-profile",
 ];
 
-pub(super) const ADMIN_ROLES: &[&str] = &[
+pub(crate) const ADMIN_ROLES: &[&str] = &[
     "create-client",
     "impersonation",
     "manage-authorization",

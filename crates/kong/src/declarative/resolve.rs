@@ -95,7 +95,7 @@ impl Resolver<'_> {
         if self.rules.is_legacy {
             entity.upgrade(&mut document);
         }
-        entity.prepare(&mut document);
+        entity.prepare(&mut document, self.rules.transform);
         self.identify(entity, &mut document, &broken.sent);
         if let Some(Value::String(id)) = document.get("id")
             && let Some(own) = self.ids.get_mut(position)

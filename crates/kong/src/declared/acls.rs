@@ -31,7 +31,8 @@ const FIELDS: &[Field] = &[
     CREATED_AT,
     Field::new("consumer", Kind::Foreign(&CONSUMER)).required(),
     Field::new("group", Kind::String)
-        .checks(&[Check::LengthMax(KEY_BYTES_MAX)])
+        // Together with the id of the consumer it is one value of an index.
+        .checks(&[Check::LengthMax(KEY_BYTES_MAX / 2)])
         .required(),
     TAGS,
 ];

@@ -23,7 +23,9 @@ pub(super) const CERTIFICATES: Entity = Entity {
         private_key("key_alt"),
         TAGS,
         // Entities of their own; here for the convenience of clients.
-        Field::new("snis", Kind::Array(&SNI)).transient(),
+        Field::new("snis", Kind::Array(&SNI))
+            .checks(&[Check::LengthMax(SNIS_MAX)])
+            .transient(),
     ],
     checks: &[
         EntityCheck::Together(&["cert_alt", "key_alt"]),
@@ -97,6 +99,9 @@ const CERTIFICATE_NAME: &str = "certificate_name";
 
 /// Bytes of a host name (RFC 1035 section 3.1), and a little more for wildcards.
 const SNI_BYTES_MAX: usize = 255;
+
+/// Names of a certificate in one request.
+const SNIS_MAX: usize = 10_000;
 
 const CERTIFICATE: Foreign = Foreign {
     field: "certificate",

@@ -117,7 +117,11 @@ const KEY: Field = Field::new("key", Kind::String)
 
 /// Seconds from the creation on; a client names those from now on.
 pub(super) const LIFE_TIME: Field = Field::new("ttl", Kind::Integer)
-    .checks(&[Check::Between(0, 100_000_000)])
+    .checks(&[Check::Value(|ttl| {
+        ttl.as_i64()
+            .is_some_and(|ttl| ttl < 0)
+            .then(|| "must be an integer between 0 and 100000000".into())
+    })])
     .sealed(Seal::FromNow(life_time));
 
 const JWT_ALGORITHMS: &[&str] = &[
@@ -166,7 +170,8 @@ fn life_time(seconds: &Value, credential: &Document, ambient: &Ambient) -> Value
         None | Some(0) => Value::Null,
         Some(seconds) => {
             let age = now.saturating_sub(created_at.unwrap_or(now));
-            json!(seconds.saturating_add(age))
+            // One that was not created yet lives until it was: nothing less can be said of it.
+            json!(seconds.saturating_add(age).max(1))
         }
     }
 }

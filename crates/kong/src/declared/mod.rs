@@ -4,6 +4,7 @@ mod acls;
 mod certificates;
 mod consumers;
 mod credentials;
+mod described;
 mod keys;
 mod oauth2;
 mod plugins;
@@ -13,6 +14,7 @@ mod targets;
 mod upstreams;
 mod vaults;
 
+pub use described::schema;
 pub(crate) use plugins::{HTTP_AND_STREAM_PROTOCOLS, HTTP_PROTOCOLS, NO_CONSUMER};
 pub use vaults::vault_schema;
 
@@ -45,10 +47,11 @@ pub(crate) static ENTITIES: &[Entity] = &[
     targets::ENTITY,
 ];
 
-/// What an entity makes of a client's input before defaults and checks.
-pub(crate) fn preparation(entity: &str) -> Option<fn(&mut Document)> {
+/// What an entity makes of a client's input before defaults and checks; see `Entity::prepare`.
+pub(crate) fn preparation(entity: &str, transform: bool) -> Option<fn(&mut Document)> {
     match entity {
-        "upstreams" => Some(upstreams::couple),
+        // A PATCH of one of the two fields may have left them uncoupled.
+        "upstreams" if transform => Some(upstreams::couple),
         "targets" => Some(targets::normalise),
         "ca_certificates" => Some(certificates::digest),
         _ => None,

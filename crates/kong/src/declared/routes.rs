@@ -59,6 +59,19 @@ const FIELDS: &[Field] = &[
             ]),
         ])
         .required(),
+    Field::new("https_redirect_status_code", Kind::Integer)
+        .default(Literal::Integer(426))
+        .checks(&[Check::OneOfIntegers(&[426, 301, 302, 307, 308])])
+        .required(),
+    STRIP_PATH,
+    flag("preserve_host", false),
+    flag("request_buffering", true),
+    flag("response_buffering", true),
+    TAGS,
+    Field::new("service", Kind::Foreign(&SERVICE)),
+    Field::new("snis", Kind::Set(&SNI)),
+    Field::new("sources", Kind::Set(&ENDPOINT)),
+    Field::new("destinations", Kind::Set(&ENDPOINT)),
     Field::new("methods", Kind::Set(&METHOD)),
     Field::new("hosts", Kind::Array(&HOST)),
     Field::new("paths", Kind::Array(&PATH)).upgrade(mark_expressions),
@@ -69,23 +82,10 @@ const FIELDS: &[Field] = &[
             values: &TEXTS,
         },
     ),
-    Field::new("https_redirect_status_code", Kind::Integer)
-        .default(Literal::Integer(426))
-        .checks(&[Check::OneOfIntegers(&[426, 301, 302, 307, 308])])
-        .required(),
     Field::new("regex_priority", Kind::Integer).default(Literal::Integer(0)),
-    STRIP_PATH,
     Field::new("path_handling", Kind::String)
         .default(Literal::String("v0"))
         .checks(&[Check::OneOf(&["v0", "v1"])]),
-    flag("preserve_host", false),
-    flag("request_buffering", true),
-    flag("response_buffering", true),
-    Field::new("snis", Kind::Set(&SNI)),
-    Field::new("sources", Kind::Set(&ENDPOINT)),
-    Field::new("destinations", Kind::Set(&ENDPOINT)),
-    TAGS,
-    Field::new("service", Kind::Foreign(&SERVICE)),
 ];
 
 const STRIP_PATH: Field = flag("strip_path", true);

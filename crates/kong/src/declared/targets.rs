@@ -41,7 +41,8 @@ const FIELDS: &[Field] = &[
     Field::new("upstream", Kind::Foreign(&UPSTREAM)).required(),
     Field::new("target", Kind::String)
         .checks(&[
-            Check::LengthMax(KEY_BYTES_MAX),
+            // Together with the id of the upstream it is one value of an index.
+            Check::LengthMax(KEY_BYTES_MAX / 2),
             Check::Text(|text| {
                 formats::target(text).is_none().then(|| {
                     format!("Invalid target ('{text}'); not a valid hostname or ip address").into()

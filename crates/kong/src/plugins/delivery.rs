@@ -41,6 +41,27 @@ fn not_too_short(value: &serde_json::Value) -> crate::schema::Complaint {
         .then(|| "value should be between 0.001 and 1000000".into())
 }
 
+/// More members of the entries of a log, or fewer: a name, and what Lua code would return for it.
+pub(super) const CUSTOM_FIELDS: Field = Field::new(
+    "custom_fields_by_lua",
+    Kind::Map {
+        keys: &Field::element(Kind::String, &[]),
+        values: &Field::element(Kind::String, &[]),
+    },
+);
+
+/// A limit in milliseconds that Kong takes as any number.
+pub(super) const fn limit(name: &'static str, default: i64) -> Field {
+    Field::new(name, Kind::Number)
+        .default(Literal::Integer(default))
+        .checks(&[Check::Between(0, 2_147_483_646)])
+}
+
+/// A required TCP or UDP port.
+pub(super) const PORT: Field = Field::new("port", Kind::Integer)
+    .checks(&[Check::Between(0, 65535)])
+    .required();
+
 /// A limit in milliseconds.
 pub(super) const fn timeout(name: &'static str, default: i64) -> Field {
     Field::new(name, Kind::Integer)

@@ -5,6 +5,8 @@ mod basic_auth;
 mod correlation_id;
 mod cors;
 mod delivery;
+mod file_log;
+mod http_log;
 mod ip_restriction;
 mod jwt_keycloak;
 mod key_auth;
@@ -16,7 +18,9 @@ mod request_size_limiting;
 mod request_termination;
 mod request_transformer;
 mod response_transformer;
+mod tcp_log;
 mod tracing;
+mod udp_log;
 mod zipkin;
 
 use serde_json::Value;
@@ -51,6 +55,8 @@ static PLUGINS: &[PluginSchema] = &[
     basic_auth::SCHEMA,
     correlation_id::SCHEMA,
     cors::SCHEMA,
+    file_log::SCHEMA,
+    http_log::SCHEMA,
     ip_restriction::SCHEMA,
     jwt_keycloak::SCHEMA,
     key_auth::SCHEMA,
@@ -62,6 +68,8 @@ static PLUGINS: &[PluginSchema] = &[
     request_termination::SCHEMA,
     request_transformer::SCHEMA,
     response_transformer::SCHEMA,
+    tcp_log::SCHEMA,
+    udp_log::SCHEMA,
     zipkin::SCHEMA,
 ];
 

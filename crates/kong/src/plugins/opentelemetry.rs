@@ -28,7 +28,9 @@ pub(super) const SCHEMA: PluginSchema = PluginSchema {
 };
 
 const CONFIG: &[Field] = &[
-    Field::new("traces_endpoint", Kind::String).checks(&[Check::Text(formats::url)]),
+    Field::new("traces_endpoint", Kind::String)
+        .checks(&[Check::Text(formats::url)])
+        .referenceable(),
     Field::new("logs_endpoint", Kind::String).checks(&[Check::Text(no_logs)]),
     Field::new(
         "headers",
@@ -37,7 +39,8 @@ const CONFIG: &[Field] = &[
                 Kind::String,
                 &[Check::Text(formats::header_name), Check::Text(own_header)],
             ),
-            values: &Field::element(Kind::String, &[Check::Text(formats::header_value)]),
+            values: &Field::element(Kind::String, &[Check::Text(formats::header_value)])
+                .referenceable(),
         },
     ),
     Field::new(

@@ -7,6 +7,10 @@ use serde_json::{Map, Value};
 /// Bytes of a text that is written without quotes at most.
 const PLAIN_BYTES_MAX: usize = 128;
 
+/// Bytes of a key, as it is written, that a reader finds without being told that it is one (YAML 1.2
+/// section 7.4.2: 1024 characters).
+const SIMPLE_KEY_BYTES_MAX: usize = 1000;
+
 /// Words that some version of YAML does not take for text, in lower case.
 const WORDS: &[&str] = &[
     "null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf",
@@ -37,7 +41,14 @@ fn mapping(members: &Map<String, Value>, indent: usize, inline: bool, out: &mut 
         if at > 0 || !inline {
             pad(indent, out);
         }
+        let before = out.len();
         text(key, out);
+        let is_long = out.len() - before > SIMPLE_KEY_BYTES_MAX;
+        if is_long {
+            out.insert_str(before, "? ");
+            out.push('\n');
+            pad(indent, out);
+        }
         out.push(':');
         match value {
             Value::Object(below) if !below.is_empty() => {
@@ -46,6 +57,7 @@ fn mapping(members: &Map<String, Value>, indent: usize, inline: bool, out: &mut 
             }
             Value::Array(below) if !below.is_empty() => {
                 out.push('\n');
+                let indent = if is_long { indent + 2 } else { indent };
                 sequence(below, indent, false, out);
             }
             leaf => {
@@ -134,5 +146,17 @@ mod tests {
         });
         let text = "_format_version: \"3.0\"\nservices:\n- name: a\n  tags:\n  - \"no\"\n  - \"x y\"\n  headers: {}\n  routes:\n  - - 1\n    - 2\n  - []\nnone: null\ntext: \"line\\nbreak \\U00000085\"\n";
         assert_eq!(write(&value), text);
+    }
+
+    #[test]
+    fn keys_of_any_length_are_read_again() {
+        for length in [10, 200, 2000] {
+            let key = "\u{12}".repeat(length);
+            let value = json!({
+                &key: ["a"], "list": [{&key: {&key: "b"}, "c": 1}, {&key: [[{&key: []}]]}],
+            });
+            let text = write(&value);
+            assert_eq!(crate::yaml::read(&text).unwrap(), value, "{text}");
+        }
     }
 }

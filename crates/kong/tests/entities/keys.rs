@@ -221,8 +221,11 @@ fn json_web_keys_must_hold_keys() {
     }
     let mut wrong = rsa;
     wrong["d"] = json!("AQAB");
+    let long = "AQAB".repeat(100_000);
     for bad in [
         wrong,
+        json!({"kty": "RSA", "n": long, "e": "AQAB", "kid": "k"}),
+        json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "k"}),
         json!({"kid": "k"}),
         json!({"kty": "oct", "k": "AAAA", "kid": "k"}),
         json!({"kty": "EC", "crv": "P-256", "x": EC_Y, "y": EC_X, "kid": "k"}),
@@ -325,6 +328,52 @@ fn references_stand_where_they_may() {
     .unwrap();
     assert_eq!(made["config"]["redis"]["password"], "{vault://env/p}");
     assert_eq!(made["config"]["redis_password"], "{vault://env/p}");
+    let config =
+        json!({"endpoint": "{vault://env/url}", "headers": {"x-token": "{vault://env/t}"}});
+    let made = insert(
+        "plugins",
+        json!({"name": "opentelemetry", "config": config}),
+    )
+    .unwrap();
+    let sources = o28m_kong::vault::Sources {
+        vault: &|_| None,
+        variable: &|name| {
+            let secret = ["URL", "T"].contains(&name);
+            secret.then(|| format!("http://{}", name.to_lowercase()))
+        },
+    };
+    let plugins = entity("plugins").unwrap();
+    let resolved = plugins.resolve_references(made, &sources).unwrap();
+    for field in ["endpoint", "traces_endpoint"] {
+        assert_eq!(resolved["config"][field], "http://url");
+    }
+    assert_eq!(resolved["config"]["headers"]["x-token"], "http://t");
     let schema = entity("certificates").unwrap().describe().to_string();
     assert!(schema.contains(r#""referenceable":true"#), "{schema}");
+}
+
+proptest! {
+    #[test]
+    fn damaged_certificates_and_keys_are_refused_or_taken(
+        at in any::<proptest::sample::Index>(),
+        with in "[A-Za-z0-9+/=\n-]{1,3}",
+        cut in any::<bool>(),
+    ) {
+        for material in [rsa(), ec(), ed25519(), ca()] {
+            let damage = |pem: &str| {
+                let at = at.index(pem.len());
+                let (before, after) = pem.split_at(at);
+                let after = after.get(1..).filter(|_| !cut).unwrap_or_default();
+                format!("{before}{with}{after}")
+            };
+            let body = json!({"cert": damage(&material.cert), "key": damage(&material.key)});
+            if let Err(violations) = insert("certificates", body) {
+                prop_assert!(!violations.message().contains("PRIVATE KEY-----"));
+            }
+            let _either = insert("ca_certificates", json!({"cert": damage(&material.cert)}));
+            let pem = json!({"public_key": damage(&material.public), "private_key": damage(&material.key)});
+            let _either = insert("keys", json!({"kid": "k", "pem": pem}));
+            let _either = insert("keys", json!({"kid": "k", "jwk": damage(include_str!("../fixtures/rsa.jwk"))}));
+        }
+    }
 }

@@ -618,6 +618,8 @@ fn keys_are_made_up_and_may_have_a_life_time() {
     let stored = insert("keyauth_credentials", own).unwrap();
     // A life time starts now, and is stored from the creation on.
     assert_eq!((&stored["key"], &stored["ttl"]), (&json!("k"), &json!(160)));
+    let ahead = json!({"ttl": 10, "consumer": {"id": C}, "created_at": 1_700_001_000});
+    assert_eq!(insert("keyauth_credentials", ahead).unwrap()["ttl"], 1);
     let later = update("keyauth_credentials", &stored, json!({"tags": ["t"]})).unwrap();
     assert_eq!(later["ttl"], 160, "what is not given stays");
     let renewed = update("keyauth_credentials", &stored, json!({"ttl": 10})).unwrap();
@@ -627,7 +629,7 @@ fn keys_are_made_up_and_may_have_a_life_time() {
     refused(
         "keyauth_credentials",
         json!({"ttl": -1, "consumer": {"id": C}}),
-        "schema violation (ttl: value should be between 0 and 100000000)",
+        "schema violation (ttl: must be an integer between 0 and 100000000)",
     );
 }
 

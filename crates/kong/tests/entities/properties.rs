@@ -183,4 +183,69 @@ proptest! {
             prop_assert_eq!(&kind.declare(parsed, false, &context).unwrap(), &first);
         }
     }
+
+    #[test]
+    fn any_configuration_is_printed_and_read_again(
+        kept in proptest::collection::vec(proptest::bool::weighted(0.8), samples().len()),
+        patches in proptest::collection::vec(any_patch(), 0..12),
+        as_yaml in any::<bool>(),
+    ) {
+        let configuration = changed(&kept, &patches);
+        let given = configuration.iter().map(|(kind, it)| (kind.name, it));
+        let printed = declarative::document(given, &[]);
+        let value = Value::Object(printed.clone());
+        let text = if as_yaml { yaml::write(&value) } else { value.to_string() };
+        let parsed = declarative::parse(&text).unwrap();
+        prop_assert_eq!(&parsed, &printed);
+        let again = read(parsed).entities;
+        prop_assert_eq!(again.len(), configuration.len());
+        for ((kind, before), (other, after)) in configuration.iter().zip(&again) {
+            prop_assert_eq!((kind.name, before), (other.name, after));
+        }
+    }
+}
+
+/// The samples that are kept and whose targets are, changed where the change is valid.
+fn changed(
+    kept: &[bool],
+    patches: &[(usize, Document)],
+) -> Vec<(&'static o28m_kong::Entity, Document)> {
+    let mut ids = std::collections::HashSet::new();
+    let mut configuration = Vec::new();
+    for ((name, sample), _) in samples().iter().zip(kept).filter(|(_, kept)| **kept) {
+        let kind = entity(name).unwrap();
+        let points = |document: &Document| -> Vec<(&str, String)> {
+            let keys = kind.foreign.iter();
+            keys.filter_map(|it| {
+                let id = document.get(it.field)?.get("id")?.as_str()?;
+                Some((it.entity, id.to_owned()))
+            })
+            .collect()
+        };
+        if !points(sample).iter().all(|target| ids.contains(target)) {
+            continue;
+        }
+        let mut document = sample.clone();
+        for (_, patch) in patches
+            .iter()
+            .filter(|(at, _)| entities()[*at].name == *name)
+        {
+            let patch = Value::Object(patch.clone());
+            let Ok(patched) = update(name, &document, patch) else {
+                continue;
+            };
+            let values = |it: &Document| -> Vec<_> {
+                kind.unique.iter().map(|unique| unique.value(it)).collect()
+            };
+            // Unique values of several entities would meet.
+            if points(&patched) == points(&document) && values(&patched) == values(&document) {
+                document = patched;
+            }
+        }
+        let id = document["id"].as_str().unwrap().to_owned();
+        ids.insert((kind.name, id));
+        kind.strip(&mut document);
+        configuration.push((kind, document));
+    }
+    configuration
 }

@@ -52,8 +52,8 @@ impl Download {
 
     /// Frees the connection when the body is complete.
     fn check_end(&mut self) {
-        let ended = |upstream: &Box<Upstream>| upstream.incoming().is_ended();
-        if self.upstream.as_ref().is_some_and(ended)
+        let upstream = self.upstream.as_ref();
+        if upstream.is_some_and(|it| it.incoming().is_ended())
             && let Some(upstream) = self.upstream.take()
         {
             upstream.release(&self.pool);

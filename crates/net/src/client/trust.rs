@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -58,7 +58,32 @@ pub(super) fn verifier(
     Ok(verifiers.entry(trust.clone()).or_insert(made).clone())
 }
 
+/// What stands for the system's roots, when the process was told so.
+static OWN_ROOTS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+
+/// Lets every connection of this process that would trust the system's roots trust these certificates,
+/// in PEM, and with `system` the system's roots as well. Only the first call counts, and it has to come
+/// before the first connection.
+///
+/// # Errors
+/// When there is no certificate, or one that cannot be trusted.
+pub fn trust_instead_of_system(pem: &str, system: bool) -> io::Result<()> {
+    let (_, mut certificates) = bundle(pem)?;
+    if system {
+        certificates.extend(rustls_native_certs::load_native_certs().certs);
+    }
+    // Platforms of one process are told the same.
+    let _known = OWN_ROOTS.set(certificates);
+    Ok(())
+}
+
 fn system_roots() -> io::Result<RootCertStore> {
+    if let Some(own) = OWN_ROOTS.get() {
+        let mut roots = RootCertStore::empty();
+        let (added, ignored) = roots.add_parsable_certificates(own.iter().cloned());
+        tracing::debug!(added, ignored, "loaded configured root certificates");
+        return Ok(roots);
+    }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(found.certs);

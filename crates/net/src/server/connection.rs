@@ -415,7 +415,7 @@ impl Http1<'_> {
         if !self.watching {
             // Registers the task once; whoever is woken then looks at the flag itself.
             self.watching = true;
-            let _ = self.drained.as_mut().poll(context);
+            let _begun = self.drained.as_mut().poll(context);
         }
         self.common.drain.has_begun()
     }

@@ -11,6 +11,9 @@ use crate::config::{self, Config, Resolved};
 use crate::exit::{Failure, Outcome};
 use crate::terminal;
 
+/// What stands for a secret.
+const MASKED: &str = "***";
+
 /// Runs the command.
 ///
 /// # Errors
@@ -53,7 +56,11 @@ fn explain(file: Option<&Path>, key: &str, output: Output) -> Outcome {
     let unknown = || Failure::Usage(anyhow!("unknown setting {key}"));
     let setting = table::find(key).ok_or_else(unknown)?;
     let resolved = config.resolved(key).ok_or_else(unknown)?;
-    let value = masked(setting, &resolved.text);
+    let value = if resolved.vaulted {
+        MASKED.to_owned()
+    } else {
+        masked(setting, &resolved.text)
+    };
     let weaker = |(source, text): &(config::Source, String)| json!({"source": source.to_string(), "value": masked(setting, text)});
     if output == Output::Json {
         terminal::json(&json!({
@@ -79,12 +86,16 @@ fn explanation(setting: &Setting, resolved: &Resolved, value: &str) -> String {
 }
 
 fn shown(config: &Config, setting: &Setting) -> Option<String> {
-    Some(masked(setting, &config.resolved(setting.key)?.text))
+    let resolved = config.resolved(setting.key)?;
+    if resolved.vaulted {
+        return Some(MASKED.to_owned());
+    }
+    Some(masked(setting, &resolved.text))
 }
 
 fn masked(setting: &Setting, text: &str) -> String {
     if setting.secret && !text.is_empty() {
-        "***".to_owned()
+        MASKED.to_owned()
     } else {
         text.to_owned()
     }

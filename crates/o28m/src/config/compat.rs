@@ -155,7 +155,9 @@ impl Compat {
     pub(super) fn of_kong(&self) -> BTreeMap<String, String> {
         let shown = |(name, value): (&String, &Value)| {
             let name = name.strip_prefix("KONG_")?.to_ascii_lowercase();
-            let secret = ["password", "secret", "key", "token", "string"];
+            let secret = [
+                "password", "secret", "key", "token", "string", "conf", "server", "license",
+            ];
             let secret = value.vaulted || secret.iter().any(|word| name.contains(word));
             let text = if secret {
                 "******"

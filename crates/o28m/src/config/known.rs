@@ -43,6 +43,17 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_LUA_PACKAGE_PATH", Accepted),
     ("KONG_LUA_PACKAGE_CPATH", Accepted),
     ("KONG_LUA_SOCKET_POOL_SIZE", Accepted),
+    (
+        "KONG_LUA_SSL_PROTOCOLS",
+        Expected(
+            &["TLSv1.1 TLSv1.2 TLSv1.3", "TLSv1.2 TLSv1.3"],
+            "connections of the process itself speak TLS 1.2 and 1.3",
+        ),
+    ),
+    (
+        "KONG_LUA_SSL_VERIFY_DEPTH",
+        Ignored("chains of certificates may have any length, except those of upstreams"),
+    ),
     ("KONG_LUAROCKS_*", Accepted),
     ("KONG_MEM_CACHE_SIZE", Accepted),
     ("KONG_WORKER_STATE_UPDATE_FREQUENCY", Accepted),
@@ -201,4 +212,49 @@ pub(super) fn fate(name: &str) -> Option<Fate> {
     };
     let found = KNOWN.iter().find(|(pattern, _)| fits(pattern));
     found.map(|(_, fate)| *fate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::table::SETTINGS;
+
+    #[test]
+    fn every_variable_is_on_the_page_about_kong() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compat/kong.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let settings = SETTINGS.iter().flat_map(|setting| setting.compat);
+        let settings = settings.filter(|name| name.starts_with("KONG_"));
+        let known = KNOWN.iter().map(|(pattern, _)| pattern);
+        let missing: Vec<&&str> = settings
+            .chain(known)
+            .filter(|name| **name != "KONG_PG_*" && **name != "KC_DB_URL*")
+            .filter(|name| !page.contains(&format!("`{name}`")))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn every_variable_of_the_charts_has_a_fate() {
+        for name in [
+            "KONG_LUA_PACKAGE_PATH",
+            "KONG_MEM_CACHE_SIZE",
+            "KONG_WORKER_STATE_UPDATE_FREQUENCY",
+            "KONG_DB_UPDATE_PROPAGATION",
+            "KONG_ANONYMOUS_REPORTS",
+            "KONG_NGINX_HTTP_INCLUDE",
+            "KONG_NGINX_HTTP_LUA_SHARED_DICT",
+            "KONG_NGINX_DAEMON",
+            "KONG_PROXY_ERROR_LOG",
+            "KONG_ADMIN_ERROR_LOG",
+            "KONG_ROUTER_FLAVOR",
+            "KONG_LUA_SSL_PROTOCOLS",
+        ] {
+            let fate = fate(name);
+            assert!(!matches!(fate, None | Some(Ignored(_))), "{name}: {fate:?}");
+        }
+        assert_eq!(fate("KONG_PG_HOST"), Some(Database));
+        assert!(matches!(fate("KONG_NGINX_HTTP_WHATEVER"), Some(Ignored(_))));
+        assert_eq!(fate("KONG_WHATEVER"), None);
+    }
 }

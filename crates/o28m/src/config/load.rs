@@ -215,6 +215,10 @@ impl Loader {
             };
             let ours = match translated {
                 Ok(ours) => ours,
+                Err(_) if compat.is_vaulted(name) => {
+                    self.problem(*name, "the value it points to cannot be used");
+                    continue;
+                }
                 Err(wrong) => {
                     self.problem(*name, wrong);
                     continue;
@@ -378,7 +382,7 @@ impl Loader {
                 continue;
             }
             if let Some(text) = value::problem(setting.kind, &resolved.text) {
-                let shown = if setting.secret {
+                let shown = if setting.secret || resolved.vaulted {
                     "***"
                 } else {
                     resolved.text.as_str()
@@ -627,6 +631,18 @@ mod tests {
             let (sources, _dir) = sources(None, &pairs);
             let text = problems(&sources);
             assert!(said.iter().all(|part| text.contains(part)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_vault_holds_is_not_shown_when_it_is_wrong() {
+        for name in ["KONG_LOG_LEVEL", "KONG_REAL_IP_RECURSIVE"] {
+            let (sources, _dir) = sources(
+                None,
+                &[(name, "{vault://env/secret}"), ("SECRET", "planted")],
+            );
+            let text = problems(&sources);
+            assert!(text.contains(name) && !text.contains("planted"), "{text}");
         }
     }
 

@@ -85,7 +85,7 @@ impl Setting {
 pub const ROLES: &[&str] = &["proxy", "admin", "jumper", "issuer", "identity"];
 
 /// The plugins this build executes; `plugins.enabled` may list any of them.
-pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,ip-restriction,key-auth,opentelemetry,prometheus,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer,zipkin";
+pub const PLUGINS: &str = "jwt-keycloak,acl,basic-auth,correlation-id,cors,file-log,http-log,ip-restriction,key-auth,opentelemetry,prometheus,rate-limiting,rate-limiting-merged,request-termination,request-transformer,request-size-limiting,response-transformer,tcp-log,udp-log,zipkin";
 
 /// What Kong can make spans of; here those of requests and of attempts to reach the upstream are made.
 const INSTRUMENTATIONS: &[&str] = &[
@@ -155,6 +155,13 @@ pub const SETTINGS: &[Setting] = &[
         "60s",
         "After the shutdown delay: time for requests in flight to finish.",
     ),
+    setting(
+        "node.trusted_certificates",
+        Kind::List,
+        "system",
+        "PEM files of certificates that this process trusts where nothing else is said, such as for identity providers and collectors of traces; system stands for those of the operating system.",
+    )
+    .compat(&["KONG_LUA_SSL_TRUSTED_CERTIFICATE"]),
     setting("log.level", Kind::OneOf(LEVELS), "info", "Least severe level that is logged.")
         .compat(&["KONG_LOG_LEVEL", "KC_LOG_LEVEL"])
         .translated(translate::level),
@@ -200,7 +207,7 @@ pub const SETTINGS: &[Setting] = &[
         "gateway.database",
         Kind::OneOf(&["on", "postgres", "sqlite", "off"]),
         "on",
-        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url.",
+        "off keeps the gateway's entities in memory: they come from gateway.declarative_file and POST /config. Anything else keeps them in the database of database.url. postgres and sqlite have to fit that.",
     )
     .compat(&["KONG_DATABASE"]),
     setting(
@@ -670,6 +677,12 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["CERT_MOUNT_PATH"]),
     setting(
+        "keys.rotation_interval",
+        Kind::Duration,
+        "720h",
+        "Age at which signing keys in the database are rotated, by one of all replicas; 0s is never. Keys in a directory are rotated by who writes it.",
+    ),
+    setting(
         "keys.reload_interval",
         Kind::Duration,
         "10s",
@@ -709,6 +722,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KC_PROXY_HEADERS"]),
     setting(
+        "identity.client_auth_metrics",
+        Kind::Boolean,
+        "false",
+        "Count how clients authenticate with their secrets, by client, realm and path.",
+    )
+    .compat(&["CLIENT_AUTH_METHOD_METRICS_ENABLED"]),
+    setting(
         "identity.admin_user",
         Kind::Text,
         "",
@@ -718,6 +738,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("identity.admin_password", Kind::Text, "", "Password of that administrator.")
         .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
         .secret(),
+    setting(
+        "identity.import_dir",
+        Kind::Path,
+        "",
+        "Directory with realms in Keycloak's JSON (`*.json`); those that do not exist yet are made at start. `${NAME}` in a file stands for an environment variable.",
+    ),
 ];
 
 /// The setting of that key.

@@ -83,7 +83,7 @@ impl Prefix {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if attempt < ATTEMPTS => {
                     attempt += 1;
-                    std::thread::sleep(PAUSE);
+                    std::thread::park_timeout(PAUSE);
                 }
                 Err(TryLockError::WouldBlock) => {
                     bail!("Kong is already running in {}", self.0.display())

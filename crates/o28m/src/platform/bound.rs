@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use o28m_gateway::Gateway;
 use o28m_net::server::{Keepalive, Listener, SocketOptions};
 
-use super::tls::Certificates;
+use super::tls::{self, Certificates};
 use crate::config::{Config, KeepAlive, Listen};
 
 /// A listener: several addresses that answer alike.
@@ -67,6 +67,7 @@ impl Bound {
     /// A port that is taken, a certificate that cannot be used, or an Admin API without users on an
     /// address others can reach.
     pub fn bind(config: &Config) -> Result<Self> {
+        tls::trust(config)?;
         let mut bound = Self {
             listeners: BTreeMap::new(),
             certificates: Certificates::default(),
@@ -95,7 +96,7 @@ impl Bound {
         let mut listener = Listener::bind_with(name, listen.address, options(listen))?;
         if listen.ssl {
             let tls = self.certificates.of(door.tls, config);
-            listener.tls = Some(tls.with_context(|| format!("cannot use {}.cert", door.tls))?);
+            listener.tls = Some(tls.with_context(|| format!("no TLS for listener {name}"))?);
         }
         Ok(listener)
     }

@@ -16,12 +16,19 @@ use crate::config::Config;
 /// Common name of certificates made for the key set in the database.
 const COMMON_NAME: &str = "o28m-gateway";
 
+/// How often in an interval the age of the keys is looked at: they are at most a twentieth late.
+const ROTATION_LOOKS: u32 = 20;
+const ROTATION_PAUSE_MIN: Duration = Duration::from_millis(200);
+const ROTATION_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
 /// The current keys and where they come from.
 #[derive(Clone)]
 pub(super) struct Keys {
     current: SharedKeys,
     origin: Origin,
     interval: Duration,
+    /// Age at which keys in the database are rotated; zero is never.
+    rotation_interval: Duration,
 }
 
 #[derive(Clone)]
@@ -60,6 +67,7 @@ impl Keys {
             current,
             origin,
             interval,
+            rotation_interval: config.duration("keys.rotation_interval"),
         }))
     }
 
@@ -73,13 +81,34 @@ impl Keys {
     pub(super) async fn follow(self, stop: CancellationToken) {
         let follow = async {
             match &self.origin {
-                Origin::Database(store, _) => {
-                    o28m_rotator::follow_database(store, &self.current).await;
+                Origin::Database(store, ambient) => {
+                    let follow = o28m_rotator::follow_database(store, &self.current);
+                    tokio::join!(follow, self.rotate(store, ambient));
                 }
                 Origin::Directory(dir) => self.follow_directory(dir).await,
             }
         };
         let _ended = stop.run_until_cancelled(follow).await;
+    }
+
+    /// Rotates the keys in the database whenever they are old enough: one of all replicas does it, and
+    /// once, however long nobody ran (spec rotator 5.2).
+    async fn rotate(&self, store: &Store, ambient: &Ambient) {
+        if self.rotation_interval.is_zero() {
+            return;
+        }
+        let pause = self.rotation_interval / ROTATION_LOOKS;
+        let mut ticks = tokio::time::interval(pause.clamp(ROTATION_PAUSE_MIN, ROTATION_PAUSE_MAX));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let _now = ticks.tick().await;
+            let age = self.rotation_interval;
+            let rotated = o28m_rotator::rotate_database(store, ambient, COMMON_NAME, age).await;
+            if let Err(error) = rotated {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(error = %format!("{error:#}"), "signing keys not rotated, tried again later");
+            }
+        }
     }
 
     async fn follow_directory(&self, dir: &Path) {

@@ -208,7 +208,23 @@ pub(super) async fn iris(
             .map(|password| Secret::new(password.to_owned())),
     };
     let iris = Iris::open(store.clone(), settings, ambient.clone()).await;
-    Ok(Some(iris.context("cannot open the identity provider")?))
+    let iris = iris.context("cannot open the identity provider")?;
+    if let Some(directory) = config.optional("identity.import_dir") {
+        import_realms(&iris, Path::new(directory)).await?;
+    }
+    Ok(Some(iris))
+}
+
+/// Makes the realms of a directory's files that do not exist yet.
+async fn import_realms(iris: &Iris, directory: &Path) -> Result<()> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let (made, skipped) = iris.import_directory(directory, &variable).await?;
+    tracing::info!(
+        realm.made = ?made,
+        realm.skipped = ?skipped,
+        "realms imported"
+    );
+    Ok(())
 }
 
 /// The identity provider's public and management doors.
@@ -220,6 +236,7 @@ pub(super) fn doors(config: &Config, iris: &Arc<Iris>, metrics: &Registry) -> Do
             .to_owned(),
         hostname: config.optional("identity.hostname").map(str::to_owned),
         proxy_headers: config.text("identity.proxy_headers") == "xforwarded",
+        client_auth_metrics: config.boolean("identity.client_auth_metrics"),
     };
     let public = o28m_iris_http::service(iris.clone(), settings.clone(), metrics.clone());
     let management = o28m_iris_http::management(iris.clone(), settings, metrics.clone());

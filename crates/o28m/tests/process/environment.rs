@@ -13,7 +13,7 @@ use o28m_net::Body;
 use o28m_net::client::{Pool, Timeouts, parse_url};
 use serde_json::Value;
 
-use super::kong::Node;
+use super::kong::{Database, Node};
 use super::{PATIENCE, get};
 
 const EMPTY: &str = "{\"_format_version\":\"3.0\"}";
@@ -179,6 +179,81 @@ fn listeners_certificates_and_the_admin_log_follow_the_environment() {
 }
 
 #[test]
+fn deployment_case_038_the_charts_environment_starts_without_a_warning() {
+    let Some(mut node) = Node::on(Database::Postgres) else {
+        return;
+    };
+    let (certificate, key) = certificate();
+    let write = |node: &Node, name: &str, text: &str| {
+        std::fs::write(node.path(name), text).unwrap();
+        node.path(name)
+    };
+    let certificate = write(&node, "tls.crt", &certificate);
+    let key = write(&node, "tls.key", &key);
+    for (name, value) in [
+        ("KONG_SSL_CERT", certificate.as_str()),
+        ("KONG_SSL_CERT_KEY", &key),
+        (
+            "KONG_LUA_SSL_TRUSTED_CERTIFICATE",
+            &format!("{certificate},system"),
+        ),
+        (
+            "KONG_NGINX_PROXY_PROXY_SSL_TRUSTED_CERTIFICATE",
+            &certificate,
+        ),
+        ("KONG_NGINX_PROXY_PROXY_SSL_VERIFY", "on"),
+        ("KONG_NGINX_PROXY_PROXY_SSL_VERIFY_DEPTH", "3"),
+        ("KONG_PG_SSL", "off"),
+        ("KONG_PG_SSL_VERIFY", "off"),
+        ("KONG_LUA_SSL_PROTOCOLS", "TLSv1.2 TLSv1.3"),
+        ("KONG_SSL_PROTOCOLS", "TLSv1.2 TLSv1.3"),
+        ("KONG_SSL_CIPHER_SUITE", "custom"),
+        ("KONG_SSL_CIPHERS", "ECDHE-RSA-AES256-GCM-SHA384"),
+        ("KONG_PROXY_ACCESS_LOG", "/dev/stdout log_json"),
+        ("KONG_PROXY_ERROR_LOG", "/dev/stderr"),
+        ("KONG_ADMIN_ACCESS_LOG", "/dev/stdout log_admin_json"),
+        ("KONG_ADMIN_ERROR_LOG", "/dev/stderr"),
+        ("KONG_PLUGINS", "bundled,jwt-keycloak,rate-limiting-merged"),
+        ("KONG_LUA_PACKAGE_PATH", "/opt/?.lua;;"),
+        ("KONG_MEM_CACHE_SIZE", "128m"),
+        ("KONG_WORKER_CONSISTENCY", "eventual"),
+        ("KONG_WORKER_STATE_UPDATE_FREQUENCY", "10"),
+        ("KONG_DB_UPDATE_FREQUENCY", "10"),
+        ("KONG_DB_UPDATE_PROPAGATION", "0"),
+        ("KONG_ANONYMOUS_REPORTS", "false"),
+        ("KONG_NGINX_WORKER_PROCESSES", "4"),
+        ("KONG_NGINX_HTTP_INCLUDE", "/opt/kong/nginx/servers.conf"),
+        ("KONG_NGINX_HTTP_LUA_SHARED_DICT", "prometheus_metrics 15m"),
+        ("KONG_NGINX_HTTP_UPSTREAM_KEEPALIVE", "NONE"),
+        ("KONG_NGINX_HTTP_CLIENT_BODY_BUFFER_SIZE", "4m"),
+        ("KONG_NGINX_PROXY_LARGE_CLIENT_HEADER_BUFFERS", "4 8k"),
+        ("KONG_NGINX_DAEMON", "off"),
+        ("KONG_TRUSTED_IPS", "0.0.0.0/0,::/0"),
+        ("KONG_REAL_IP_HEADER", "x-original-forwarded-for"),
+        ("KONG_REAL_IP_RECURSIVE", "on"),
+        ("KONG_TRACING_INSTRUMENTATIONS", "all"),
+        ("KONG_TRACING_SAMPLING_RATE", "1.0"),
+        (
+            "JWT_KEYCLOAK_BLOCKED_ISSUERS",
+            "https://blocked.example.com",
+        ),
+        ("MALLOC_ARENA_MAX", "2"),
+    ] {
+        node.set(name, value);
+    }
+    node.kong("migrations bootstrap", 0);
+    let _gateway = node.start();
+    assert!(get(node.port(8100), "/status").starts_with("HTTP/1.1 200"));
+    assert!(get(node.port(8100), "/status/ready").starts_with("HTTP/1.1 200"));
+    assert!(get(node.port(9542), "/metrics").starts_with("HTTP/1.1 200"));
+    assert!(get(node.port(8001), "/").contains("\"pg_schema\":\"public\""));
+    let log = node.log();
+    let warned = |line: &&str| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
+    let warnings: Vec<&str> = log.lines().filter(warned).collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
 fn an_open_admin_api_has_to_be_asked_for_and_is_warned_about() {
     let mut node = Node::new(&[
         ("KONG_DATABASE", "off"),
@@ -244,7 +319,7 @@ fn counting_upstream() -> (u16, Arc<AtomicUsize>) {
                 let mut read = Vec::new();
                 let mut chunk = [0; 64 * 1024];
                 while let Ok(bytes @ 1..) = stream.read(&mut chunk) {
-                    read.extend_from_slice(&chunk[..bytes]);
+                    read.extend_from_slice(chunk.get(..bytes).unwrap());
                     if read.ends_with(b"\r\n\r\n") {
                         read.clear();
                         let _gone =

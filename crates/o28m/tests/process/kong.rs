@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// On a database of its own; `None` when its server is not installed.
-    fn on(database: Database) -> Option<Self> {
+    pub(super) fn on(database: Database) -> Option<Self> {
         match database {
             Database::Sqlite => Some(Self::new(&[("KONG_DATABASE", "sqlite")])),
             Database::Postgres => {
@@ -127,7 +127,7 @@ impl Node {
 }
 
 #[derive(Clone, Copy)]
-enum Database {
+pub(super) enum Database {
     Sqlite,
     Postgres,
 }

@@ -306,6 +306,39 @@ fn serve_runs_only_the_roles_it_was_asked_for() {
 }
 
 #[test]
+fn signing_keys_in_the_database_are_rotated_when_they_are_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let offset = free_offset();
+    let [status, metrics, issuer] = [8100, 9542, 8081].map(|it| it + offset);
+    let listen = |port: u16| format!("127.0.0.1:{port}");
+    let mut command = o28m();
+    command.args(["serve", "--roles", "issuer"]);
+    command.env(
+        "O28M_DATABASE__URL",
+        format!("sqlite://{}/o28m.db", dir.path().display()),
+    );
+    command.env("O28M_STATUS__LISTEN", listen(status));
+    command.env("O28M_METRICS__LISTEN", listen(metrics));
+    command.env("O28M_ISSUER__LISTEN", listen(issuer));
+    command.env("O28M_KEYS__ROTATION_INTERVAL", "1s");
+    let _serving = Up(command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    // At first one key is in all three slots, after two rotations there is another one in each.
+    loop {
+        let answer = get(issuer, "/api/v1/certs/default");
+        if answer.starts_with("HTTP/1.1 200") && answer.matches("\"kid\"").count() == 3 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{answer}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn htpasswd_lines_verify_and_keys_rotate() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("htpasswd");

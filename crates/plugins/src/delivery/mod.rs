@@ -40,6 +40,24 @@ pub(crate) struct Failure {
     again: Again,
 }
 
+impl Failure {
+    /// It will never arrive.
+    pub(crate) fn lasting(reason: impl std::fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            again: Again::Never,
+        }
+    }
+
+    /// It did not arrive, for a reason that may pass.
+    pub(crate) fn passing(reason: impl std::fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            again: Again::After(None),
+        }
+    }
+}
+
 /// Whether sending it once more may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Again {

@@ -13,6 +13,8 @@ use super::{Again, Deliver, Deliveries, Shared};
 
 /// Deliveries at once of a queue without limit: Kong starts as many as there are entries.
 const CONCURRENT_MAX: usize = 64;
+/// Bytes that wait in a queue without a limit of its own: clients decide how long entries are.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often entries that were dropped are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -51,6 +53,15 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// For entries that go to their receiver as soon as it takes them, many at once where they pile up.
+    pub(crate) fn without_delay() -> Self {
+        Self {
+            max_batch_size: 1000,
+            max_coalescing_delay: 0.0,
+            ..Self::default()
+        }
+    }
+
     /// The defaults, except for the entries of a batch.
     pub(crate) fn of_batches(max_batch_size: usize) -> Self {
         Self {
@@ -139,7 +150,7 @@ impl Queue {
     ) -> Self {
         let shared = &deliveries.0;
         let bytes_max = settings.max_bytes;
-        let bytes_max = bytes_max.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(0));
+        let bytes_max = bytes_max.map_or(BYTES_MAX, |it| usize::try_from(it).unwrap_or(0));
         let waiting = Arc::new(Waiting {
             plugin,
             instance: instance.to_owned(),

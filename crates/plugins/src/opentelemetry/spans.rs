@@ -8,6 +8,7 @@ use o28m_gateway::{Exchange, Source, Try};
 
 use super::State;
 use super::protobuf::Message;
+use crate::redact;
 use crate::tracing::{self, Captured, Environment, cut};
 
 /// `SpanKind`.
@@ -122,8 +123,7 @@ impl Report {
         let mut text = |key: &str, value: &str| span.text_attribute(ATTRIBUTES, key, value);
         let host = captured.host();
         let scheme = connection.scheme.name();
-        let target = exchange.request.uri.path_and_query();
-        let target = target.map_or("/", http::uri::PathAndQuery::as_str);
+        let target = redact::target(&exchange.request.uri);
         text("http.method", captured.method.as_str());
         text("http.url", cut(&format!("{scheme}://{host}{target}")));
         text("http.host", &host);

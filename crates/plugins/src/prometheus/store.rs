@@ -14,8 +14,8 @@ use super::block::{BOUNDS, Block, Outcome, Sums};
 
 /// Series of one metric. More are not counted, which is counted.
 const SERIES_MAX: usize = 50_000;
-/// Sets of labels that a thread remembers.
-const REMEMBERED_MAX: usize = 16 * 1024;
+/// Sets of labels that a thread remembers; a power of two.
+const REMEMBERED_MAX: usize = 8 * 1024;
 /// Bytes of a subscriber's name in a label: a client chooses it.
 const SUBSCRIBER_BYTES_MAX: usize = 128;
 
@@ -116,7 +116,7 @@ impl Entry {
 }
 
 /// What a thread finds its numbers by: which objects, not what they say.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     store: u64,
     route: usize,
@@ -124,8 +124,22 @@ struct Key {
     consumer: usize,
 }
 
+impl Key {
+    /// A place in the table. Addresses are not chosen by clients, so that mixing them is enough.
+    fn place(self) -> usize {
+        const ODD: usize = 0x9E37_79B9_7F4A_7C15_u64 as usize;
+        let mixed = [self.route, self.service, self.consumer]
+            .into_iter()
+            .fold(0, |sum: usize, it| {
+                (sum ^ it).wrapping_mul(ODD).rotate_left(23)
+            });
+        (mixed ^ mixed >> 32) % REMEMBERED_MAX
+    }
+}
+
 /// What a thread remembers. The objects are kept, so that no others come to their places.
 struct Remembered {
+    key: Key,
     _route: Arc<Route>,
     _service: Option<Arc<Service>>,
     _consumer: Option<Arc<Consumer>>,
@@ -134,7 +148,8 @@ struct Remembered {
 }
 
 thread_local! {
-    static REMEMBERED: RefCell<HashMap<Key, Remembered>> = RefCell::default();
+    /// At most one for each place: what comes later replaces what was there, and costs no more.
+    static REMEMBERED: RefCell<Vec<Option<Box<Remembered>>>> = const { RefCell::new(Vec::new()) };
     static THREAD: usize = {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         THREADS.fetch_add(1, Ordering::Relaxed)
@@ -187,7 +202,13 @@ impl Store {
             consumer: address(consumer),
         };
         REMEMBERED.with_borrow_mut(|remembered| {
-            if let Some(known) = remembered.get(&key) {
+            if remembered.is_empty() {
+                remembered.resize_with(REMEMBERED_MAX, || None);
+            }
+            let Some(place) = remembered.get_mut(key.place()) else {
+                return;
+            };
+            if let Some(known) = place.as_ref().filter(|it| it.key == key) {
                 add(&known.entry, &known.block);
                 return;
             }
@@ -195,17 +216,14 @@ impl Store {
                 return;
             };
             add(&entry, &block);
-            if remembered.len() >= REMEMBERED_MAX {
-                remembered.clear();
-            }
-            let known = Remembered {
+            *place = Some(Box::new(Remembered {
+                key,
                 _route: route.clone(),
                 _service: service.cloned(),
                 _consumer: consumer.cloned(),
                 entry,
                 block,
-            };
-            remembered.insert(key, known);
+            }));
         });
     }
 

@@ -7,7 +7,7 @@ mod link;
 mod resp;
 #[cfg(test)]
 pub(crate) mod testing;
-mod tls;
+pub(crate) mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};

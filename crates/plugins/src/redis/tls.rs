@@ -1,4 +1,4 @@
-//! TLS towards Redis servers, with the same trust as towards upstreams.
+//! TLS towards servers of other protocols than HTTP, such as Redis, with the same trust as towards upstreams.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use tokio_rustls::client::TlsStream;
 use super::Tls;
 
 /// Encrypts a connection to `host`.
-pub(super) async fn handshake(
+pub(crate) async fn handshake(
     socket: TcpStream,
     host: &str,
     policy: &Tls,

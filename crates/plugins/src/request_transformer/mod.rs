@@ -54,6 +54,38 @@ const PATH_ESCAPED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+/// An expression of the subset of Lua, for other plugins.
+pub(crate) struct Expression(Template);
+
+impl Expression {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// [`BadConfig`] for what is outside the subset.
+    pub(crate) fn compile(text: &str) -> Result<Self, BadConfig> {
+        let template = Template::compile(&format!("$({text})"));
+        match template {
+            Ok(template) if template.texts().next().is_none() => Ok(Self(template)),
+            Ok(_) => Err(BadConfig(format!("'{text}' is not one expression"))),
+            Err(error) => Err(BadConfig(format!("'{text}': {error}"))),
+        }
+    }
+
+    /// What it renders for a request; none where Lua would raise an error.
+    pub(crate) fn text(&self, exchange: &Exchange) -> Option<String> {
+        let query = exchange.request.uri.query().unwrap_or_default();
+        let query = Arguments::decode(query.as_bytes());
+        let scope = Scope {
+            headers: &exchange.request.headers,
+            query: &query,
+            captures: &exchange.uri_captures,
+            gateway_consumer: exchange.gateway_consumer.as_deref(),
+        };
+        let rendered = self.0.render(&scope).ok()?;
+        Some(String::from_utf8_lossy(&rendered).into_owned())
+    }
+}
+
 pub(crate) struct Kind {
     large_bodies: Arc<Semaphore>,
 }

@@ -3,9 +3,11 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "the test harness stops where something is not as it should be"
 )]
 
+mod logs;
 mod observability;
 
 use std::net::SocketAddr;

@@ -132,7 +132,7 @@ impl Batch<'_> {
         let all = of_each(objects, |object| &object.references);
         for references in all.chunks(ROWS_PER_STATEMENT) {
             let all = || references.iter();
-            let cascades = all().map(|(_, it)| i64::from(it.on_delete == OnDelete::Cascade));
+            let cascades = all().map(|(_, it)| i64::from(rule(it.on_delete)));
             let sql = Sql::new(
                 "INSERT INTO @object_reference (kind, id, field, target_kind, target_id, cascades) \
                  SELECT v.column1, v.column2, v.column3, o.kind, o.id, v.column6 FROM (",
@@ -149,31 +149,37 @@ impl Batch<'_> {
                 ") v CROSS JOIN @object o WHERE o.kind = v.column4 AND o.id = v.column5 \
                  ON CONFLICT DO NOTHING",
             );
-            if self.connection.execute(sql).await? < count(references.len()) {
-                return Err(self.missing(references).await?);
+            if self.connection.execute(sql).await? < count(references.len())
+                && let Some(error) = self.missing(references).await?
+            {
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Which of the references leads nowhere.
-    async fn missing(&mut self, references: &[Of<'_, Reference>]) -> Result<Error, Error> {
-        for (_, reference) in references {
+    /// Which of the references leads nowhere; those that may detach are left out then.
+    async fn missing(&mut self, references: &[Of<'_, Reference>]) -> Result<Option<Error>, Error> {
+        let detaches = |reference: &Reference| reference.on_delete == OnDelete::Detach;
+        for (_, reference) in references.iter().filter(|(_, it)| !detaches(it)) {
             let sql = Sql::new("SELECT id FROM @object WHERE kind = ")
                 .text(reference.kind)
                 .raw(" AND id = ")
                 .text(&reference.id);
             if self.connection.one(sql, |row| row.text(0)).await?.is_none() {
-                return Ok(Error::ReferenceMissing {
+                return Ok(Some(Error::ReferenceMissing {
                     field: reference.field.to_owned(),
                     kind: reference.kind.to_owned(),
                     id: reference.id.clone(),
-                });
+                }));
             }
         }
-        Ok(Error::invalid(
+        if references.iter().any(|(_, it)| detaches(it)) {
+            return Ok(None);
+        }
+        Ok(Some(Error::invalid(
             "a reference was refused but leads somewhere",
-        ))
+        )))
     }
 
     async fn attach_tags(&mut self, objects: &[&Object]) -> Result<(), Error> {
@@ -195,7 +201,7 @@ impl Attached {
     fn of(object: &Object) -> Self {
         let key = |key: &Key| [object.owner.clone(), key.name.to_owned(), key.value.clone()];
         let reference = |it: &Reference| {
-            let cascades = u8::from(it.on_delete == OnDelete::Cascade);
+            let cascades = rule(it.on_delete);
             let (field, kind) = (it.field.to_owned(), it.kind.to_owned());
             [field, kind, it.id.clone(), cascades.to_string()]
         };
@@ -204,6 +210,15 @@ impl Attached {
             references: object.references.iter().map(reference).collect(),
             tags: object.tags.iter().cloned().collect(),
         }
+    }
+}
+
+/// How a reference is stored.
+const fn rule(on_delete: OnDelete) -> u8 {
+    match on_delete {
+        OnDelete::Restrict => 0,
+        OnDelete::Cascade => 1,
+        OnDelete::Detach => 2,
     }
 }
 

@@ -20,6 +20,7 @@ impl Batch<'_> {
             // Without their pointers the objects can go in any order, even around a circle.
             self.delete_rows("object_reference", &doomed).await?;
         }
+        self.detach_rows(&doomed).await?;
         self.delete_rows("object", &doomed).await?;
         for object in doomed.iter().rev() {
             self.change(&object.kind, &object.id, &object.owner, true);
@@ -68,7 +69,7 @@ impl Batch<'_> {
                 .rows(Doomed::rows(targets))
                 .raw(
                     ") v CROSS JOIN @object_reference r CROSS JOIN @object o \
-             WHERE r.target_kind = v.column1 AND r.target_id = v.column2 \
+             WHERE r.cascades <> 2 AND r.target_kind = v.column1 AND r.target_id = v.column2 \
              AND o.kind = r.kind AND o.id = r.id ORDER BY r.kind, r.id",
                 );
         self.connection
@@ -81,6 +82,20 @@ impl Batch<'_> {
                 })
             })
             .await
+    }
+
+    /// Removes the pointers of those that stay without the objects they point to.
+    async fn detach_rows(&mut self, objects: &[Doomed]) -> Result<(), Error> {
+        for chunk in objects.chunks(ROWS_PER_STATEMENT) {
+            let sql = Sql::new(
+                "DELETE FROM @object_reference WHERE cascades = 2 \
+                 AND (target_kind, target_id) IN (",
+            )
+            .rows(Doomed::rows(chunk))
+            .raw(")");
+            self.connection.execute(sql).await?;
+        }
+        Ok(())
     }
 
     async fn delete_rows(&mut self, table: &str, objects: &[Doomed]) -> Result<(), Error> {

@@ -1,10 +1,10 @@
 //! Keys of forms: `a.b`, `a[]`, `a[1]`, `a[key]` and their combinations (spec gateway-admin 4.1).
 
-use o28m_kong::Document;
 use serde_json::Value;
 
-/// Arguments of a form or query at most.
-pub(crate) const ARGUMENTS_MAX: usize = 1000;
+use super::ARGUMENTS_MAX;
+use crate::entity::Document;
+
 /// Steps of a key; deeper keys are taken literally.
 const STEPS_MAX: usize = 16;
 /// Elements that explicit indices of one form may skip.
@@ -20,7 +20,7 @@ enum Step {
 }
 
 /// The document a form describes.
-pub(crate) fn document(pairs: impl Iterator<Item = (String, Value)>) -> Document {
+pub(super) fn document(pairs: impl Iterator<Item = (String, Value)>) -> Document {
     let mut root = Value::Object(Document::new());
     let mut holes = HOLES_MAX;
     for (key, value) in pairs {

@@ -2,21 +2,21 @@
 
 /// One part.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Part<'a> {
+pub(super) struct Part<'a> {
     /// The field's name.
-    pub(crate) name: String,
+    pub(super) name: String,
     /// The content is JSON instead of text.
-    pub(crate) is_json: bool,
-    pub(crate) content: &'a [u8],
+    pub(super) is_json: bool,
+    pub(super) content: &'a [u8],
 }
 
 /// The boundary of a content type; empty when it has none.
-pub(crate) fn boundary(content_type: &str) -> String {
+pub(super) fn boundary(content_type: &str) -> String {
     parameter(content_type, "boundary").unwrap_or_default()
 }
 
 /// The parts of a body, at most `most`; `None` when it is broken.
-pub(crate) fn parts<'a>(body: &'a [u8], boundary: &str, most: usize) -> Option<Vec<Part<'a>>> {
+pub(super) fn parts<'a>(body: &'a [u8], boundary: &str, most: usize) -> Option<Vec<Part<'a>>> {
     if boundary.is_empty() {
         return None;
     }

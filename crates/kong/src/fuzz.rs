@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use o28m_core::{Ambient, Clock, Rng, Timestamp};
-use o28m_kong::declarative::{self, Surroundings};
-use o28m_kong::{Context, Document, Entity, entities};
 use serde_json::Value;
 
-use crate::body;
+use crate::body::{self, Kind};
+use crate::declarative::{self, Surroundings};
+use crate::{Context, Document, Entity, entities};
+
+/// What takes an input; it panics when a promise is broken.
+pub type Entry = fn(&[u8]);
 
 /// Name and entry point of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Entry)] = &[
     ("body", decode),
     ("entity", validate),
     ("declarative", read),
@@ -37,7 +39,7 @@ fn with_context<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
         clock: Arc::new(Fixed),
         rng: Arc::new(Fixed),
     };
-    let enabled_plugins: Vec<String> = o28m_kong::plugins()
+    let enabled_plugins: Vec<String> = crate::plugins()
         .iter()
         .map(|plugin| plugin.name.to_owned())
         .collect();
@@ -66,14 +68,13 @@ pub fn decode(data: &[u8]) {
         return;
     };
     let kind = match kind % 3 {
-        0 => "application/json",
-        1 => "application/x-www-form-urlencoded",
-        _ => "multipart/form-data; boundary=x",
+        0 => Kind::Json,
+        1 => Kind::Form,
+        _ => Kind::Multipart {
+            boundary: "x".to_owned(),
+        },
     };
-    let headers: HeaderMap = [(CONTENT_TYPE, HeaderValue::from_static(kind))]
-        .into_iter()
-        .collect();
-    let Ok(members) = body::decode(&headers, bytes) else {
+    let Ok(members) = body::decode(&kind, bytes) else {
         return;
     };
     let document = members.document(entity, None);
@@ -180,7 +181,7 @@ pub fn read(data: &[u8]) {
             return;
         }
     };
-    let printed = o28m_kong::yaml::write(&Value::Object(document.clone()));
+    let printed = crate::yaml::write(&Value::Object(document.clone()));
     let again = declarative::parse(&printed);
     assert!(
         again.is_ok_and(|again| equal(&Value::Object(again), &Value::Object(document.clone()))),

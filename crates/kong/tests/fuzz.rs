@@ -1,10 +1,12 @@
+//! The inputs of the fuzz targets, run as an ordinary test.
+
 use std::path::Path;
 
 /// What the fuzz targets promise holds for every committed input.
 #[test]
 fn committed_inputs_break_nothing() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    for (target, entry) in o28m_gateway_admin::fuzz::TARGETS {
+    for (target, entry) in o28m_kong::fuzz::TARGETS {
         let mut count = 0;
         for file in std::fs::read_dir(corpus.join(target)).unwrap() {
             let path = file.unwrap().path();
