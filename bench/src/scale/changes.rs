@@ -49,10 +49,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<()> {
         load_average()
     );
     let warm = Load::start(&ports, "/load", options.rate);
-    std::thread::sleep(Duration::from_secs(2));
+    super::pause(Duration::from_secs(2));
     let _warm = warm.finish()?;
     let load = Load::start(&ports, "/load", options.rate);
-    std::thread::sleep(changing);
+    super::pause(changing);
     let quiet = load.finish()?;
     report("without changes", &quiet);
     let load = Load::start(&ports, "/load", options.rate);
@@ -126,7 +126,7 @@ fn change(nodes: &[Node; 2], options: &Options) -> Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(options.changes);
     for round in 0..options.changes {
         let due = start + interval * u32::try_from(round)?;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        super::pause(due.saturating_duration_since(Instant::now()));
         let Some((admin, proxy)) = clients.get_mut(round % 2) else {
             bail!("there are two nodes");
         };
@@ -142,7 +142,7 @@ fn change(nodes: &[Node; 2], options: &Options) -> Result<Vec<Duration>> {
                 written.elapsed() < Duration::from_secs(30),
                 "{path} is not live"
             );
-            std::thread::sleep(Duration::from_millis(1));
+            super::pause(Duration::from_millis(1));
         }
         times.push(written.elapsed());
     }
@@ -193,7 +193,7 @@ fn serve_backend(nodes: &[Node; 2]) -> Result<()> {
                 started.elapsed() < Duration::from_secs(30),
                 "no answer from the backend"
             );
-            std::thread::sleep(Duration::from_millis(5));
+            super::pause(Duration::from_millis(5));
         }
     }
     Ok(())

@@ -110,7 +110,7 @@ fn send(
     let mut due = first;
     while !stop.load(Ordering::Relaxed) {
         let at = start + due;
-        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        super::pause(at.saturating_duration_since(Instant::now()));
         if !client.get(path).is_ok_and(|answer| answer.status == 200) {
             samples.failed += 1;
         }

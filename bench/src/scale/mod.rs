@@ -291,7 +291,7 @@ impl Bench<'_> {
                     written.elapsed() < Duration::from_secs(30),
                     "{path} is not live"
                 );
-                std::thread::sleep(Duration::from_micros(200));
+                pause(Duration::from_micros(200));
             }
             times.push(written.elapsed());
         }
@@ -318,7 +318,7 @@ impl Bench<'_> {
                 break;
             }
             ensure!(started.elapsed() < Duration::from_secs(30), "{state}");
-            std::thread::sleep(Duration::from_millis(5));
+            pause(Duration::from_millis(5));
         }
         let cpu = follower.process.cpu()?.saturating_sub(before) / CHANGES as u32;
         let what = if other.is_some() {
@@ -333,6 +333,19 @@ impl Bench<'_> {
             self.table.mebibytes(what, 1024.0, memory);
         }
         Ok(())
+    }
+}
+
+/// Waits for as long as that.
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        // It may return early.
+        std::thread::park_timeout(left);
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn command(program: &Path, database: &str, arguments: &[&str]) -> Res
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        super::pause(Duration::from_millis(5));
     };
     ensure!(status.success(), "{arguments:?} failed");
     Ok(Spent {
@@ -131,7 +131,7 @@ impl Node {
             .is_ok_and(|answer| answer.status == 200)
         {
             ensure!(started.elapsed() < START_TIMEOUT, "the node is not ready");
-            std::thread::sleep(Duration::from_millis(2));
+            super::pause(Duration::from_millis(2));
         }
         Ok(Self {
             start: started.elapsed(),

@@ -261,7 +261,7 @@ impl Api {
         let context = RequestContext::new(request.method(), path, headers, peer, in_process);
         let context = Arc::new(context);
         let answer = self.answer(request, &context);
-        let response = match request::scope(Arc::clone(&context), answer).await {
+        let response = match Box::pin(request::scope(Arc::clone(&context), answer)).await {
             Ok(response) => response,
             Err(Problem::Internal) => self.failed(&context),
             Err(problem) => problem.response(),
