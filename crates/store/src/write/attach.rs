@@ -60,6 +60,13 @@ impl Batch<'_> {
             " UNION ALL SELECT 2, field, target_kind, target_id, CAST(cascades AS TEXT) \
              FROM @object_reference",
         );
+        // Left alone, SQLite reads the references of all objects of the kind: it takes the primary
+        // key, of which one column is given, for cheaper than an index that lacks `cascades`.
+        let sql = if self.connection.is_postgres() {
+            sql
+        } else {
+            sql.raw(" INDEXED BY object_reference_by_object")
+        };
         let sql = of(sql).raw(" UNION ALL SELECT 3, tag, '', '', '' FROM @object_tag");
         let rows = self.connection.all(of(sql), |row| {
             let columns = [row.text(1)?, row.text(2)?, row.text(3)?, row.text(4)?];
