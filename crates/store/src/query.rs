@@ -364,23 +364,23 @@ pub(crate) async fn occurring(
     if prefixes.is_empty() {
         return Ok(Vec::new());
     }
-    // The first value from a prefix on begins with it, or none does.
-    let sql = Sql::new("SELECT ").list(prefixes, |sql, prefix| {
-        sql.raw("COALESCE((SELECT k.value FROM @object_key k WHERE k.kind = ")
+    // The first value from a prefix on begins with it, or none does. One subquery for all of them is
+    // planned once.
+    let sql =
+        Sql::new("SELECT v.column1, COALESCE((SELECT k.value FROM @object_key k WHERE k.kind = ")
             .text(kind)
             .raw(" AND k.name = ")
             .text(key)
-            .raw(" AND k.value >= ")
-            .text(*prefix)
-            .raw(" ORDER BY k.value LIMIT 1), '')")
+            .raw(" AND k.value >= v.column1 ORDER BY k.value LIMIT 1), '') FROM (")
+            .rows([Column::text(prefixes.iter().copied())])
+            .raw(") v");
+    let rows = connection.all(sql, |row| {
+        let (prefix, first) = (row.text(0)?, row.text(1)?);
+        Ok((first.starts_with(&prefix), prefix))
     });
-    let found = connection.one(sql, |row| {
-        let columns = prefixes.iter().enumerate();
-        columns
-            .map(|(at, prefix)| Ok(row.str(at)?.starts_with(prefix)))
-            .collect::<Result<Vec<_>, Error>>()
-    });
-    Ok(found.await?.unwrap_or_else(|| vec![false; prefixes.len()]))
+    let rows = rows.await?;
+    let occurs = |prefix: &&str| rows.iter().any(|(found, it)| *found && it == *prefix);
+    Ok(prefixes.iter().map(occurs).collect())
 }
 
 /// A LIKE pattern for folded text that contains `search`.
