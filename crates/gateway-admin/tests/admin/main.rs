@@ -9,6 +9,7 @@
 
 mod audit;
 mod auth;
+mod cases;
 mod certificates;
 mod concurrency;
 mod consumers;
