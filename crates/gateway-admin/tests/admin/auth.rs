@@ -34,7 +34,7 @@ fn line(user: &str, password: &str, scheme: htpasswd::Scheme) -> String {
 }
 
 #[tokio::test]
-async fn admin_case_001_and_002_credentials_come_before_everything() {
+async fn admin_case_001_credentials_come_before_everything() {
     let (admin, _dir) = protected(&line("admin", "key", htpasswd::Scheme::Apr1)).await;
     let reply = admin.get("/services").await.expect(401);
     assert_eq!(
@@ -54,6 +54,11 @@ async fn admin_case_001_and_002_credentials_come_before_everything() {
     ] {
         let _ = admin.raw(method, path, &[], b"").await.expect(401);
     }
+}
+
+#[tokio::test]
+async fn admin_case_002_wrong_credentials_are_as_good_as_none() {
+    let (admin, _dir) = protected(&line("admin", "key", htpasswd::Scheme::Apr1)).await;
     let wrong = [
         basic("admin", "wrong"),
         basic("nobody", "key"),

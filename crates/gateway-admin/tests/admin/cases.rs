@@ -212,3 +212,20 @@ async fn admin_case_067_validation_stores_nothing() {
     let stored = admin.get("/services").await.expect(200).value();
     assert_eq!(stored["data"], json!([]));
 }
+
+#[tokio::test]
+async fn admin_case_054_plugins_go_with_their_route() {
+    let admin = Admin::start().await;
+    let route = json!({"name": "r", "paths": ["/a"]});
+    let _ = admin.post("/routes", route).await.expect(201);
+    let plugin = json!({"name": "acl", "config": {"allow": ["g"]}});
+    let made = admin
+        .post("/routes/r/plugins", plugin)
+        .await
+        .expect(201)
+        .value();
+    let path = format!("/plugins/{}", made["id"].as_str().unwrap());
+    let _ = admin.get(&path).await.expect(200);
+    let _ = admin.delete("/routes/r").await.expect(204);
+    let _ = admin.get(&path).await.expect(404);
+}

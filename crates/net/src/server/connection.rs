@@ -295,8 +295,10 @@ impl Http1<'_> {
         };
         let mut tunnel = None;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // What is left of a body would reach the upstream as bytes of the other protocol.
+            let whole = lock(&self.stream).incoming.is_ended();
             let slot = response.extensions_mut().remove::<TunnelSlot>();
-            tunnel = slot.and_then(|slot| slot.take());
+            tunnel = slot.filter(|_| whole).and_then(|slot| slot.take());
             if tunnel.is_none() {
                 tracing::error!("service answered 101 without an upstream connection");
                 let broken = rejection(StatusCode::INTERNAL_SERVER_ERROR, "101 without a tunnel");

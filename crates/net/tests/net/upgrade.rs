@@ -115,6 +115,24 @@ async fn a_101_nobody_asked_for_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_101_before_the_end_of_the_body_is_not_followed() {
+    let upstream = RawUpstream::start(|mut stream, _| async move {
+        read_until(&mut stream, "\r\n\r\n").await;
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        read_all(&mut stream).await;
+    })
+    .await;
+    let gateway = gateway(upstream.target(), 20_000);
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 5\r\n\r\nab";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_101_of_the_service_itself_is_an_error() {
     let server = Server::start(|_, _| async {
         let mut response = http::Response::new(Body::Empty);
