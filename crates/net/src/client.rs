@@ -5,6 +5,8 @@ mod connect;
 mod connection;
 mod dns;
 mod download;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod pool;
 mod request;
 mod tls;

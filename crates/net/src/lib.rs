@@ -3,6 +3,8 @@
 
 mod body;
 mod chunked;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod incoming;
 mod outgoing;
 mod service;

@@ -111,6 +111,12 @@ impl Outgoing {
         outgoing
     }
 
+    /// What is written before anything of a body that is not in memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.out
+    }
+
     /// The whole message was handed to the peer.
     pub(crate) fn is_done(&self) -> bool {
         self.ended && !self.unflushed && !self.has_bytes()

@@ -4,6 +4,8 @@ mod connection;
 mod counts;
 mod date;
 mod drain;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 pub(crate) mod head;
 mod listener;
 mod request;
@@ -24,6 +26,8 @@ use connection::Common;
 pub use counts::connections;
 use drain::Drain;
 pub use listener::{BindError, Keepalive, Listener, SocketOptions};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use response::printed;
 
 /// Pause after an accept error that a retry cannot cure, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
