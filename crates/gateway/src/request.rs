@@ -75,7 +75,9 @@ impl Template {
             headers.insert(UPGRADE, names::WEBSOCKET);
         }
         forward(flight, &mut headers);
-        headers.insert(names::REQUEST_ID, self.request_id.clone());
+        if !flight.shared.options.hides_request_id {
+            headers.insert(names::REQUEST_ID, self.request_id.clone());
+        }
         set_length(&mut headers, &exchange.request.method, &body);
         let mut request = Request::new(body);
         request.method_mut().clone_from(&exchange.request.method);

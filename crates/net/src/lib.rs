@@ -7,13 +7,15 @@ mod chunked;
 pub mod fuzz;
 mod incoming;
 mod outgoing;
+pub mod proxy_protocol;
 mod service;
 mod timer;
 mod transport;
 mod tunnel;
+mod websocket;
 
 pub use body::{Body, BodyError, TooLarge};
-pub use service::{Connection, HttpService, Rejection, Scheme};
+pub use service::{Connection, HttpService, Interim, Rejection, Scheme};
 pub mod client;
 pub mod server;
 pub mod tls;

@@ -76,6 +76,7 @@ pub(crate) fn quick() -> Limits {
             idle: Duration::from_millis(300),
             body: Duration::from_millis(300),
             write: Duration::from_millis(300),
+            ..server::Timeouts::default()
         },
         ..Limits::default()
     }
