@@ -136,6 +136,19 @@ pub struct Settings {
     pub retry_permille: Option<u32>,
 }
 
+impl Settings {
+    /// Finds what [`Gateway::new`] would refuse, except that nothing is opened.
+    ///
+    /// # Errors
+    /// Every [`Error`] but [`Error::AccessLog`] and [`Error::Store`].
+    pub fn check(&self) -> Result<(), Error> {
+        let _address = ClientAddress::new(self)?;
+        let _options = Options::new(self)?;
+        let _tls = upstream_tls(self)?;
+        Ok(())
+    }
+}
+
 /// The charset of responses that name none (nginx `charset`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charset(Option<Arc<str>>);

@@ -48,10 +48,12 @@ fn section(prefix: &str) -> Map<String, Value> {
 
 fn property(setting: &Setting) -> Value {
     let mut schema = match setting.kind {
-        Kind::Text | Kind::Path | Kind::Duration | Kind::Listen => json!({"type": "string"}),
+        Kind::Text | Kind::Path | Kind::Duration | Kind::PositiveDuration | Kind::Listen => {
+            json!({"type": "string"})
+        }
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Integer(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
-        Kind::List => json!({"type": ["array", "string"], "items": {"type": "string"}}),
+        Kind::List | Kind::PortMaps => json!({"type": ["array", "string"], "items": {"type": "string"}}),
         Kind::OneOf(known) => json!({"type": "string", "enum": known}),
         Kind::Ratio => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Kind::SomeOf(known) => json!({"type": ["array", "string"], "items": {"enum": known}}),

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapAny;
 use o28m_net::tls::{CertificateSource, Identities, Identity, ListenerSettings, listener_config};
 use rustls::ServerConfig;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 
 /// The certificates of all listeners, by the start of their settings.
 #[derive(Default)]
@@ -110,8 +110,9 @@ fn settings(config: &Config) -> Result<ListenerSettings> {
         config.text("proxy.tls.protocols"),
         config.text("proxy.tls.ciphers"),
     );
-    ListenerSettings::new(profile, protocols, ciphers)
-        .context("cannot use proxy.tls.protocols and proxy.tls.ciphers")
+    let settings = ListenerSettings::new(profile, protocols, ciphers)
+        .context("cannot use proxy.tls.protocols and proxy.tls.ciphers")?;
+    Ok(settings.with_session_tickets(config.boolean("proxy.tls.session_tickets")))
 }
 
 fn identities(certificate: &str, key: &str) -> Result<Identities> {
@@ -121,6 +122,20 @@ fn identities(certificate: &str, key: &str) -> Result<Identities> {
 
 /// What services without a certificate of their own show to upstreams.
 pub(super) fn upstream_identity(config: &Config) -> Result<Option<Arc<Identity>>> {
+    let cert = config.resolved("upstream.tls.cert");
+    let of_kong = cert.is_some_and(|it| matches!(it.source, Source::Compat(_)));
+    match config.text("upstream.tls.client") {
+        "off" => return Ok(None),
+        "on" if config.path("upstream.tls.cert").is_none() => {
+            bail!("upstream.tls.client is on, but upstream.tls.cert is not set");
+        }
+        // As in Kong, whose client_ssl is off unless set.
+        "auto" if of_kong && config.path("upstream.tls.cert").is_some() => {
+            tracing::warn!("client_ssl_cert is not shown to upstreams: client_ssl is not on");
+            return Ok(None);
+        }
+        _ => {}
+    }
     let files = files("upstream.tls", config)?;
     let identity = files.map(|(certificate, key)| {
         let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
@@ -255,6 +270,25 @@ mod tests {
         ]);
         assert!(upstream_identity(&both).unwrap().is_some());
         assert_eq!(*upstream_ca(&both).unwrap().unwrap(), *made.certificate_pem);
+        let pair = [("upstream.tls.cert", &*cert), ("upstream.tls.key", &key)];
+        let off = config(&[pair[0], pair[1], ("upstream.tls.client", "off")]);
+        assert!(upstream_identity(&off).unwrap().is_none());
+        let on = config(&[("upstream.tls.client", "on")]);
+        let error = upstream_identity(&on).unwrap_err().to_string();
+        assert!(error.contains("upstream.tls.cert is not set"), "{error}");
+        let of_kong = |switch: &[(&str, &str)]| {
+            let pair = [("KONG_CLIENT_SSL_CERT", &*cert), ("KONG_CLIENT_SSL_CERT_KEY", &key)];
+            let all = pair.iter().chain(switch);
+            let owned = all.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            let sources = Sources {
+                environment: owned.collect(),
+                ..Sources::default()
+            };
+            upstream_identity(&load(&sources).unwrap()).unwrap().is_some()
+        };
+        assert!(of_kong(&[("KONG_CLIENT_SSL", "on")]));
+        assert!(!of_kong(&[("KONG_CLIENT_SSL", "off")]));
+        assert!(!of_kong(&[]));
         let half = config(&[("upstream.tls.cert", &cert)]);
         let error = upstream_identity(&half).unwrap_err().to_string();
         assert!(error.contains("belong together"), "{error}");
