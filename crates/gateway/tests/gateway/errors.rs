@@ -135,8 +135,16 @@ async fn proxy_case_037_trace_and_ambiguous_framing_are_refused() {
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5",
         "GET / HTTP/1.1\r\nHost: a\r\nX-A : 1",
+        "GET / HTTP/1.1\nHost: a",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\nX-B: 2",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\rX-B: 2",
     ] {
-        assert_eq!(running.send(head).await.status, 400, "{head}");
+        // Whatever follows on the connection is not looked at.
+        let two = format!("{head}\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let reply = raw(running.address, two.as_bytes()).await;
+        assert_eq!(reply.status, 400, "{head}");
+        assert_eq!(reply.header("connection").as_deref(), Some("close"), "{head}");
+        assert!(!reply.body.contains("HTTP/1.1"), "{reply:?}");
     }
     assert!(upstream.take().is_empty());
 }
