@@ -141,7 +141,10 @@ pub(crate) async fn send(
         let pool = &flight.exchange.connection.pool;
         let outcome = if flight.wants_hints() {
             let hints = flight.hints();
-            Box::pin(send_with_hints(pool, hints, &target, request, service, false)).await
+            Box::pin(send_with_hints(
+                pool, hints, &target, request, service, false,
+            ))
+            .await
         } else {
             pool.send(&target, request, &service.timeouts).await
         };
@@ -158,9 +161,8 @@ pub(crate) async fn send(
             return unreadable(flight, error);
         }
         let status = status_of(&error);
-        let again = may_repeat(flight, &error)
-            && retries.take(&error)
-            && flight.shared.options.may_retry();
+        let again =
+            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             let response = failed(flight, status);

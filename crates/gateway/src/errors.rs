@@ -245,8 +245,7 @@ fn built_in(status: StatusCode, message: &str, format: Format, id: &str) -> Resp
     let media_type = HeaderValue::from_static;
     match format {
         Format::Json => {
-            let body =
-                format!("{{\n  \"message\":\"{message}\",\n  \"request_id\":\"{id}\"\n}}");
+            let body = format!("{{\n  \"message\":\"{message}\",\n  \"request_id\":\"{id}\"\n}}");
             finish(status, JSON, body)
         }
         Format::Plain => {

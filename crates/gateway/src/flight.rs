@@ -76,7 +76,9 @@ impl Flight {
             exchange.connection.local.set_port(port);
         }
         let logged = shared.access_log.as_ref();
-        if exchange.snapshot.plugins().needs_traffic() || logged.is_some_and(AccessLog::needs_traffic) {
+        if exchange.snapshot.plugins().needs_traffic()
+            || logged.is_some_and(AccessLog::needs_traffic)
+        {
             let observed = &mut exchange.observed;
             observed.count_request(&exchange.request, &mut exchange.body);
         }
@@ -279,7 +281,10 @@ impl Flight {
             ("kong-route-id", route.map(|it| it.id.as_str())),
             ("kong-route-name", route.and_then(|it| it.name.as_deref())),
             ("kong-service-id", service.map(|it| it.id.as_str())),
-            ("kong-service-name", service.and_then(|it| it.name.as_deref())),
+            (
+                "kong-service-name",
+                service.and_then(|it| it.name.as_deref()),
+            ),
         ] {
             if let Some(value) = value.and_then(|it| HeaderValue::from_bytes(it.as_bytes()).ok()) {
                 headers.insert(name, value);

@@ -60,7 +60,8 @@ impl Options {
     /// What clients know the port of a listener as, where that is another one.
     pub(crate) fn host_port(&self, port: u16) -> Option<u16> {
         let mut maps = self.port_maps.iter();
-        maps.find(|(local, _)| *local == port).map(|(_, host)| *host)
+        maps.find(|(local, _)| *local == port)
+            .map(|(_, host)| *host)
     }
 
     /// A request is about to be sent for the first time.
@@ -92,12 +93,16 @@ impl RetryBudget {
 
     fn deposit(&self) {
         let earn = |left: u32| Some(left.saturating_add(self.permille).min(RESERVE_MAX));
-        let _always = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
+        let _always = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
     }
 
     fn withdraw(&self) -> bool {
         let spend = |left: u32| left.checked_sub(RETRY);
-        let spent = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
+        let spent = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
         spent.is_ok()
     }
 }

@@ -14,7 +14,6 @@ use http::{Method, Request, Response, StatusCode};
 use o28m_net::client::{Pool, SendError, Target, Way, set_tunnel_idle};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
-use crate::{Source, errors};
 use crate::balanced::{self, Course};
 use crate::flight::{Flight, Hints};
 use crate::headers::{UPGRADE_ONLY, WEBSOCKET, strip_response};
@@ -22,6 +21,7 @@ use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
 use crate::snapshot::{Destination, ServiceEntry};
 use crate::spool::{Outgoing, SpoolError};
+use crate::{Source, errors};
 
 /// What request-size-limiting says, here for bodies that turn out too large while they are read.
 const BODY_TOO_LARGE: &str = "Request size limit exceeded";
@@ -129,7 +129,9 @@ fn overdue(
 pub(crate) fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
     let limit_bytes = flight.shared.options.body_bytes_max;
     match error {
-        BodyError::TooLarge { limit_bytes: crossed } if *crossed as u64 == limit_bytes => {
+        BodyError::TooLarge {
+            limit_bytes: crossed,
+        } if *crossed as u64 == limit_bytes => {
             refuse_as_server(flight, StatusCode::PAYLOAD_TOO_LARGE)
         }
         BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
@@ -178,7 +180,11 @@ pub(crate) async fn call_engine(
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let connection = Connection {
         in_process: true,
-        ..Connection::plain(loopback(0), loopback(port), flight.exchange.connection.pool.clone())
+        ..Connection::plain(
+            loopback(0),
+            loopback(port),
+            flight.exchange.connection.pool.clone(),
+        )
     };
     let request = template.request(flight, body, true);
     let begun = Instant::now();
@@ -239,9 +245,8 @@ async fn over_network(
             return unresolved(flight, host, source.as_ref());
         }
         let status = status_of(&error);
-        let again = may_repeat(flight, &error)
-            && retries.take(&error)
-            && flight.shared.options.may_retry();
+        let again =
+            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             return failed(flight, status);

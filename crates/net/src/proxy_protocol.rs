@@ -283,7 +283,11 @@ mod tests {
     fn both_versions_name_the_source() {
         for source in ["192.0.2.7:4711", "[2001:db8::7]:4711", "1.2.3.4:0"] {
             let source: SocketAddr = source.parse().unwrap();
-            for header in [v1_from(source), v2_from(source, &[]), v2_from(source, &[4, 0, 2, 9, 9])] {
+            for header in [
+                v1_from(source),
+                v2_from(source, &[]),
+                v2_from(source, &[4, 0, 2, 9, 9]),
+            ] {
                 let length = header.len();
                 let source = Some(source);
                 assert_eq!(outcome(&header), Ok(Some(Header { length, source })));
@@ -349,8 +353,14 @@ mod tests {
             (v2(0x21, 0x21, &[0; 35]), Malformed::Binary),
             (v2(0x21, 0x31, &[0; 215]), Malformed::Binary),
             (v2(0x20, 0x00, &[0; 521]), Malformed::TooLong),
-            (v2_from("1.2.3.4:1".parse().unwrap(), &[4, 0]), Malformed::Binary),
-            (v2_from("1.2.3.4:1".parse().unwrap(), &[4, 0, 2, 9]), Malformed::Binary),
+            (
+                v2_from("1.2.3.4:1".parse().unwrap(), &[4, 0]),
+                Malformed::Binary,
+            ),
+            (
+                v2_from("1.2.3.4:1".parse().unwrap(), &[4, 0, 2, 9]),
+                Malformed::Binary,
+            ),
         ] {
             assert_eq!(parse(&header), Err(why), "{header:?}");
         }

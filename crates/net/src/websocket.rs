@@ -24,7 +24,8 @@ impl Frames {
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
-                let length = usize::try_from(self.left).map_or(bytes.len(), |it| it.min(bytes.len()));
+                let length =
+                    usize::try_from(self.left).map_or(bytes.len(), |it| it.min(bytes.len()));
                 self.left -= length as u64;
                 bytes = bytes.get(length..).unwrap_or_default();
                 continue;

@@ -161,6 +161,34 @@ async fn proxy_case_028_host_is_the_services_unless_preserved() {
 }
 
 #[tokio::test]
+async fn proxy_case_028_ports_that_everybody_knows_are_not_named() {
+    let engine = Scripted::new(|_| Response::new(Bytes::new()));
+    let ports = [80, 8080];
+    let engines = ports.map(|port| o28m_gateway::LocalEngine {
+        port,
+        listens_on: None,
+        service: engine.clone(),
+        private_headers: &[],
+    });
+    let setup = Setup {
+        engines: engines.into(),
+        ..Setup::default()
+    };
+    let running = start(setup).await;
+    for (port, host) in [(80, "localhost"), (8080, "localhost:8080")] {
+        running
+            .put(&[
+                ("services", service("s", port, json!({"host": "localhost"}))),
+                ("routes", route("r", "s", json!({"paths": ["/"]}))),
+            ])
+            .await;
+        assert_eq!(running.get("/").await.status, 200);
+        let request = engine.take().remove(0);
+        assert_eq!(header(&request, "host").as_deref(), Some(host));
+    }
+}
+
+#[tokio::test]
 async fn proxy_case_030_request_id_is_ours_everywhere() {
     let upstream = Upstream::start(|_| {
         let response = Response::builder().header("x-kong-request-id", "theirs");
@@ -255,11 +283,17 @@ async fn proxy_case_031_text_without_a_charset_gets_one() {
             "application/json"
         ]
     );
-    for (charset, plain) in [("off", "text/plain"), ("koi8-r", "text/plain; charset=koi8-r")] {
+    for (charset, plain) in [
+        ("off", "text/plain"),
+        ("koi8-r", "text/plain; charset=koi8-r"),
+    ] {
         let mut setup = Setup::default();
         setup.settings.charset = o28m_gateway::Charset::parse(charset).unwrap();
         let running = start_for(&upstream, setup).await;
-        assert_eq!(types(&running).await[..2], [plain, "text/plain; charset=latin1"]);
+        assert_eq!(
+            types(&running).await[..2],
+            [plain, "text/plain; charset=latin1"]
+        );
     }
     assert!(o28m_gateway::Charset::parse("a; b").is_err());
 }

@@ -49,7 +49,12 @@ fn present(reply: &Reply) -> Vec<&'static str> {
 #[tokio::test]
 async fn proxy_case_029_only_the_chosen_headers_are_added() {
     let upstream = named();
-    let all = ["server_tokens", "latency_tokens", "X-Kong-Request-Id", "x-kong-upstream-status"];
+    let all = [
+        "server_tokens",
+        "latency_tokens",
+        "X-Kong-Request-Id",
+        "x-kong-upstream-status",
+    ];
     for (names, proxied, missed) in [
         (&[][..], &["server"][..], &[][..]),
         (
@@ -112,12 +117,18 @@ async fn the_upstreams_status_is_told_although_a_plugin_changed_it() {
     running.put(&[("plugins", teapot)]).await;
     let reply = running.get("/").await;
     assert_eq!(reply.status, 418);
-    assert_eq!(reply.header("x-kong-upstream-status").as_deref(), Some("200"));
+    assert_eq!(
+        reply.header("x-kong-upstream-status").as_deref(),
+        Some("200")
+    );
     // What stands for the answer that did not come counts as one.
     let down = service("s", address.port(), json!({"retries": 0}));
     running.put(&[("services", down)]).await;
     let reply = running.get("/").await;
-    assert_eq!(reply.header("x-kong-upstream-status").as_deref(), Some("502"));
+    assert_eq!(
+        reply.header("x-kong-upstream-status").as_deref(),
+        Some("502")
+    );
 }
 
 #[tokio::test]
@@ -127,7 +138,11 @@ async fn the_product_has_another_name() {
     let running = start_for(&upstream, setup(|it| it.server_token = token())).await;
     for target in ["/", "/../"] {
         let reply = running.get(target).await;
-        assert_eq!(reply.header("server").as_deref(), Some("gateway/1"), "{target}");
+        assert_eq!(
+            reply.header("server").as_deref(),
+            Some("gateway/1"),
+            "{target}"
+        );
     }
 }
 
@@ -139,8 +154,18 @@ async fn the_request_id_may_stay_here() {
     assert!(reply.header("x-kong-request-id").is_some());
     assert_eq!(header(&upstream.one(), "x-kong-request-id"), None);
     let theirs = "GET / HTTP/1.1\r\nHost: a\r\nX-Kong-Request-Id: abc";
-    assert_ne!(running.send(theirs).await.header("x-kong-request-id").as_deref(), Some("abc"));
-    assert_eq!(header(&upstream.one(), "x-kong-request-id").as_deref(), Some("abc"));
+    assert_ne!(
+        running
+            .send(theirs)
+            .await
+            .header("x-kong-request-id")
+            .as_deref(),
+        Some("abc")
+    );
+    assert_eq!(
+        header(&upstream.one(), "x-kong-request-id").as_deref(),
+        Some("abc")
+    );
 }
 
 #[tokio::test]
@@ -156,9 +181,7 @@ async fn identity_headers_of_clients_may_pass() {
 
 /// A head that asks to be told to continue.
 fn expecting(target: &str, length: usize) -> String {
-    format!(
-        "POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}"
-    )
+    format!("POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}")
 }
 
 #[tokio::test]
@@ -172,27 +195,45 @@ async fn proxy_case_038_bodies_over_the_limit_are_refused() {
         for target in ["/", "/../nowhere"] {
             let reply = running.send(&expecting(target, 2048)).await;
             assert_eq!(reply.status, 413, "{target}");
-            assert!(reply.body.starts_with("Payload too large\nrequest_id: "), "{reply:?}");
-            assert_eq!(reply.header("content-type").as_deref(), Some("text/plain; charset=utf-8"));
+            assert!(
+                reply.body.starts_with("Payload too large\nrequest_id: "),
+                "{reply:?}"
+            );
+            assert_eq!(
+                reply.header("content-type").as_deref(),
+                Some("text/plain; charset=utf-8")
+            );
         }
         assert!(upstream.take().is_empty());
         // In chunks: refused where it becomes too long.
         let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let reply = raw(running.address, format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes()).await;
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let reply = raw(
+            running.address,
+            format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes(),
+        )
+        .await;
         assert_eq!(reply.status, 413, "{reply:?}");
         assert!(reply.body.starts_with("Payload too large\n"), "{reply:?}");
         // An upstream that got the begin of a streamed body got no whole one.
         assert!(upstream.take().iter().all(|it| it.body().is_empty()));
         // As long as it may be.
-        let reply = raw(running.address, format!("{head}{chunk}0\r\n\r\n").as_bytes()).await;
-        assert_eq!((reply.status, upstream.one().body().len()), (200, 1024));
+        let reply = raw(
+            running.address,
+            format!("{head}{chunk}0\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert_eq!(
+            (reply.status, upstream.take().pop().unwrap().body().len()),
+            (200, 1024)
+        );
         let whole = format!(
             "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1024\r\n\r\n{}",
             "x".repeat(1024)
         );
         assert_eq!(raw(running.address, whole.as_bytes()).await.status, 200);
-        assert_eq!(upstream.one().body().len(), 1024);
+        assert_eq!(upstream.take().pop().unwrap().body().len(), 1024);
     }
 }
 
@@ -214,18 +255,33 @@ async fn proxy_case_041_error_templates_have_two_places() {
         reply.json(),
         json!({"status": "error", "text": "no Route matched with those values", "id": id})
     );
-    assert_eq!(reply.header("content-length"), Some(reply.body.len().to_string()));
-    assert_eq!(reply.header("content-type").as_deref(), Some("application/json; charset=utf-8"));
+    assert_eq!(
+        reply.header("content-length"),
+        Some(reply.body.len().to_string())
+    );
+    assert_eq!(
+        reply.header("content-type").as_deref(),
+        Some("application/json; charset=utf-8")
+    );
     // Errors of the server underneath as well; formats without a template keep Kong's form.
-    assert_eq!(running.send("GET / HTTP/1.1").await.body, "100%: Bad request");
-    let html = running.send("GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html").await;
+    assert_eq!(
+        running.send("GET / HTTP/1.1").await.body,
+        "100%: Bad request"
+    );
+    let html = running
+        .send("GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html")
+        .await;
     assert!(html.body.starts_with("<!doctype html>"), "{html:?}");
     let head = running.send("HEAD / HTTP/1.1\r\nHost: a").await;
     assert_eq!((head.status, head.body.as_str()), (404, ""));
     let three = forms(|it| it.json = Some("%s %s %s".to_owned())).settings;
     let metrics = o28m_telemetry::metrics::Registry::default();
     let gateway = Gateway::new(three, vec![], vec![], &metrics, ambient());
-    let Some(Error::ErrorTemplate { format: "json", count: 3 }) = gateway.err() else {
+    let Some(Error::ErrorTemplate {
+        format: "json",
+        count: 3,
+    }) = gateway.err()
+    else {
         panic!("three places for two values");
     };
 }
@@ -233,17 +289,25 @@ async fn proxy_case_041_error_templates_have_two_places() {
 #[tokio::test]
 async fn messages_in_templates_are_escaped() {
     let upstream = Upstream::ok();
-    let running = start_for(&upstream, forms(|it| {
-        it.json = Some("\"%s\"".to_owned());
-        it.html = Some("<p>%s".to_owned());
-    }))
+    let running = start_for(
+        &upstream,
+        forms(|it| {
+            it.json = Some("\"%s\"".to_owned());
+            it.html = Some("<p>%s".to_owned());
+        }),
+    )
     .await;
     let odd = service("s", 80, json!({"protocol": "a\"<b>"}));
     running.put(&[("services", odd)]).await;
     let json = running.get("/").await;
     assert_eq!(json.json(), "service protocol a\"<b> is not supported");
-    let html = running.send("GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html").await;
-    assert_eq!(html.body, "<p>service protocol a&quot;&lt;b&gt; is not supported");
+    let html = running
+        .send("GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html")
+        .await;
+    assert_eq!(
+        html.body,
+        "<p>service protocol a&quot;&lt;b&gt; is not supported"
+    );
 }
 
 #[tokio::test]
@@ -284,7 +348,10 @@ async fn ports_are_those_that_clients_know() {
     let hosts = json!({"hosts": ["a.example.com:443"]});
     running.put(&[("routes", route("r", "s", hosts))]).await;
     assert_eq!(running.get("/").await.status, 200);
-    assert_eq!(header(&upstream.one(), "x-forwarded-port").as_deref(), Some("443"));
+    assert_eq!(
+        header(&upstream.one(), "x-forwarded-port").as_deref(),
+        Some("443")
+    );
     let running = start_for(&upstream, Setup::default()).await;
     let hosts = json!({"hosts": ["a.example.com:443"]});
     running.put(&[("routes", route("r", "s", hosts))]).await;
@@ -296,7 +363,12 @@ async fn requests_learn_what_they_met_when_they_may_ask() {
     let upstream = Upstream::ok();
     let asking = "GET / HTTP/1.1\r\nHost: a\r\nKong-Debug: 1";
     let debug = |reply: &Reply| {
-        let names = ["kong-route-id", "kong-route-name", "kong-service-id", "kong-service-name"];
+        let names = [
+            "kong-route-id",
+            "kong-route-name",
+            "kong-service-id",
+            "kong-service-name",
+        ];
         names.map(|name| reply.header(name))
     };
     let running = start_for(&upstream, setup(|it| it.debug_headers = true)).await;
@@ -309,18 +381,25 @@ async fn requests_learn_what_they_met_when_they_may_ask() {
     let alone = route("r", "", json!({"paths": ["/"], "name": null}));
     running.put(&[("routes", alone)]).await;
     let reply = running.send(asking).await;
-    assert_eq!((reply.status, debug(&reply)), (503, [Some(id("r")), None, None, None]));
+    assert_eq!(
+        (reply.status, debug(&reply)),
+        (503, [Some(id("r")), None, None, None])
+    );
     let running = start_for(&upstream, Setup::default()).await;
     assert_eq!(debug(&running.send(asking).await), none);
 }
 
 /// Sends a request over TLS, naming a server in the handshake.
 async fn over_tls(running: &Running, server_name: &'static str, host: &str) -> String {
-    let config = o28m_net::client::tls_config(&TlsPolicy::default()).await.unwrap();
+    let config = o28m_net::client::tls_config(&TlsPolicy::default())
+        .await
+        .unwrap();
     let stream = TcpStream::connect(running.address).await.unwrap();
     let name = rustls::pki_types::ServerName::try_from(server_name).unwrap();
     let connector = tokio_rustls::TlsConnector::from(config);
-    let mut stream = patiently("handshake", connector.connect(name, stream)).await.unwrap();
+    let mut stream = patiently("handshake", connector.connect(name, stream))
+        .await
+        .unwrap();
     let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -344,7 +423,10 @@ async fn hosts_have_to_be_those_of_the_handshake_when_that_is_asked_for() {
         ] {
             let answer = over_tls(&running, name, host).await;
             let status = if fits || !strict { "200 OK" } else { "421 " };
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{name} {host}: {answer}");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{name} {host}: {answer}"
+            );
             assert_eq!(answer.contains("Misdirected request\n"), !fits && strict);
         }
     }
@@ -370,7 +452,11 @@ async fn clients_are_named_by_the_proxy_protocol() {
         let bytes = format!("{}{get}", header_of("192.0.2.7"));
         assert_eq!(raw(running.address, bytes.as_bytes()).await.status, 200);
         let request = upstream.one();
-        assert_eq!(header(&request, "x-real-ip").as_deref(), Some(client), "{trusted}");
+        assert_eq!(
+            header(&request, "x-real-ip").as_deref(),
+            Some(client),
+            "{trusted}"
+        );
         assert_eq!(header(&request, "x-forwarded-for").as_deref(), Some(client));
     }
 }
@@ -379,16 +465,23 @@ async fn clients_are_named_by_the_proxy_protocol() {
 async fn early_hints_pass_when_they_may() {
     let (address, _) = misbehaving(|mut stream, _| async move {
         read_until(&mut stream, "\r\n\r\n").await;
-        let answer = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n\
+        let answer =
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n\
             HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         stream.write_all(answer).await.unwrap();
     })
     .await;
-    for (early_hints, version, hinted) in [(true, "1.1", true), (true, "1.0", false), (false, "1.1", false)] {
+    for (early_hints, version, hinted) in [
+        (true, "1.1", true),
+        (true, "1.0", false),
+        (false, "1.1", false),
+    ] {
         let running = start(setup(|it| it.early_hints = early_hints)).await;
         let service = service("s", address.port(), json!({}));
         let route = route("r", "s", json!({"paths": ["/"]}));
-        running.put(&[("services", service), ("routes", route)]).await;
+        running
+            .put(&[("services", service), ("routes", route)])
+            .await;
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         let head = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -412,7 +505,9 @@ async fn websockets_have_a_time_of_their_own() {
     let running = start(setup(|it| it.websocket_idle_timeout = idle)).await;
     let service = service("s", address.port(), json!({}));
     let route = route("r", "s", json!({"paths": ["/"]}));
-    running.put(&[("services", service), ("routes", route)]).await;
+    running
+        .put(&[("services", service), ("routes", route)])
+        .await;
     let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     // Closed long before the read_timeout of 20 s.
     let began = std::time::Instant::now();
@@ -432,7 +527,10 @@ async fn all_attempts_together_have_a_deadline() {
     let slow = json!({"read_timeout": 100, "retries": 50});
     let route = route("r", "s", json!({"paths": ["/"]}));
     running
-        .put(&[("services", service("s", address.port(), slow)), ("routes", route)])
+        .put(&[
+            ("services", service("s", address.port(), slow)),
+            ("routes", route),
+        ])
         .await;
     let reply = running.get("/").await;
     assert_eq!(reply.status, 504);
@@ -448,7 +546,10 @@ async fn retries_have_a_budget() {
     let tried = json!({"retries": 100});
     let route = route("r", "s", json!({"paths": ["/"]}));
     running
-        .put(&[("services", service("s", address.port(), tried)), ("routes", route)])
+        .put(&[
+            ("services", service("s", address.port(), tried)),
+            ("routes", route),
+        ])
         .await;
     let mut tries = Vec::new();
     for _ in 0..5 {
@@ -465,10 +566,13 @@ async fn the_access_log_has_kongs_own_form() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let upstream = Upstream::ok();
-    let running = start_for(&upstream, setup(|it| {
-        it.access_log = Some(path.clone());
-        it.access_log_format = AccessLogFormat::Kong;
-    }))
+    let running = start_for(
+        &upstream,
+        setup(|it| {
+            it.access_log = Some(path.clone());
+            it.access_log_format = AccessLogFormat::Kong;
+        }),
+    )
     .await;
     let head = "GET /a?q=%22 HTTP/1.1\r\nHost: a\r\nAuthorization: Basic dXNlcjpwYXNz\r\nReferer: http://r/\r\n\
         User-Agent: x\"\\y";
@@ -520,11 +624,20 @@ async fn trailers_pass_to_those_who_want_them() {
              3\r\nabc\r\n0\r\nX-Up: 1\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        let end = if trailers { "0\r\nx-sum: 7\r\n\r\n" } else { "0\r\n\r\n" };
+        let end = if trailers {
+            "0\r\nx-sum: 7\r\n\r\n"
+        } else {
+            "0\r\n\r\n"
+        };
         let answer = read_until(&mut stream, end).await;
         assert_eq!(answer.contains("trailer: X-Sum"), trailers, "{answer}");
     }
     // Those of requests end here.
     let seen = seen.lock().unwrap();
-    assert!(seen.len() == 2 && seen.iter().all(|it| !it.to_ascii_lowercase().contains("x-up")));
+    assert!(
+        seen.len() == 2
+            && seen
+                .iter()
+                .all(|it| !it.to_ascii_lowercase().contains("x-up"))
+    );
 }

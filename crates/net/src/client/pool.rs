@@ -203,7 +203,10 @@ impl Pool {
                 Some(upstream) => upstream,
                 None => Box::pin(connect(&self.resolver, target, timeouts, reach)).await?,
             };
-            match upstream.exchange(request, timeouts, self, way.interim).await {
+            match upstream
+                .exchange(request, timeouts, self, way.interim)
+                .await
+            {
                 Ok(response) => return Ok(response),
                 // Nothing was sent: another connection may take it, whatever the method.
                 Err(Failed::Closed(_, Some(unsent))) if reused => {

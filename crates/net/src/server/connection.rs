@@ -337,7 +337,8 @@ impl Http1<'_> {
                 return self.refuse(&broken, bodyless).await;
             }
             let protocol = response.headers().get(UPGRADE);
-            let websocket = protocol.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            let websocket =
+                protocol.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
             tunnel = tunnel.map(|it| it.carrying(websocket));
         }
         let asked = Asked {

@@ -11,8 +11,8 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncWrite as _;
 
-use crate::outgoing::push_field;
 use crate::incoming::{Incoming, Next};
+use crate::outgoing::push_field;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::{BodyError, Interim};

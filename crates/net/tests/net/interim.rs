@@ -26,7 +26,10 @@ fn gateway(target: Target) -> Server {
                 ..Way::default()
             };
             let limits = patient();
-            let sent = connection.pool.send_by(&target, request, &limits, way).await;
+            let sent = connection
+                .pool
+                .send_by(&target, request, &limits, way)
+                .await;
             sent.unwrap_or_else(|error| panic!("{error:?}"))
         }
     })
@@ -40,7 +43,8 @@ async fn early_hints_come_before_the_response() {
         let told = told.lock().unwrap().take();
         async move {
             read_until(&mut stream, "\r\n\r\n").await;
-            let hint = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
+            let hint =
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
             stream.write_all(hint).await.unwrap();
             if let Some(told) = told {
                 told.await.unwrap();
@@ -62,7 +66,10 @@ async fn early_hints_come_before_the_response() {
     // The next request of the connection is none the wiser.
     stream.write_all(LAST).await.unwrap();
     let answer = patiently("end", read_all(&mut stream)).await;
-    assert!(answer.starts_with("HTTP/1.1 103 ") && answer.ends_with("ok"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 103 ") && answer.ends_with("ok"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +88,10 @@ async fn early_hints_are_bounded() {
     let gateway = gateway(upstream.target());
     let answer = raw(gateway.address, LAST).await;
     assert_eq!(answer.matches("HTTP/1.1 103 ").count(), 7, "{answer}");
-    assert!(!answer.contains("x-huge") && answer.ends_with("ok"), "{answer}");
+    assert!(
+        !answer.contains("x-huge") && answer.ends_with("ok"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -106,7 +116,11 @@ async fn connections_end_behind_their_last_request() {
         ),
     ] {
         let answer = raw(server.address, &GET.repeat(3)).await;
-        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), answers, "{answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 200 OK").count(),
+            answers,
+            "{answer}"
+        );
         assert_eq!(answer.matches("connection: close").count(), 1, "{answer}");
     }
 }

@@ -142,7 +142,9 @@ async fn an_address_has_only_so_many_connections() {
         let sent = stream.write_all(format!("{header}{get}").as_bytes()).await;
         let mut answer = vec![0; 4096];
         let read = match sent {
-            Ok(()) => patiently("answer", stream.read(&mut answer)).await.unwrap_or(0),
+            Ok(()) => patiently("answer", stream.read(&mut answer))
+                .await
+                .unwrap_or(0),
             Err(_) => 0,
         };
         (read > 0).then_some(stream)

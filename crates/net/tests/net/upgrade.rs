@@ -190,7 +190,9 @@ async fn websockets_are_told_to_leave_during_a_drain() {
     read_until(&mut stream, "he").await;
     gateway.drain.cancel();
     let mut rest = [0; 7];
-    patiently("farewell", stream.read_exact(&mut rest)).await.unwrap();
+    patiently("farewell", stream.read_exact(&mut rest))
+        .await
+        .unwrap();
     assert_eq!(&rest, b"llo\x88\x02\x03\xe9");
     let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
     stream.write_all(&close).await.unwrap();

@@ -630,7 +630,10 @@ mod tests {
         }
         assert_eq!(config.listeners("proxy.listen").len(), 2);
         assert_eq!(config.listeners("admin.listen"), []);
-        assert_eq!(config.port_maps("proxy.port_maps"), [(8000, 80), (8443, 443)]);
+        assert_eq!(
+            config.port_maps("proxy.port_maps"),
+            [(8000, 80), (8443, 443)]
+        );
         assert_eq!(config.notes, []);
         assert_eq!(config.kong.get("pg_password").unwrap(), "******");
     }

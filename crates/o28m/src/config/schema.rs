@@ -53,7 +53,9 @@ fn property(setting: &Setting) -> Value {
         }
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Integer(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
-        Kind::List | Kind::PortMaps => json!({"type": ["array", "string"], "items": {"type": "string"}}),
+        Kind::List | Kind::PortMaps => {
+            json!({"type": ["array", "string"], "items": {"type": "string"}})
+        }
         Kind::OneOf(known) => json!({"type": "string", "enum": known}),
         Kind::Ratio => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Kind::SomeOf(known) => json!({"type": ["array", "string"], "items": {"enum": known}}),

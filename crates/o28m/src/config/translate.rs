@@ -52,7 +52,12 @@ pub(super) fn log_format(given: &Foreign<'_>) -> Result<String, String> {
 
 /// A time as nginx writes it; of two, the first.
 pub(super) fn time(given: &Foreign<'_>) -> Result<String, String> {
-    let expected = || format!("expected a time such as 500ms, 60s or 1h30m, not {:?}", given.text);
+    let expected = || {
+        format!(
+            "expected a time such as 500ms, 60s or 1h30m, not {:?}",
+            given.text
+        )
+    };
     let text = given.text.split_whitespace().next().unwrap_or_default();
     if text.is_empty() {
         return Err(expected());

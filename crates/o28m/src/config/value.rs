@@ -87,9 +87,20 @@ mod tests {
 
     #[test]
     fn ports_are_mapped_once() {
-        assert_eq!(port_maps("80:8000, 443:8443"), Some(vec![(8000, 80), (8443, 443)]));
+        assert_eq!(
+            port_maps("80:8000, 443:8443"),
+            Some(vec![(8000, 80), (8443, 443)])
+        );
         assert_eq!(port_maps(""), Some(Vec::new()));
-        for text in ["80", "80:", "80:x", "80:8000:1", "0:8000", "80:8000,81:8000", "80:70000"] {
+        for text in [
+            "80",
+            "80:",
+            "80:x",
+            "80:8000:1",
+            "0:8000",
+            "80:8000,81:8000",
+            "80:70000",
+        ] {
             assert_eq!(port_maps(text), None, "{text}");
         }
     }

@@ -277,14 +277,19 @@ mod tests {
         let error = upstream_identity(&on).unwrap_err().to_string();
         assert!(error.contains("upstream.tls.cert is not set"), "{error}");
         let of_kong = |switch: &[(&str, &str)]| {
-            let pair = [("KONG_CLIENT_SSL_CERT", &*cert), ("KONG_CLIENT_SSL_CERT_KEY", &key)];
+            let pair = [
+                ("KONG_CLIENT_SSL_CERT", &*cert),
+                ("KONG_CLIENT_SSL_CERT_KEY", &key),
+            ];
             let all = pair.iter().chain(switch);
             let owned = all.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
             let sources = Sources {
                 environment: owned.collect(),
                 ..Sources::default()
             };
-            upstream_identity(&load(&sources).unwrap()).unwrap().is_some()
+            upstream_identity(&load(&sources).unwrap())
+                .unwrap()
+                .is_some()
         };
         assert!(of_kong(&[("KONG_CLIENT_SSL", "on")]));
         assert!(!of_kong(&[("KONG_CLIENT_SSL", "off")]));
