@@ -97,7 +97,7 @@ fn shown(config: &Config, setting: &Setting) -> Option<String> {
 }
 
 fn masked(setting: &Setting, text: &str) -> String {
-    if setting.secret && !text.is_empty() {
+    if (setting.secret && !text.is_empty()) || Config::is_key(text) {
         MASKED.to_owned()
     } else {
         text.to_owned()

@@ -138,6 +138,12 @@ impl Config {
         self.optional(key).and_then(value::duration)
     }
 
+    /// Whether a value may be the private key itself, which nobody is shown.
+    #[must_use]
+    pub fn is_key(text: &str) -> bool {
+        value::list(text).any(value::is_pem)
+    }
+
     /// Ports of listeners, each with what clients know it as.
     #[must_use]
     pub fn port_maps(&self, key: &str) -> Vec<(u16, u16)> {

@@ -113,8 +113,9 @@ mod tests {
     #[test]
     fn nested_sections_are_nested_objects() {
         let schema = json_schema();
-        let certificate = &schema["properties"]["proxy"]["properties"]["tls"]["properties"]["cert"];
-        assert_eq!(certificate["type"], "string");
+        let tls = &schema["properties"]["proxy"]["properties"]["tls"]["properties"];
+        assert_eq!(tls["protocols"]["type"], "string");
+        assert_eq!(tls["cert"]["type"], json!(["array", "string"]));
         let twin = &schema["properties"]["identity"]["properties"]["admin_password_file"];
         assert_eq!(twin["type"], "string");
     }

@@ -309,15 +309,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "proxy.tls.cert",
-        Kind::Path,
+        Kind::List,
         "",
-        "PEM certificate chain of the TLS listener; without it a self-signed one is made at start.",
+        "PEM certificate chain of the TLS listener, a file or the text itself (also in base64); several, such as one for each kind of key, separated by commas. Without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_SSL_CERT"])
-    .translated(translate::one_path),
-    setting("proxy.tls.key", Kind::Path, "", "PEM private key of the TLS listener.")
-        .compat(&["KONG_SSL_CERT_KEY"])
-        .translated(translate::one_path),
+    .compat(&["KONG_SSL_CERT"]),
+    setting("proxy.tls.key", Kind::List, "", "PEM private key of the TLS listener, one for each certificate, in the same ways.")
+        .compat(&["KONG_SSL_CERT_KEY"]),
     setting(
         "proxy.tls.session_tickets",
         Kind::Boolean,
@@ -682,15 +680,13 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KONG_ADMIN_LISTEN"]),
     setting(
         "admin.tls.cert",
-        Kind::Path,
+        Kind::List,
         "",
         "PEM certificate chain of the Admin API's ssl listeners; without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_ADMIN_SSL_CERT"])
-    .translated(translate::one_path),
-    setting("admin.tls.key", Kind::Path, "", "PEM private key of those listeners.")
-        .compat(&["KONG_ADMIN_SSL_CERT_KEY"])
-        .translated(translate::one_path),
+    .compat(&["KONG_ADMIN_SSL_CERT"]),
+    setting("admin.tls.key", Kind::List, "", "PEM private key of those listeners.")
+        .compat(&["KONG_ADMIN_SSL_CERT_KEY"]),
     setting(
         "admin.access_log",
         Kind::Path,
@@ -765,15 +761,13 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KONG_STATUS_LISTEN"]),
     setting(
         "status.tls.cert",
-        Kind::Path,
+        Kind::List,
         "",
         "PEM certificate chain of the status listener with ssl; without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_STATUS_SSL_CERT"])
-    .translated(translate::one_path),
-    setting("status.tls.key", Kind::Path, "", "PEM private key of that listener.")
-        .compat(&["KONG_STATUS_SSL_CERT_KEY"])
-        .translated(translate::one_path),
+    .compat(&["KONG_STATUS_SSL_CERT"]),
+    setting("status.tls.key", Kind::List, "", "PEM private key of that listener.")
+        .compat(&["KONG_STATUS_SSL_CERT_KEY"]),
     setting("metrics.listen", Kind::Listen, "0.0.0.0:9542", "Listener of the Prometheus metrics."),
     setting("metrics.path", Kind::Text, "/metrics", "The only path of the metrics listener."),
     setting("jumper.listen", Kind::Listen, "127.0.0.1:8080", "Listener of the token gateway."),

@@ -116,16 +116,6 @@ pub(super) fn switch(given: &Foreign<'_>) -> Result<String, String> {
     }
 }
 
-/// The first of several certificates or keys.
-pub(super) fn one_path(given: &Foreign<'_>) -> Result<String, String> {
-    let mut paths = value::list(given.text);
-    let first = paths.next().unwrap_or_default().to_owned();
-    match paths.next() {
-        None => Ok(first),
-        Some(_) => Err("several certificates for one listener are not supported".to_owned()),
-    }
-}
-
 pub(super) fn millis(given: &Foreign<'_>) -> Result<String, String> {
     match given.text.parse::<u64>() {
         Ok(millis) => Ok(format!("{millis}ms")),
@@ -287,7 +277,6 @@ mod tests {
             (switch, "FALSE", "off"),
             (large_size, "2g", "2147483648"),
             (large_size, "1k", "1024"),
-            (one_path, "/a", "/a"),
             (millis, "5000", "5000ms"),
             (seconds, "0.5", "500ms"),
             (seconds, "10", "10000ms"),
@@ -313,7 +302,6 @@ mod tests {
         for (translate, text) in [
             (level as Translate, "loud"),
             (log_path, "syslog:server=x"),
-            (one_path, "/a,/b"),
             (millis, "5s"),
             (time, ""),
             (time, "s"),

@@ -34,6 +34,12 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
+/// Whether a text is PEM itself, as it is or in base64, and not the name of a file.
+pub(super) fn is_pem(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("-----BEGIN ") || text.starts_with("LS0tLS1CRUdJTi")
+}
+
 /// The port of each listener, and what clients know it as.
 pub(super) fn port_maps(text: &str) -> Option<Vec<(u16, u16)>> {
     let mut maps: Vec<(u16, u16)> = Vec::new();

@@ -85,6 +85,10 @@ fn proxy_case_063_a_response_outlives_the_signal_and_draining_is_told() {
         assert!(get(status, "/status/ready").starts_with("HTTP/1.1 200"));
         let busy = std::thread::spawn(move || get(proxy, "/"));
         begins.recv_timeout(PATIENCE).unwrap();
+        if signal == "QUIT" {
+            let said = node.kong("drain", 0);
+            assert_eq!(said, "Kong's status successfully changed to 'draining'\n");
+        }
         let body = "{\"status\":\"draining\"}";
         let length = body.len();
         let told = talk(
