@@ -95,25 +95,41 @@ fn chosen(headers: &HeaderMap) -> Option<&'static str> {
 /// Whether a body is what its type says, and says the message.
 fn check(mut response: Response<Body>, message: &str, content_type: &str) {
     let headers = response.headers().clone();
-    let header = |name| headers.get(name).and_then(|it: &HeaderValue| it.to_str().ok());
+    let header = |name| {
+        headers
+            .get(name)
+            .and_then(|it: &HeaderValue| it.to_str().ok())
+    };
     assert_eq!(header(CONTENT_TYPE), Some(content_type), "{message:?}");
     let body = match std::mem::take(response.body_mut()) {
         Body::Full(Some(bytes)) => bytes,
         Body::Empty | Body::Full(None) | Body::Stream(_) => bytes::Bytes::new(),
     };
-    assert_eq!(header(CONTENT_LENGTH), Some(body.len().to_string().as_str()));
+    assert_eq!(
+        header(CONTENT_LENGTH),
+        Some(body.len().to_string().as_str())
+    );
     let text = std::str::from_utf8(&body);
     let text = text.unwrap_or_else(|error| panic!("{error}"));
     match content_type {
         JSON => {
-            let value: serde_json::Value = serde_json::from_str(text)
-                .unwrap_or_else(|error| panic!("{error} in {text:?}"));
-            assert_eq!(value, serde_json::json!({"message": message, "request_id": ID}));
+            let value: serde_json::Value =
+                serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"));
+            assert_eq!(
+                value,
+                serde_json::json!({"message": message, "request_id": ID})
+            );
         }
         HTML | XML => {
-            let start = if content_type == HTML { "<p>" } else { "<message>" };
+            let start = if content_type == HTML {
+                "<p>"
+            } else {
+                "<message>"
+            };
             let inner = text.split_once(start).map(|(_, rest)| rest);
-            let inner = inner.and_then(|it| it.split_once('<')).map(|(inner, _)| inner);
+            let inner = inner
+                .and_then(|it| it.split_once('<'))
+                .map(|(inner, _)| inner);
             let inner = inner.unwrap_or_default();
             let inner = if content_type == HTML {
                 inner.strip_suffix('.').unwrap_or_default()

@@ -54,6 +54,9 @@ const DOORS: &[Door] = &[
     door("management", &["identity.management_listen"], "identity"),
 ];
 
+/// The setting with the header that names clients.
+const REAL_IP: &str = "proxy.real_ip_header";
+
 /// Bound listeners by name.
 pub struct Bound {
     listeners: BTreeMap<&'static str, Vec<Listener>>,
@@ -88,6 +91,12 @@ impl Bound {
                     }
                     listeners.push(listener);
                 }
+            }
+            let announced = listeners.iter().any(|it| it.proxy_protocol);
+            if door.name == "proxy" && !announced && config.text(REAL_IP) == "proxy_protocol" {
+                tracing::warn!(
+                    "{REAL_IP} is proxy_protocol, but no listener of the proxy has that flag"
+                );
             }
             if !listeners.is_empty() {
                 bound.listeners.insert(door.name, listeners);
