@@ -414,7 +414,7 @@ mod tests {
             u128::MAX,
             0xffff_7f00_0001,
             1 << 127,
-            u128::MAX / 3 << 64,
+            (u128::MAX / 3) << 64,
         ];
         let v6 = v6.into_iter().map(Ipv6Addr::from_bits);
         for address in v4.map(IpAddr::from).chain(v6.map(IpAddr::from)) {

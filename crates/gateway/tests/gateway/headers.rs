@@ -277,12 +277,12 @@ async fn head_responses_keep_their_length() {
 
 #[tokio::test]
 async fn names_keep_their_letters_and_their_order_in_both_directions() {
-    let (heads, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let (heads, mut received) = tokio::sync::mpsc::channel(8);
     let (upstream, _) = misbehaving(move |mut stream, _| {
         let heads = heads.clone();
         async move {
             let head = read_until(&mut stream, "\r\n\r\n").await;
-            heads.send(head).unwrap();
+            heads.send(head).await.unwrap();
             let answer = b"HTTP/1.1 200 OK\r\nconnection: x-gone\r\nX-ODD: 1\r\nX-Gone: 1\r\n\
                 set-cookie: a\r\nETAG: \"b\"\r\nSet-Cookie: c\r\ncontent-length: 2\r\n\r\nok";
             stream.write_all(answer).await.unwrap();
