@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
-use http::{Method, Request, Response, StatusCode};
-use o28m_net::client::{Pool, SendError, Target, Way, set_tunnel_idle};
+use http::{Method, Response, StatusCode};
+use o28m_net::client::{Pool, SendError, Target, Way, WrittenRequest, set_tunnel_idle};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
 use crate::balanced::{self, Course};
@@ -186,7 +186,7 @@ pub(crate) async fn call_engine(
             flight.exchange.connection.pool.clone(),
         )
     };
-    let request = template.request(flight, body, true);
+    let request = template.request(flight, body);
     let begun = Instant::now();
     let call = AssertUnwindSafe(engine.call(request, &connection)).catch_unwind();
     let outcome = tokio::time::timeout(service.timeouts.read, call).await;
@@ -219,7 +219,7 @@ async fn over_network(
         let Some(body_now) = next.take() else {
             return failed(flight, StatusCode::BAD_GATEWAY);
         };
-        let request = template.request(flight, body_now, false);
+        let request = template.written(flight, body_now);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
         let outcome = if flight.keeps_private_headers || flight.wants_hints() {
@@ -261,7 +261,7 @@ pub(crate) async fn send_with_hints(
     pool: &Arc<Pool>,
     hints: Option<Hints>,
     target: &Target,
-    request: Request<Body>,
+    request: WrittenRequest,
     service: &ServiceEntry,
     beyond_loopback: bool,
 ) -> Result<Response<Body>, SendError> {

@@ -17,13 +17,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 
 use crate::tls::Identity;
 use crate::tunnel::TunnelSlot;
 use crate::{Body, BodyError, Scheme};
 pub use connect::is_loopback;
 pub use pool::{Pool, PoolSettings, Way};
+pub use request::{RequestWriter, WrittenRequest};
 pub use tls::config as tls_config;
 pub use trust::trust_instead_of_system;
 pub use url::parse_url;
@@ -120,8 +121,6 @@ pub enum SendError {
         reused: bool,
         /// Not a byte of the request was handed to the connection.
         unsent: bool,
-        /// The request, given back when it can be replayed (bodyless and not sent).
-        request: Option<Box<Request<Body>>>,
         /// The cause.
         #[source]
         source: std::io::Error,

@@ -9,6 +9,7 @@ mod incoming;
 mod outgoing;
 pub mod proxy_protocol;
 mod service;
+mod spelling;
 mod timer;
 mod transport;
 mod tunnel;
@@ -16,6 +17,7 @@ mod websocket;
 
 pub use body::{Body, BodyError, TooLarge};
 pub use service::{Connection, HttpService, Interim, Rejection, Scheme};
+pub use spelling::ReceivedHead;
 pub mod client;
 pub mod server;
 pub mod tls;

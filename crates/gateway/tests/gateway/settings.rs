@@ -486,7 +486,7 @@ async fn early_hints_pass_when_they_may() {
         let head = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let answer = read_until(&mut stream, "\r\n\r\nok").await;
-        let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n";
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n";
         assert_eq!(answer.starts_with(hint), hinted, "{answer}");
         assert_eq!(answer.contains("103"), hinted, "{answer}");
     }
@@ -625,12 +625,12 @@ async fn trailers_pass_to_those_who_want_them() {
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let end = if trailers {
-            "0\r\nx-sum: 7\r\n\r\n"
+            "0\r\nX-Sum: 7\r\n\r\n"
         } else {
             "0\r\n\r\n"
         };
         let answer = read_until(&mut stream, end).await;
-        assert_eq!(answer.contains("trailer: X-Sum"), trailers, "{answer}");
+        assert_eq!(answer.contains("Trailer: X-Sum"), trailers, "{answer}");
     }
     // Those of requests end here.
     let seen = seen.lock().unwrap();

@@ -13,7 +13,9 @@ use crate::server::printed as printed_response;
 
 /// The head of a request without a body, as it is sent.
 pub(crate) fn printed(parts: &request::Parts) -> Vec<u8> {
-    super::request::outgoing(parts, Body::Empty).head().to_vec()
+    let mut writer = super::request::RequestWriter::new(&parts.method, &parts.uri);
+    writer.fields(&parts.headers, &parts.extensions, |_| true);
+    writer.finish(Body::Empty).message.head().to_vec()
 }
 
 /// Bytes from an upstream: the first one chooses what was asked and cuts.

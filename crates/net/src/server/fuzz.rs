@@ -38,7 +38,8 @@ pub fn head(data: &[u8]) {
     } else {
         NARROW
     };
-    let whole = HeadReader::default().advance(bytes, &limits);
+    let mut reader = HeadReader::default();
+    let whole = reader.advance(bytes, &limits);
     let cut = in_pieces(bytes, &limits, *choice);
     match (&whole, &cut) {
         // A long or odd line is refused before its end is seen: the reason may differ.
@@ -49,12 +50,12 @@ pub fn head(data: &[u8]) {
         return;
     };
     let (head, rest) = bytes.split_at(sound.length);
-    let parts = request::parts(shared(head), &sound);
+    let parts = request::parts(shared(head), &reader);
     assert!(parts.is_some(), "a sound head makes no request");
     let Some(parts) = parts else {
         return;
     };
-    check_other_reader(head, &sound, &parts);
+    check_other_reader(head, &reader, &sound, &parts);
     check_print(&parts);
     check_body(Incoming::of_client, sound.framing, rest, *choice);
 }
@@ -71,12 +72,14 @@ fn in_pieces(bytes: &[u8], limits: &HeadLimits, seed: u8) -> Step {
 }
 
 /// `httparse` reads the same method, target and lines, and they say what we think they say.
-fn check_other_reader(head: &[u8], sound: &Sound, parts: &Parts) {
-    let escaped = if sound.quote {
-        quoted(head)
-    } else {
-        head.to_vec()
-    };
+fn check_other_reader(head: &[u8], reader: &HeadReader, sound: &Sound, parts: &Parts) {
+    let mut escaped = head.to_vec();
+    if let Some((target, true)) = reader.target(head)
+        && let Some(space) = head.iter().position(|byte| *byte == b' ')
+    {
+        let start = space + 1;
+        escaped.splice(start..start + target.len(), quoted(target));
+    }
     let mut lines = [httparse::EMPTY_HEADER; 1024];
     let mut other = httparse::Request::new(&mut lines);
     let parsed = other.parse(&escaped);
@@ -125,7 +128,8 @@ fn check_print(parts: &Parts) {
         return;
     }
     let bytes = printed(parts);
-    let step = HeadReader::default().advance(&bytes, &WIDE);
+    let mut reader = HeadReader::default();
+    let step = reader.advance(&bytes, &WIDE);
     let sound = match &step {
         Step::Complete(sound) => Some(*sound),
         Step::Partial | Step::Refused(_) => None,
@@ -136,7 +140,7 @@ fn check_print(parts: &Parts) {
     };
     assert_eq!(sound.length, bytes.len(), "what we print is two messages");
     assert_eq!(sound.framing, Framing::Length(0));
-    let again = request::parts(Bytes::from(bytes), &sound);
+    let again = request::parts(Bytes::from(bytes), &reader);
     assert!(again.is_some());
     let Some(again) = again else {
         return;
@@ -181,14 +185,15 @@ pub enum Ending {
 pub fn read_all(mut bytes: &[u8]) -> (Vec<Arrived>, Ending) {
     let mut requests = Vec::new();
     loop {
-        let step = HeadReader::default().advance(bytes, &HeadLimits::default());
+        let mut reader = HeadReader::default();
+        let step = reader.advance(bytes, &HeadLimits::default());
         let sound = match step {
             Step::Partial => return (requests, Ending::Quiet),
             Step::Refused(_) => return (requests, Ending::Refused),
             Step::Complete(sound) => sound,
         };
         let (head, rest) = bytes.split_at(sound.length);
-        let Some(parts) = request::parts(shared(head), &sound) else {
+        let Some(parts) = request::parts(shared(head), &reader) else {
             return (requests, Ending::Refused);
         };
         let incoming = Incoming::of_client(sound.framing);

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::AsyncWrite as _;
 
 use crate::incoming::{Incoming, Next};
-use crate::outgoing::push_field;
+use crate::spelling::push_field;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::{BodyError, Interim};

@@ -152,19 +152,19 @@ fn kongs_settings_of_the_data_plane_are_in_force() {
     let large = format!("{announced}POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2048\r\n\r\n");
     let answer = talk(proxy, large.as_bytes());
     assert!(
-        answer.starts_with("HTTP/1.1 413 ") && answer.contains("server: gateway\r\n"),
+        answer.starts_with("HTTP/1.1 413 ") && answer.contains("Server: gateway\r\n"),
         "{answer}"
     );
     assert!(answer.contains("\r\n\r\nPayload too large ("), "{answer}");
-    assert!(!answer.contains("x-kong-"), "{answer}");
+    assert!(!answer.contains("X-Kong-"), "{answer}");
     go_on.send(()).unwrap();
     let get = format!("{announced}GET / HTTP/1.1\r\nHost: a\r\nKong-Debug: 1\r\n\r\n");
     // The only request of its connection: nobody has to ask for its end.
     let answer = talk(proxy, get.as_bytes());
     for line in [
-        "x-kong-upstream-status: 200\r\n",
-        "kong-route-name: r\r\n",
-        "connection: close\r\n",
+        "X-Kong-Upstream-Status: 200\r\n",
+        "Kong-Route-Name: r\r\n",
+        "Connection: close\r\n",
         "\r\n\r\nbegin+end.",
     ] {
         assert!(answer.contains(line), "{line}: {answer}");
