@@ -460,7 +460,7 @@ pub const SETTINGS: &[Setting] = &[
         "proxy.connections_per_address_max",
         Kind::Integer(0, 1_000_000),
         "0",
-        "Connections of one client address to all proxy listeners of the process; more are closed at once and counted. On listeners with proxy_protocol the address is that of its header. 0 is any number.",
+        "Connections of one client address to all proxy listeners of the process; more are closed at once and counted. An IPv6 network of 64 bits counts as one address; on listeners with proxy_protocol it is that of the header. 0 is any number.",
     ),
     setting(
         "proxy.port_maps",
