@@ -172,6 +172,30 @@ pub fn write_upstream_path(
     push_escaped(target, rest);
 }
 
+/// The path to send upstream at the end of `target`, under `path_handling` v1 (spec gateway-proxy 3.7):
+/// the parts are joined as they are, but for a doubled slash. `matched` is empty for a route without
+/// paths.
+pub fn write_upstream_path_v1(
+    target: &mut String,
+    service_path: Option<&str>,
+    path: &str,
+    matched: &str,
+    strip: bool,
+) {
+    let base = service_path.filter(|it| !it.is_empty()).unwrap_or("/");
+    let rest = match matched {
+        _ if !strip => without_slash(path),
+        "" => without_slash(path),
+        matched => rest_of(path, matched),
+    };
+    let rest = match base.ends_with('/') {
+        true if strip => without_slash(rest),
+        _ => rest,
+    };
+    push_escaped(target, base);
+    push_escaped(target, rest);
+}
+
 /// What follows the matched prefix, without a dot segment that the cut may have laid bare.
 fn rest_of<'a>(path: &'a str, matched: &str) -> &'a str {
     let matched = if matched.is_empty() { "/" } else { matched };
