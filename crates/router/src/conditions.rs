@@ -161,9 +161,8 @@ impl Conditions {
 
 impl Transport {
     fn hold(&self, head: &RequestHead<'_>, host: &Host<'_>) -> bool {
-        let source_port = head.source.map(|it| i64::from(it.port()));
         self.protocols.hold(head)
-            && Peer::hold(&self.sources, head.source.map(|it| it.ip()), source_port)
+            && Peer::hold(&self.sources, head.source.map(|it| it.ip()), head.source_port())
             && Peer::hold(&self.destinations, head.destination, Some(host.port))
     }
 }

@@ -7,7 +7,7 @@ use o28m_kong::{Route, RouterFlavor};
 
 use crate::Router;
 use crate::entry::{Classic, Entry, Matcher, Paths, weights};
-use crate::host::{Host, Name};
+use crate::host::Name;
 use crate::index::Lookup;
 use crate::priority::Calculation;
 
@@ -25,9 +25,10 @@ pub struct Divergence {
 
 impl Router {
     /// Up to `most` pairs of routes whose winner depends on the calculation, among those that one of
-    /// `ids` takes part in. It finds those whose overlap can be shown by a host and a path of one of
-    /// the two, and looks at a limited number of others for each: what it costs is in proportion to
-    /// the number of ids.
+    /// `ids` takes part in. It finds those whose overlap can be shown by a host and a path that one of
+    /// them names (a route for every host is compared with those of one host from their side), and
+    /// looks at a limited number of others for each: what it costs is in proportion to the number of
+    /// ids.
     #[must_use]
     pub fn divergences<'a>(
         &self,
@@ -141,25 +142,24 @@ fn diverge(one: &Arc<Entry>, other: &Arc<Entry>, name: &str, path: &str) -> Opti
     })
 }
 
-/// Whether some request to the host and path fits both. Conditions on headers are taken to be
-/// compatible: each can be met by a line of its own.
+/// Whether some request to the host fits both, to the path or to one that `other` names. Conditions on
+/// headers are taken to be compatible: each can be met by a line of its own.
 fn overlap(one: &Entry, other: &Entry, name: &str, path: &str) -> bool {
+    let (Matcher::Classic(own), Matcher::Classic(its)) = (&one.matcher, &other.matcher) else {
+        return false;
+    };
     let common = |first: &Option<Vec<String>>, second: &Option<Vec<String>>| {
         let (first, second) = (first.as_deref(), second.as_deref());
         let (first, second) = (first.unwrap_or_default(), second.unwrap_or_default());
         first.is_empty() || second.is_empty() || first.iter().any(|it| second.contains(it))
     };
-    let (first, second) = (&one.route, &other.route);
-    common(&first.methods, &second.methods) && common(&first.snis, &second.snis) && {
-        let host = Host::parse(name, 0);
-        let fits = |entry: &Entry| match &entry.matcher {
-            Matcher::Classic(it) => {
-                let hosts =
-                    it.hosts.is_empty() || it.hosts.iter().any(|it| it.name.matches(&host.name));
-                hosts && it.paths.compare(path).is_some()
-            }
-            Matcher::Traditional(_) | Matcher::Expression(_) => false,
-        };
-        fits(one) && fits(other)
-    }
+    let at = |classic: &Classic| {
+        classic.hosts.is_empty() || classic.hosts.iter().any(|it| it.name.matches(name))
+    };
+    let fit = |path: &str| own.paths.compare(path).is_some() && its.paths.compare(path).is_some();
+    common(&one.route.methods, &other.route.methods)
+        && common(&one.route.snis, &other.route.snis)
+        && at(own)
+        && at(its)
+        && (fit(path) || its.paths.keys().into_iter().any(fit))
 }

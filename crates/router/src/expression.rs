@@ -181,7 +181,7 @@ impl Test {
             Check::Integer(operator, wanted) => {
                 let value = match self.field {
                     Field::SegmentCount => i64::try_from(segments(head.path).count()).ok(),
-                    Field::SourcePort => head.source.map(|it| i64::from(it.port())),
+                    Field::SourcePort => head.source_port(),
                     Field::DestinationPort => Some(host.port),
                     _ => None,
                 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
+use crate::candidates::Candidates;
 use crate::entry::{Entry, PathHit};
 use crate::host::Name;
 use crate::trie::Trie;
@@ -92,20 +93,27 @@ impl Index {
         best.found
     }
 
-    /// Calls `visit` with every entry whose keys fit, until it returns false.
+    /// Calls `visit` with every entry whose keys fit, and those whose paths begin with the one looked
+    /// up, until it returns false.
     pub(crate) fn visit<'a>(
         &'a self,
         lookup: Lookup<'_>,
         mut visit: impl FnMut(&'a Arc<Entry>) -> bool,
     ) {
         let mut going = true;
-        self.tries(lookup, |trie| {
-            trie.walk(lookup.path.as_bytes(), |candidates| {
-                candidates.descend(|entry| {
-                    going = going && visit(entry);
-                    going
-                });
+        let mut look = |candidates: &'a Candidates| {
+            candidates.descend(|entry| {
+                going = going && visit(entry);
+                going
             });
+            going
+        };
+        self.tries(lookup, |trie| {
+            let path = lookup.path.as_bytes();
+            trie.walk(path, |candidates| {
+                look(candidates);
+            });
+            trie.below(path, &mut look);
         });
     }
 

@@ -58,10 +58,17 @@ pub struct RequestHead<'a> {
     pub server_name: Option<&'a str>,
     /// Header lookup: every value of the (lower-case) name.
     pub headers: &'a dyn Headers,
-    /// Address and port of the client, for `net.src.*`.
+    /// Address and port of the client, for `net.src.*`; port 0 when it is not known.
     pub source: Option<SocketAddr>,
     /// Address the client has connected to, for `net.dst.ip`.
     pub destination: Option<IpAddr>,
+}
+
+impl RequestHead<'_> {
+    fn source_port(&self) -> Option<i64> {
+        let port = self.source.map(|it| it.port()).filter(|port| *port != 0);
+        port.map(i64::from)
+    }
 }
 
 /// Access to request headers.

@@ -366,7 +366,6 @@ mod tests {
             ("KONG_DNS_ORDER", "A"),
             ("KONG_WHATEVER", "1"),
             ("KC_WHATEVER", "1"),
-            ("KONG_ROUTER_FLAVOR", "expressions"),
             ("KONG_ROLE", "data_plane"),
         ]);
         let notes = compat.notes(&mut problems);
@@ -383,6 +382,6 @@ mod tests {
             ]
         );
         let refused: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
-        assert_eq!(refused, ["KONG_ROLE", "KONG_ROUTER_FLAVOR"]);
+        assert_eq!(refused, ["KONG_ROLE"]);
     }
 }

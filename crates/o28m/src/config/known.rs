@@ -99,13 +99,6 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
             "bodies are limited by the plugin request-size-limiting",
         ),
     ),
-    (
-        "KONG_ROUTER_FLAVOR",
-        Only(
-            &["traditional_compatible", "traditional"],
-            "routes of another flavour would not match as they are written",
-        ),
-    ),
     ("KONG_ROLE", Only(&["traditional"], NO_HYBRID)),
     ("KONG_CLUSTER_*", Ignored(NO_HYBRID)),
     ("KONG_STREAM_LISTEN", Expected(OFF, NO_STREAM)),
@@ -247,7 +240,6 @@ mod tests {
             "KONG_NGINX_DAEMON",
             "KONG_PROXY_ERROR_LOG",
             "KONG_ADMIN_ERROR_LOG",
-            "KONG_ROUTER_FLAVOR",
             "KONG_LUA_SSL_PROTOCOLS",
         ] {
             let fate = fate(name);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
-use o28m_gateway::{Calculation, Gateway, Headers, LocalEngine, PluginKind, Variables};
+use o28m_gateway::{
+    Calculation, Gateway, Headers, LocalEngine, PluginKind, RouterFlavor, Variables,
+};
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
@@ -393,6 +395,7 @@ pub(super) fn gateway(
         access_log: config.path("log.access"),
         body_memory_bytes_max: usize::try_from(config.integer("proxy.body_memory_bytes_max")).ok(),
         headers: Headers::named(config.list("proxy.headers").iter().map(String::as_str)),
+        router_flavor: router_flavor(config),
         route_match_calculation: match config.text("proxy.route_match_calculation") {
             "strict" => Calculation::Strict,
             _ => Calculation::Original,
@@ -405,6 +408,18 @@ pub(super) fn gateway(
         metrics,
         ambient.clone(),
     )?)
+}
+
+fn router_flavor(config: &Config) -> RouterFlavor {
+    RouterFlavor::named(config.text("proxy.router_flavor")).unwrap_or_default()
+}
+
+/// Settles for this process on the fields that routes have; before anything looks at an entity.
+///
+/// # Errors
+/// When it was settled otherwise.
+pub fn settle_routes(config: &Config) -> Result<()> {
+    o28m_kong::settle_router_flavor(router_flavor(config)).context("proxy.router_flavor")
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -286,7 +286,7 @@ fn what_would_be_unsafe_to_leave_out_keeps_the_node_from_starting() {
         ),
         (
             "KONG_ROUTER_FLAVOR",
-            "expressions",
+            "expression",
             "traditional_compatible",
         ),
         ("KONG_ROLE", "data_plane", "only traditional is supported"),

@@ -1,7 +1,6 @@
 //! Expressions evaluated over the parsed text, value by value.
 
 use o28m_kong::expression::{Expression, Operator, Predicate, Value};
-use regex::Regex;
 
 use crate::RequestHead;
 
@@ -67,7 +66,7 @@ fn one(predicate: &Predicate, value: &Value) -> (bool, Option<usize>) {
         (Operator::Equals, ..) => (value == wanted, None),
         (Operator::Differs, ..) => (value != wanted, None),
         (Operator::Regex, Value::Text(own), Value::Text(pattern)) => {
-            let found = Regex::new(pattern).ok();
+            let found = super::regex(pattern.clone());
             let found = found.and_then(|it| it.find(own).map(|it| it.len()));
             (found.is_some(), found)
         }

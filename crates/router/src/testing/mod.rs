@@ -8,15 +8,32 @@ mod traditional;
 
 pub use random::{Choose, Request, Routes, request, routes};
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use o28m_kong::expression::Expression;
 use o28m_kong::{Route, RouterFlavor};
+use regex::Regex;
 
 use crate::entry::{self, Entry, Matcher};
 use crate::host::Host;
 use crate::{Calculation, RequestHead};
+
+/// The compiled pattern. Compiling is by far the slowest part of the models; each is compiled once.
+fn regex(pattern: String) -> Option<Regex> {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|known| {
+        if known.len() > 1000 {
+            known.clear();
+        }
+        let compile = |pattern: &String| Regex::new(pattern).ok();
+        known.entry(pattern).or_insert_with_key(compile).clone()
+    })
+}
 
 /// Looks at every route for each request.
 pub struct Slow {
@@ -47,6 +64,17 @@ impl Slow {
         Self {
             entries: compiled.flatten().collect(),
             traditional: None,
+        }
+    }
+
+    /// The model without the routes that `keeps` refuses.
+    #[must_use]
+    pub fn among(&self, keeps: &dyn Fn(&str) -> bool) -> Self {
+        let entries = self.entries.iter();
+        let kept = entries.filter(|(entry, _)| keeps(&entry.route.id));
+        Self {
+            entries: kept.cloned().collect(),
+            traditional: self.traditional.as_ref().map(|it| it.among(keeps)),
         }
     }
 

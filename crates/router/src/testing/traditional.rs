@@ -31,7 +31,7 @@ struct Entry {
 
 /// All routes, sorted.
 pub(super) struct Lists {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
     /// Category, in the order of the search, and its entries.
     categories: Vec<(u8, Vec<usize>)>,
 }
@@ -80,7 +80,7 @@ fn wildcard(host: &str) -> Option<Regex> {
         r"(?::\d+)?$"
     };
     let pattern = regex::escape(host).replace(r"\*", ".+");
-    Regex::new(&format!("^{pattern}{end}")).ok()
+    super::regex(format!("^{pattern}{end}"))
 }
 
 impl Entry {
@@ -89,7 +89,7 @@ impl Entry {
         let hosts: Vec<_> = list(&route.hosts).iter().map(|it| lower(it)).collect();
         let pattern = path.and_then(|path| path.strip_prefix('~'));
         let regex = match pattern {
-            Some(pattern) => Some(Regex::new(&format!("^(?:{pattern})")).ok()?),
+            Some(pattern) => Some(super::regex(format!("^(?:{pattern})"))?),
             None => None,
         };
         let headers = route.headers.iter().flatten();
@@ -168,8 +168,8 @@ impl Entry {
                 values.iter().any(|it| it.to_lowercase() == value)
                     || match values.as_slice() {
                         [only] => only.strip_prefix("~*").is_some_and(|pattern| {
-                            Regex::new(&format!("(?i){pattern}"))
-                                .is_ok_and(|it| it.is_match(&value))
+                            super::regex(format!("(?i){pattern}"))
+                                .is_some_and(|it| it.is_match(&value))
                         }),
                         _ => false,
                     }
@@ -209,9 +209,18 @@ impl Lists {
                         .collect()
                 }
             };
-            entries.extend(own.into_iter().flatten());
+            entries.extend(own.into_iter().flatten().map(Arc::new));
         }
-        entries.sort_by_key(Entry::order);
+        Self::of(entries)
+    }
+
+    pub(super) fn among(&self, keeps: &dyn Fn(&str) -> bool) -> Self {
+        let entries = self.entries.iter();
+        Self::of(entries.filter(|it| keeps(&it.route.id)).cloned().collect())
+    }
+
+    fn of(mut entries: Vec<Arc<Entry>>) -> Self {
+        entries.sort_by_key(|it| it.order());
         let mut categories: BTreeMap<_, (u8, Vec<usize>)> = BTreeMap::new();
         for (at, entry) in entries.iter().enumerate() {
             let place = (Reverse(entry.rules.count_ones()), Reverse(entry.rules));
@@ -294,7 +303,10 @@ impl Lists {
             .iter()
             .position(|(rules, _)| *rules == category);
         for (rules, list) in self.categories.iter().skip(first.unwrap_or(0)) {
-            let entries: Vec<&Entry> = list.iter().filter_map(|at| self.entries.get(*at)).collect();
+            let entries: Vec<&Entry> = list
+                .iter()
+                .filter_map(|at| self.entries.get(*at).map(|it| &**it))
+                .collect();
             let by = |has: &dyn Fn(&Entry) -> usize| -> Option<Vec<&Entry>> {
                 let repeated = entries
                     .iter()
