@@ -43,6 +43,6 @@ pub use balancing::{
     ActiveChecks, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
 };
 pub use typed::{
-    Acl, CaCertificate, Certificate, Consumer, Endpoint, ForeignKey, PluginEntity, Route, Service,
-    Sni, Vault,
+    Acl, CaCertificate, Certificate, Consumer, Endpoint, ForeignKey, PathHandling, PluginEntity,
+    Route, Service, Sni, Vault,
 };

@@ -61,6 +61,17 @@ pub struct Endpoint {
     pub port: Option<u16>,
 }
 
+/// How the path of a service and that of a request are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathHandling {
+    /// With a slash between them.
+    #[default]
+    V0,
+    /// As they are; only in the flavour `traditional` of the router.
+    V1,
+}
+
 /// A Kong Route.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[expect(
@@ -90,7 +101,7 @@ pub struct Route {
     #[serde(default)]
     pub created_at: i64,
     #[serde(default)]
-    pub path_handling: Option<String>,
+    pub path_handling: Option<PathHandling>,
     pub https_redirect_status_code: u16,
     pub regex_priority: i64,
     pub strip_path: bool,

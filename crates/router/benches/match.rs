@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use o28m_kong::{Route, RouterFlavor};
 use o28m_router::{Calculation, Headers, RequestHead, Router};
 
@@ -183,5 +183,9 @@ fn changes(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, matches, changes);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    matches(&mut criterion);
+    changes(&mut criterion);
+    criterion.final_summary();
+}

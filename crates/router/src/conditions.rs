@@ -162,7 +162,11 @@ impl Conditions {
 impl Transport {
     fn hold(&self, head: &RequestHead<'_>, host: &Host<'_>) -> bool {
         self.protocols.hold(head)
-            && Peer::hold(&self.sources, head.source.map(|it| it.ip()), head.source_port())
+            && Peer::hold(
+                &self.sources,
+                head.source.map(|it| it.ip()),
+                head.source_port(),
+            )
             && Peer::hold(&self.destinations, head.destination, Some(host.port))
     }
 }

@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use o28m_kong::PathHandling;
 use o28m_kong::{Route, RouterFlavor};
 use rpds::HashTrieMapSync;
 
@@ -87,18 +88,8 @@ pub struct Match {
     /// Captures of a regex path by number (`"0"` is the whole match) and name; empty when no group took
     /// part in the match.
     pub captures: HashMap<String, String>,
-    /// How the upstream path is put together.
+    /// How the upstream path is put together: by [`write_upstream_path`] or [`write_upstream_path_v1`].
     pub path_handling: PathHandling,
-}
-
-/// Kong's `path_handling`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PathHandling {
-    /// As [`write_upstream_path`] does.
-    #[default]
-    V0,
-    /// As [`write_upstream_path_v1`] does; only in the flavour `traditional`.
-    V1,
 }
 
 /// A route that cannot be compiled.
@@ -269,17 +260,15 @@ impl Router {
         head: &RequestHead<'_>,
         host: &Host<'_>,
     ) -> Match {
-        let is_v1 = self.flavor == RouterFlavor::Traditional
-            && entry.route.path_handling.as_deref() == Some("v1");
+        let path_handling = match self.flavor {
+            RouterFlavor::Traditional => entry.route.path_handling.unwrap_or_default(),
+            RouterFlavor::TraditionalCompatible | RouterFlavor::Expressions => PathHandling::V0,
+        };
         Match {
             route: entry.route.clone(),
             prefix_length: hit.length,
             captures: entry.captures(hit, head, host),
-            path_handling: if is_v1 {
-                PathHandling::V1
-            } else {
-                PathHandling::V0
-            },
+            path_handling,
         }
     }
 }

@@ -404,7 +404,11 @@ mod tests {
                 write_upstream_path_v1(&mut target, Some(service), &path, matched, strip);
                 target
             };
-            assert_eq!([v0(true), v0(false), v1(true), v1(false)], *expected, "{row:?}");
+            assert_eq!(
+                [v0(true), v0(false), v1(true), v1(false)],
+                *expected,
+                "{row:?}"
+            );
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use o28m_kong::{
-    Acl, CaCertificate, Certificate, Consumer, ForeignKey, Route, RouterFlavor, Service, Sni, Target,
-    Upstream, Vault,
+    Acl, CaCertificate, Certificate, Consumer, ForeignKey, Route, RouterFlavor, Service, Sni,
+    Target, Upstream, Vault,
 };
 use o28m_router::Calculation;
 use o28m_store::{Record, Stored};

@@ -292,15 +292,22 @@ async fn expressions_route_by_everything_the_request_says() {
     let upstream = echo_target();
     let running = start_as(RouterFlavor::Expressions).await;
     let port = upstream.address.port();
-    let with = |expression: &str, priority: u64| json!({"expression": expression, "priority": priority});
+    let with =
+        |expression: &str, priority: u64| json!({"expression": expression, "priority": priority});
     let local = "http.path ^= \"/e\" && net.src.ip in 127.0.0.0/8 && http.queries.q == \"1\" && net.protocol == \"http\"";
     running
         .put(&[
             ("services", service("one", port, json!({"path": "/one"}))),
             ("services", service("two", port, json!({"path": "/two"}))),
             ("routes", route("r1", "one", with(local, 2))),
-            ("routes", route("r2", "two", with("http.path ~ \"^/e/(?<name>[a-z]+)\"", 1))),
-            ("routes", route("r3", "two", json!({"paths": ["/e"], "strip_path": false}))),
+            (
+                "routes",
+                route("r2", "two", with("http.path ~ \"^/e/(?<name>[a-z]+)\"", 1)),
+            ),
+            (
+                "routes",
+                route("r3", "two", json!({"paths": ["/e"], "strip_path": false})),
+            ),
         ])
         .await;
     assert_eq!(running.get("/e/x?q=1").await.body, "/one/x?q=1");
@@ -320,7 +327,10 @@ async fn path_handling_v1_has_an_effect_under_the_flavour_traditional_only() {
         let v1 = |paths: &str| json!({"paths": [paths], "path_handling": "v1"});
         running
             .put(&[
-                ("services", service("s", upstream.address.port(), json!({"path": "/s"}))),
+                (
+                    "services",
+                    service("s", upstream.address.port(), json!({"path": "/s"})),
+                ),
                 ("routes", route("r1", "s", v1("/r"))),
                 ("routes", route("r2", "s", v1("/t/"))),
             ])
@@ -339,7 +349,10 @@ async fn paths_that_are_no_text_are_routed_and_sent_as_they_are() {
     running
         .put(&[
             ("services", service("s", upstream.address.port(), json!({}))),
-            ("routes", route("r", "s", json!({"paths": ["/caf"], "strip_path": false}))),
+            (
+                "routes",
+                route("r", "s", json!({"paths": ["/caf"], "strip_path": false})),
+            ),
         ])
         .await;
     assert_eq!(running.get("/caf%E9").await.body, "/caf%E9");

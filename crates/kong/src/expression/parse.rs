@@ -9,6 +9,8 @@ use crate::formats;
 
 /// Parentheses and functions around each other; it bounds recursion.
 const DEPTH_MAX: usize = 64;
+/// Comparisons in one expression: each may have a regular expression of its own.
+const PREDICATES_MAX: usize = 4096;
 
 /// A text that is no expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +41,11 @@ impl fmt::Display for Error {
 }
 
 pub(super) fn parse(text: &str) -> Result<Expression, Error> {
-    let mut parser = Parser { text, rest: text };
+    let mut parser = Parser {
+        text,
+        rest: text,
+        predicates: 0,
+    };
     let parsed = parser.expression(0).and_then(|expression| {
         parser.skip();
         match parser.rest {
@@ -75,6 +81,7 @@ type Parsed<T> = Result<T, Failure>;
 struct Parser<'a> {
     text: &'a str,
     rest: &'a str,
+    predicates: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -160,6 +167,10 @@ impl<'a> Parser<'a> {
     }
 
     fn predicate(&mut self) -> Parsed<Predicate> {
+        self.predicates += 1;
+        if self.predicates > PREDICATES_MAX {
+            return Err(self.failed("too many comparisons"));
+        }
         let mut predicate = Predicate {
             field: String::new(),
             lower: false,

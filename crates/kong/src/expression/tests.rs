@@ -132,6 +132,9 @@ fn what_is_no_expression_is_refused_where_it_goes_wrong() {
     let deep = |levels: usize| format!("{}a == 1{}", "(".repeat(levels), ")".repeat(levels));
     assert!(Expression::parse(&deep(64)).is_ok());
     assert!(Expression::parse(&deep(100_000)).is_err());
+    let long = |count: usize| vec!["a == 1"; count].join(" || ");
+    assert!(Expression::parse(&long(4096)).is_ok());
+    assert!(Expression::parse(&long(4097)).is_err());
     let functions = format!("{}a{} == 1", "any(".repeat(100_000), ")".repeat(100_000));
     assert!(Expression::parse(&functions).is_err());
 }

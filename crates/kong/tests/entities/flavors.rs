@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::{ambient, document, enabled};
 
 fn routes(flavor: RouterFlavor) -> &'static Entity {
-    entities_of(flavor).iter().find(|it| it.name == "routes").unwrap()
+    entities_of(flavor)
+        .iter()
+        .find(|it| it.name == "routes")
+        .unwrap()
 }
 
 fn insert(flavor: RouterFlavor, body: Value) -> Result<Document, Violations> {
@@ -26,7 +29,10 @@ fn refused(flavor: RouterFlavor, body: Value, message: &str) {
 #[test]
 fn only_one_flavour_knows_expressions() {
     let body = json!({"expression": "http.path == \"/\"", "priority": 3});
-    for flavor in [RouterFlavor::TraditionalCompatible, RouterFlavor::Traditional] {
+    for flavor in [
+        RouterFlavor::TraditionalCompatible,
+        RouterFlavor::Traditional,
+    ] {
         let message = insert(flavor, body.clone()).unwrap_err().message();
         assert!(message.contains("expression: unknown field"), "{message}");
         assert!(message.contains("priority: unknown field"), "{message}");
@@ -34,9 +40,15 @@ fn only_one_flavour_knows_expressions() {
         assert!(!route.contains_key("priority") && !route.contains_key("expression"));
     }
     let route = insert(RouterFlavor::Expressions, body).unwrap();
-    assert_eq!((&route["expression"], &route["priority"]), (&json!("http.path == \"/\""), &json!(3)));
+    assert_eq!(
+        (&route["expression"], &route["priority"]),
+        (&json!("http.path == \"/\""), &json!(3))
+    );
     let classic = insert(RouterFlavor::Expressions, json!({"paths": ["/a"]})).unwrap();
-    assert_eq!((&classic["expression"], &classic["priority"]), (&Value::Null, &json!(0)));
+    assert_eq!(
+        (&classic["expression"], &classic["priority"]),
+        (&Value::Null, &json!(0))
+    );
 }
 
 #[test]
@@ -78,9 +90,18 @@ fn an_expression_excludes_what_it_stands_for() {
 fn an_expression_must_be_one() {
     for (text, problem) in [
         ("http.nothing == 1", "Unknown LHS field"),
-        ("http.path == 1", "Type mismatch between the LHS and RHS values of predicate"),
-        ("http.path.segments.4_1 == \"a\"", "illformed http.path.segments.* field"),
-        ("http.path", " --> 1:10\n  |\n1 | http.path\n  |          ^---\n  |\n  = expected binary_operator"),
+        (
+            "http.path == 1",
+            "Type mismatch between the LHS and RHS values of predicate",
+        ),
+        (
+            "http.path.segments.4_1 == \"a\"",
+            "illformed http.path.segments.* field",
+        ),
+        (
+            "http.path",
+            " --> 1:10\n  |\n1 | http.path\n  |          ^---\n  |\n  = expected binary_operator",
+        ),
     ] {
         refused(
             RouterFlavor::Expressions,

@@ -96,7 +96,7 @@ const PREDICATES: &[&str] = &[
     r#"http.path.segments.4_1 != "x""#,
 ];
 
-fn pick<'a, T: Copy>(choose: &mut Choose<'_>, items: &'a [T]) -> Option<T> {
+fn pick<T: Copy>(choose: &mut Choose<'_>, items: &[T]) -> Option<T> {
     items.get(choose(items.len().max(1))).copied()
 }
 

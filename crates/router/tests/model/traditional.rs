@@ -138,14 +138,14 @@ fn the_hit_path_comes_first_and_the_category_after_it() {
 #[test]
 fn paths_are_handled_as_the_route_says() {
     let lines = Lines(vec![]);
-    let with = |path_handling: Option<&str>| Route {
+    let with = |path_handling: Option<PathHandling>| Route {
         paths: list(&["~/w/(?<id>[a-z]+)"]),
-        path_handling: path_handling.map(str::to_owned),
+        path_handling,
         ..route(1)
     };
     for (version, expected) in [
-        (Some("v1"), PathHandling::V1),
-        (Some("v0"), PathHandling::V0),
+        (Some(PathHandling::V1), PathHandling::V1),
+        (Some(PathHandling::V0), PathHandling::V0),
         (None, PathHandling::V0),
     ] {
         let found = traditional(&[with(version)])
@@ -155,7 +155,7 @@ fn paths_are_handled_as_the_route_says() {
         assert_eq!(found.captures.get("0").unwrap(), "/w/foo/x");
         assert_eq!(found.captures.get("id").unwrap(), "foo");
     }
-    let later = super::matcher(&[with(Some("v1"))])
+    let later = super::matcher(&[with(Some(PathHandling::V1))])
         .find(&head(&lines, "/w/foo/x"))
         .unwrap();
     assert_eq!(later.path_handling, PathHandling::V0);
