@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use o28m_net::{Body, BodyError, Connection, Interim};
+use o28m_router::PathHandling;
 
 use crate::access_log::AccessLog;
 use crate::balance::Held;
@@ -34,6 +35,7 @@ pub(crate) struct Flight {
     pub(crate) client_host: Option<HeaderValue>,
     /// Bytes of the path that the route matched.
     pub(crate) prefix_length: usize,
+    pub(crate) path_handling: PathHandling,
     pub(crate) service: Option<Arc<ServiceEntry>>,
     /// Set once the upstream was tried.
     pub(crate) proxied: Option<Attempt>,
@@ -95,6 +97,7 @@ impl Flight {
             peer_trusted: shared.client_address.trusts(peer),
             client_host,
             prefix_length: 0,
+            path_handling: PathHandling::default(),
             service: None,
             proxied: None,
             held: None,

@@ -25,6 +25,7 @@ mod snapshot;
 mod spool;
 mod upstream;
 
+pub use o28m_kong::RouterFlavor;
 pub use o28m_router::Calculation;
 
 pub use access_log::AccessLogFormat;
@@ -92,6 +93,8 @@ pub struct Settings {
     pub real_ip_recursive: bool,
     /// How the routes that match a request are ranked.
     pub route_match_calculation: Calculation,
+    /// How routes are matched.
+    pub router_flavor: RouterFlavor,
     /// Verify upstream certificates of services that do not say.
     pub upstream_tls_verify: bool,
     /// Intermediate certificates at most in their chains; 1 unless told otherwise, as in nginx.
@@ -343,6 +346,7 @@ impl Gateway {
             kinds: Kinds::new(kinds),
             engine_ports: engine_ports(&engines),
             upstream_tls: upstream_tls.clone(),
+            flavor: settings.router_flavor,
             calculation: settings.route_match_calculation,
             balancing: balancing.clone(),
             variables: settings.variables.clone(),

@@ -375,7 +375,6 @@ mod tests {
             ("KONG_DNS_ORDER", "A"),
             ("KONG_WHATEVER", "1"),
             ("KC_WHATEVER", "1"),
-            ("KONG_ROUTER_FLAVOR", "expressions"),
             ("KONG_ROLE", "data_plane"),
             ("KONG_LUA_MAX_REQ_HEADERS", "100"),
             ("KONG_LUA_MAX_URI_ARGS", "many"),
@@ -398,7 +397,7 @@ mod tests {
         let refused: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
         assert_eq!(
             refused,
-            ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE", "KONG_ROUTER_FLAVOR"]
+            ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE"]
         );
         let (compat, mut problems) = read(&[("KONG_STREAM_LISTEN", "0.0.0.0:9000")]);
         assert_eq!(compat.notes(&mut problems), []);

@@ -556,6 +556,13 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_REAL_IP_RECURSIVE", "KONG_NGINX_PROXY_REAL_IP_RECURSIVE"]),
     setting(
+        "proxy.router_flavor",
+        Kind::OneOf(&["traditional_compatible", "traditional", "expressions"]),
+        "traditional_compatible",
+        "How routes are matched, and which fields they have: as Kong since 3.0, as Kong before it, or by expressions as well.",
+    )
+    .compat(&["KONG_ROUTER_FLAVOR"]),
+    setting(
         "proxy.route_match_calculation",
         Kind::OneOf(&["original", "strict"]),
         "original",

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
 use o28m_gateway::{
     AccessLogFormat, Calculation, Charset, ErrorForms, Gateway, Headers, LocalEngine, PluginKind,
-    Variables,
+    RouterFlavor, Variables,
 };
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_gateway_admin::{AdminService, TargetPost};
@@ -451,6 +451,7 @@ fn gateway_settings(config: &Config) -> Result<o28m_gateway::Settings> {
         websocket_idle_timeout: config.optional_duration("proxy.websocket_idle_timeout"),
         request_timeout: config.optional_duration("upstream.request_timeout"),
         retry_permille: config.optional("upstream.retry_ratio").and_then(permille),
+        router_flavor: router_flavor(config),
         route_match_calculation: match config.text("proxy.route_match_calculation") {
             "strict" => Calculation::Strict,
             _ => Calculation::Original,
@@ -482,6 +483,18 @@ fn error_forms(config: &Config) -> Result<ErrorForms> {
         default_type: config.text("proxy.errors.default_type").to_owned(),
         minimal: config.text("proxy.errors.detail") == "minimal",
     })
+}
+
+fn router_flavor(config: &Config) -> RouterFlavor {
+    RouterFlavor::named(config.text("proxy.router_flavor")).unwrap_or_default()
+}
+
+/// Settles for this process on the fields that routes have; before anything looks at an entity.
+///
+/// # Errors
+/// When it was settled otherwise.
+pub fn settle_routes(config: &Config) -> Result<()> {
+    o28m_kong::settle_router_flavor(router_flavor(config)).context("proxy.router_flavor")
 }
 
 fn read(path: &Path) -> Result<String> {
