@@ -13,6 +13,7 @@ mod tunnel;
 pub use body::{Body, BodyError, TooLarge};
 pub use service::{Connection, HttpService, Rejection, Scheme};
 pub mod client;
+pub mod dns;
 pub mod server;
 pub mod tls;
 
