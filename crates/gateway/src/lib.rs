@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
+use o28m_net::dns::Resolver;
 use o28m_net::tls::{CertificateSource, ConfigError, Identities, Identity};
 use o28m_net::{BoxFuture, Connection, HttpService, Rejection};
 use o28m_store::Store;
@@ -44,7 +45,7 @@ use access_log::AccessLog;
 use address::ClientAddress;
 use balance::Balancing;
 use feed::Feed;
-use metrics::{Configured, Metrics};
+use metrics::{Configured, Metrics, Resolving};
 use snapshot::{Compiler, ENTITY_KINDS, EnginePorts, Kinds, UpstreamTls};
 
 /// nginx's `proxy_ssl_verify_depth`.
@@ -98,6 +99,8 @@ pub struct Settings {
     pub body_memory_bytes_max: Option<usize>,
     /// What is added to responses.
     pub headers: Headers,
+    /// Who looks up the names of targets; unset is the resolver of the process.
+    pub resolver: Option<Arc<Resolver>>,
 }
 
 /// What the gateway adds to responses (Kong `headers`).
@@ -223,12 +226,13 @@ impl Gateway {
     ) -> Result<Arc<Self>, Error> {
         let mut seed = [0; 8];
         ambient.rng.fill(&mut seed);
-        let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed)));
+        let resolver = settings.resolver.clone().unwrap_or_else(Resolver::shared);
+        let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed), resolver.clone()));
         let upstream_tls = upstream_tls(&settings)?;
         let all_kinds = kinds.clone();
         let compiler = Compiler {
             kinds: Kinds::new(kinds),
-            engine_ports: engine_ports(&engines),
+            engine_ports: engine_ports(&engines, &resolver),
             upstream_tls: upstream_tls.clone(),
             calculation: settings.route_match_calculation,
             balancing: balancing.clone(),
@@ -238,6 +242,7 @@ impl Gateway {
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));
         publish_state(metrics, &feed);
         metrics.collect(Configured::new(&feed, &all_kinds));
+        metrics.collect(Resolving(resolver));
         let metrics = Metrics::new(metrics);
         let access_log = settings.access_log.as_deref();
         let access_log = access_log
@@ -330,7 +335,7 @@ fn upstream_tls(settings: &Settings) -> Result<UpstreamTls, Error> {
     })
 }
 
-fn engine_ports(engines: &[LocalEngine]) -> EnginePorts {
+fn engine_ports(engines: &[LocalEngine], resolver: &Resolver) -> EnginePorts {
     let private = engines.iter().filter(|it| !it.private_headers.is_empty());
     EnginePorts {
         all: engines.iter().map(|it| it.port).collect(),
@@ -338,6 +343,7 @@ fn engine_ports(engines: &[LocalEngine]) -> EnginePorts {
             .flat_map(|it| [Some(it.port), it.listens_on])
             .flatten()
             .collect(),
+        any_is_service: resolver.takes_any_name_for_a_service(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use o28m_net::dns::Resolver;
 use o28m_telemetry::metrics::{Collect, Counter, Registry, Samples, Sharded};
 
 use crate::feed::Feed;
@@ -92,6 +93,37 @@ impl Collect for Configured {
         if snapshot.plugins().needs_upstream_health() {
             health(&snapshot, into);
         }
+    }
+}
+
+/// What the resolver counts.
+pub(crate) struct Resolving(pub(crate) Arc<Resolver>);
+
+impl Collect for Resolving {
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+    fn collect(&self, into: &mut Samples) {
+        let counts = self.0.counts();
+        for (name, help, value) in [
+            (
+                "o28m_dns_lookups_total",
+                "Names that were looked up.",
+                counts.lookups,
+            ),
+            (
+                "o28m_dns_failures_total",
+                "Names that no server could tell anything of.",
+                counts.failures,
+            ),
+            (
+                "o28m_dns_stale_total",
+                "Such names of which the last good answer is used instead.",
+                counts.stale,
+            ),
+        ] {
+            into.counter(name, help, &[], value);
+        }
+        let help = "Names whose answers are remembered.";
+        into.gauge("o28m_dns_names", help, &[], counts.names as f64);
     }
 }
 

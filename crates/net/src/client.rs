@@ -3,13 +3,13 @@
 mod answer;
 mod connect;
 mod connection;
-mod dns;
 mod download;
 mod pool;
 mod request;
 mod tls;
 mod trust;
 mod url;
+mod way;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub enum SendError {
     Resolve {
         /// The name.
         host: Arc<str>,
-        /// The resolver's error, absent for an empty answer.
+        /// Why nobody could tell; absent when there is no such name, or no address of it.
         #[source]
         source: Option<std::io::Error>,
     },

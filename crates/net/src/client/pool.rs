@@ -7,11 +7,12 @@ use http::{Method, Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
-use super::connect::{Reach, connect, is_loopback};
+use super::connect::{Reach, connect};
 use super::connection::{Failed, Upstream};
-use super::dns::Resolver;
+use super::way::Way;
 use super::{SendError, Target, Timeouts};
 use crate::Body;
+use crate::dns::Resolver;
 
 /// Idle connections of all targets together.
 const IDLE_MAX: usize = 16 * 1024;
@@ -29,7 +30,7 @@ pub struct Pool {
     idle: Mutex<Idle>,
     /// Idle connections kept for one target.
     idle_max: usize,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
 }
 
 #[derive(Default)]
@@ -57,10 +58,16 @@ impl Pool {
     /// for one request only.
     #[must_use]
     pub fn with_idle_max(idle_max: usize) -> Arc<Self> {
+        Self::with_resolver(idle_max, Resolver::shared())
+    }
+
+    /// As [`Pool::with_idle_max`], with names looked up by this resolver.
+    #[must_use]
+    pub fn with_resolver(idle_max: usize, resolver: Arc<Resolver>) -> Arc<Self> {
         Arc::new(Self {
             idle: Mutex::default(),
             idle_max,
-            resolver: Resolver::new(),
+            resolver,
         })
     }
 
@@ -106,8 +113,7 @@ impl Pool {
     /// # Errors
     /// [`SendError::Resolve`].
     pub async fn leads_to_loopback(&self, host: &Arc<str>) -> Result<bool, SendError> {
-        let addresses = self.resolver.resolve(host, 0).await?;
-        Ok(addresses.iter().any(|it| is_loopback(it.ip())))
+        Way::leads_to_loopback(&self.resolver, host).await
     }
 
     async fn send_within(
@@ -117,18 +123,26 @@ impl Pool {
         timeouts: &Timeouts,
         reach: Reach,
     ) -> Result<Response<Body>, SendError> {
+        let way = match Way::known(&self.resolver, &target.host, target.port) {
+            Some(known) => known?,
+            // Boxed: rarely needed.
+            None => Box::pin(Way::find(&self.resolver, &target.host, target.port)).await?,
+        };
         let probe = !matches!(*request.method(), Method::GET | Method::HEAD);
         let mut stale = 0;
         loop {
             let idle = if stale < STALE_MAX {
-                self.take(target, probe, reach)
+                self.take(target, &way, probe, reach)
             } else {
                 None
             };
             let reused = idle.is_some();
             let upstream = match idle {
                 Some(upstream) => upstream,
-                None => Box::pin(connect(&self.resolver, target, timeouts, reach)).await?,
+                None => {
+                    let addresses = way.addresses(target.port);
+                    Box::pin(connect(addresses, target, timeouts, reach)).await?
+                }
             };
             match upstream.exchange(request, timeouts, self).await {
                 Ok(response) => return Ok(response),
@@ -153,11 +167,12 @@ impl Pool {
     }
 
     /// The youngest idle connection that still works.
-    fn take(&self, target: &Target, probe: bool, reach: Reach) -> Option<Box<Upstream>> {
+    fn take(&self, target: &Target, way: &Way, probe: bool, reach: Reach) -> Option<Box<Upstream>> {
         loop {
             let mut upstream = {
                 let mut idle = self.lock();
-                let upstream = idle.by_target.get_mut(target)?.pop()?;
+                let same = idle.by_target.get_mut(target)?;
+                let upstream = same.remove(way.youngest(same)?);
                 idle.count -= 1;
                 upstream
             };

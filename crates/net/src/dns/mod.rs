@@ -28,6 +28,7 @@ use exchange::Exchange;
 pub use found::{Endpoint, Found, Origin};
 use names::{Answer, Name, Names};
 use system::{Servers, System};
+pub use walk::is_service;
 use walk::{Miss, Outcome, Walk};
 
 /// A look-up with all its questions takes no longer.
@@ -230,6 +231,15 @@ impl Resolver {
         let _known = SHARED.set(self.clone());
     }
 
+    /// Whether every name may be a service, not only those that look like one: its ports may be any.
+    #[must_use]
+    pub fn takes_any_name_for_a_service(&self) -> bool {
+        match &self.settings.order {
+            Order::Together(_) => false,
+            Order::InTurn(steps) => steps.contains(&Step::Kind(Kind::Srv)),
+        }
+    }
+
     /// The time that counts here.
     #[must_use]
     pub fn now(&self) -> Instant {
@@ -248,8 +258,26 @@ impl Resolver {
         }
     }
 
-    /// What a name stands for. An answer that is out of date is given while a new one is looked up
-    /// behind it.
+    /// What a name stands for, as far as that is known: an answer that is out of date is given while a
+    /// new one is looked up behind it. To be called within a runtime.
+    pub fn known(self: &Arc<Self>, host: &Arc<str>) -> Option<Result<Arc<Found>, Failure>> {
+        if let Some(known) = reserved(host) {
+            return Some(known);
+        }
+        let now = self.now();
+        if let Some(known) = self.names.fresh(host, now) {
+            return Some(known);
+        }
+        let name = self.names.get(host);
+        let last = name.answer().filter(|it| it.is_usable(now))?;
+        if !self.settings.merge {
+            return None;
+        }
+        self.ask(&name);
+        Some(last.result.clone())
+    }
+
+    /// What a name stands for: what is [known](Resolver::known), else what a look-up gives.
     ///
     /// # Errors
     /// [`Failure`].
@@ -257,21 +285,10 @@ impl Resolver {
     /// # Cancel safety
     /// The look-up goes on for others.
     pub async fn find(self: &Arc<Self>, host: &Arc<str>) -> Result<Arc<Found>, Failure> {
-        if let Some(known) = reserved(host) {
-            return known;
+        match self.known(host) {
+            Some(known) => known,
+            None => self.wait(&self.names.get(host)).await.result.clone(),
         }
-        let now = self.now();
-        if let Some(known) = self.names.fresh(host, now) {
-            return known;
-        }
-        let name = self.names.get(host);
-        if self.settings.merge
-            && let Some(answer) = name.answer().filter(|it| it.is_usable(now))
-        {
-            self.ask(&name);
-            return answer.result.clone();
-        }
-        self.wait(&name).await.result.clone()
     }
 
     /// As [`Resolver::find`], but waits for a new answer when the last one is out of date. Also gives
@@ -463,6 +480,14 @@ impl Resolver {
             tracing::warn!(dns.name = %dns_name, dns.names_failing = failing, %error,
                 "name cannot be resolved");
         }
+    }
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Resolver");
+        shown.field("settings", &self.settings);
+        shown.finish_non_exhaustive()
     }
 }
 

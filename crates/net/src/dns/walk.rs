@@ -309,8 +309,9 @@ fn address_kinds(kinds: impl Iterator<Item = Kind>) -> Vec<Kind> {
     families
 }
 
-/// `_service._protocol.` and more.
-fn is_service(host: &str) -> bool {
+/// Whether a name has the form of a service's: `_service._protocol.name` (RFC 2782).
+#[must_use]
+pub fn is_service(host: &str) -> bool {
     let mut labels = host.split('.');
     let mut is_marked = || labels.next().is_some_and(|it| it.starts_with('_'));
     is_marked() && is_marked() && labels.next().is_some_and(|it| !it.is_empty())
