@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{Response, StatusCode};
 use o28m_core::id;
-use o28m_gateway::{TargetHealth, UpstreamHealth};
+use o28m_gateway::{Resolution, TargetHealth, UpstreamHealth};
 use o28m_kong::{Entity, Foreign, entity};
 use o28m_net::Body;
 use o28m_store::{Object, OnDelete, Query, Record, Reference, Write};
@@ -355,6 +355,15 @@ fn total(targets: &[TargetHealth], available: Option<bool>) -> u64 {
     counted.map(|it| u64::from(it.weight)).sum()
 }
 
+fn resolution(of: Resolution) -> &'static str {
+    match of {
+        Resolution::Address => "ip",
+        Resolution::A => "A",
+        Resolution::Aaaa => "AAAA",
+        Resolution::Srv => "SRV",
+    }
+}
+
 /// Kong's word for a target's health, and what is known of its addresses.
 fn show(target: Option<&TargetHealth>, is_on: bool) -> (&'static str, Value) {
     let Some(target) = target else {
@@ -372,7 +381,7 @@ fn show(target: Option<&TargetHealth>, is_on: bool) -> (&'static str, Value) {
     });
     let one = std::slice::from_ref(target);
     let data = json!({
-        "host": target.host, "port": target.port, "dns": if target.is_name { "A" } else { "ip" },
+        "host": target.host, "port": target.port, "dns": resolution(target.resolution),
         "nodeWeight": target.weight,
         "weight": {
             "total": total(one, None),

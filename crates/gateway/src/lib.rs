@@ -22,7 +22,7 @@ mod upstream;
 
 pub use o28m_router::Calculation;
 
-pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
+pub use balance::{AddressHealth, Resolution, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use observed::{Attempt, Observed, Try};
 pub use plugin::{Access, BadConfig, Needs, Plugin, PluginKind, Verdict};

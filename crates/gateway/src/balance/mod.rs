@@ -28,13 +28,13 @@ use http::header::InvalidHeaderValue;
 use http::{HeaderValue, StatusCode};
 use o28m_kong::{Counters, Target, Upstream};
 use o28m_net::client::is_loopback;
-use o28m_net::dns::{Endpoint, Kind, Origin, Resolver};
+use o28m_net::dns::{Endpoint, Resolver};
 use o28m_net::tls::Identity;
 use tokio::sync::OnceCell;
 
 use crate::snapshot::{Compiler, EnginePorts};
 use names::Names;
-use ring::Candidate;
+use ring::{Candidate, Service};
 
 /// How long what is known of an address is kept after the last configuration that has it.
 const STATE_TTL: Duration = Duration::from_secs(300);
@@ -309,17 +309,19 @@ impl Balancer {
         endpoint: &Endpoint,
     ) -> Candidate {
         let address = SocketAddr::new(endpoint.ip, endpoint.port.unwrap_or(target.port));
-        let service = endpoint.name.as_deref();
-        let own_name = service.filter(|_| self.upstream.use_srv_name);
-        // A name that cannot be sent in a header stands for none: the target's can.
-        let hosts = service.and_then(|_| {
-            let name = own_name.unwrap_or(&target.host);
-            hosts(&self.upstream, name, address.port()).ok()
+        let service = endpoint.name.as_deref().map(|own| {
+            let name = match self.upstream.use_srv_name {
+                true => own,
+                false => &target.host,
+            };
+            Service {
+                hosts: hosts(&self.upstream, name, address.port()).ok(),
+            }
         });
         Candidate {
             target: at,
             address,
-            hosts,
+            service,
             weight: target.weight_of(endpoint),
             engine: target.engine,
             state: balancing.state((self.key, target.name.clone(), address)),
@@ -386,8 +388,8 @@ impl Balancer {
     }
 
     /// `Host` of requests to this peer that do not keep the client's.
-    pub(crate) fn host_of(&self, peer: &Peer, tls: bool) -> Option<&HeaderValue> {
-        let own = peer.hosts.as_ref();
+    pub(crate) fn host_of<'a>(&'a self, peer: &'a Peer, tls: bool) -> Option<&'a HeaderValue> {
+        let own = peer.service.as_ref().and_then(|it| it.hosts.as_ref());
         let [plain, secure] = own.or_else(|| self.hosts.get(peer.target))?;
         Some(if tls { secure } else { plain })
     }
@@ -459,33 +461,24 @@ impl Balancer {
     pub(crate) fn health(&self) -> UpstreamHealth {
         let ring = self.ring_now();
         let of_target = |(at, target): (usize, &Arc<TargetEntry>)| {
-            let peers = ring.peers().iter().filter(|peer| peer.target == at);
+            let peers = || ring.peers().iter().filter(move |peer| peer.target == at);
             TargetHealth {
                 id: target.id.clone(),
                 host: target.host.to_string(),
                 port: target.port,
                 weight: target.weight,
-                resolution: self.resolution(target),
-                addresses: peers.map(|peer| self.address_health(peer)).collect(),
+                resolution: match peers().next() {
+                    _ if !target.is_name() => Resolution::Address,
+                    Some(peer) if peer.service.is_some() => Resolution::Srv,
+                    Some(peer) if peer.address.is_ipv6() => Resolution::Aaaa,
+                    Some(_) | None => Resolution::A,
+                },
+                addresses: peers().map(|peer| self.address_health(peer)).collect(),
             }
         };
         UpstreamHealth {
             healthy: self.is_healthy(&ring),
             targets: self.targets.iter().enumerate().map(of_target).collect(),
-        }
-    }
-
-    /// How the target's addresses are found.
-    fn resolution(&self, target: &TargetEntry) -> Resolution {
-        if !target.is_name() {
-            return Resolution::Address;
-        }
-        match self.balancing_names.origin(&target.host) {
-            Some(Origin::Records(Kind::Aaaa)) => Resolution::Aaaa,
-            Some(Origin::Records(Kind::Srv)) => Resolution::Srv,
-            Some(Origin::Records(Kind::A) | Origin::HostsFile | Origin::Fixed) | None => {
-                Resolution::A
-            }
         }
     }
 
@@ -543,10 +536,23 @@ pub struct TargetHealth {
     pub port: u16,
     /// Its weight.
     pub weight: u32,
-    /// The host is a name, not an address.
-    pub is_name: bool,
+    /// How its addresses are found.
+    pub resolution: Resolution,
     /// What the name resolves to.
     pub addresses: Vec<AddressHealth>,
+}
+
+/// How the addresses of a target are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// It is one.
+    Address,
+    /// By its name: addresses of IPv4.
+    A,
+    /// By its name: addresses of IPv6.
+    Aaaa,
+    /// By its name: services with ports and weights.
+    Srv,
 }
 
 /// How well an address is.
@@ -556,7 +562,7 @@ pub struct AddressHealth {
     pub ip: String,
     /// The port.
     pub port: u16,
-    /// The target's weight.
+    /// The target's weight, or its own where a service has one.
     pub weight: u32,
     /// It gets requests.
     pub available: bool,

@@ -98,7 +98,12 @@ impl EnginePorts {
         match bare.parse::<IpAddr>() {
             Ok(address) if !is_loopback(address) => Vec::new(),
             Err(_) if self.any_is_service || is_service(bare) => self.private.clone(),
-            Ok(_) | Err(_) => self.private.iter().copied().filter(|it| *it == port).collect(),
+            Ok(_) | Err(_) => self
+                .private
+                .iter()
+                .copied()
+                .filter(|it| *it == port)
+                .collect(),
         }
     }
 }

@@ -47,6 +47,7 @@ fn compiler() -> Compiler {
         engine_ports: EnginePorts {
             all: vec![8080],
             private: vec![8080],
+            any_is_service: false,
         },
         calculation: Calculation::default(),
         balancing: Arc::default(),
