@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER, SET_COOKIE};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use o28m_net::{Body, BodyError, Connection};
 
@@ -188,7 +188,7 @@ impl Flight {
     fn add_headers(&self, head: &mut http::response::Parts) {
         let headers = &mut head.headers;
         if let Some(cookie) = &self.new_cookie {
-            headers.append(SET_COOKIE, cookie.clone());
+            set_cookie(headers, cookie);
         }
         if let Some(content_type) = names::with_charset(headers) {
             headers.insert(CONTENT_TYPE, content_type);
@@ -236,6 +236,24 @@ impl Flight {
             access_log.log(&self.exchange, shared.ambient.now());
         }
         shared.metrics.ended.add_one();
+    }
+}
+
+/// Adds a cookie; it replaces the first one of the same name (spec gateway-proxy 10.4).
+fn set_cookie(headers: &mut HeaderMap, cookie: &HeaderValue) {
+    let start = |line: &HeaderValue| {
+        let length = line.as_bytes().iter().position(|it| *it == b'=');
+        length.and_then(|it| line.as_bytes().get(..=it).map(<[u8]>::to_vec))
+    };
+    let name = start(cookie);
+    let mut lines: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    match lines.iter_mut().find(|it| start(it) == name) {
+        Some(same) => same.clone_from(cookie),
+        None => lines.push(cookie.clone()),
+    }
+    headers.remove(SET_COOKIE);
+    for line in lines {
+        headers.append(SET_COOKIE, line);
     }
 }
 

@@ -31,6 +31,7 @@ pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH, Variables};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
@@ -99,6 +100,12 @@ pub struct Settings {
     pub body_memory_bytes_max: Option<usize>,
     /// What is added to responses.
     pub headers: Headers,
+    /// Requests that have nothing to hash go to any target of an upstream with consistent hashing, by
+    /// weight, instead of all to the same one.
+    pub hash_at_random: bool,
+    /// How long passive checks keep a target away before requests try it again; unset is until it is
+    /// set healthy by hand.
+    pub recovery_time: Option<Duration>,
     /// Who looks up the names of targets; unset is the resolver of the process.
     pub resolver: Option<Arc<Resolver>>,
 }
@@ -196,6 +203,8 @@ struct Shared {
     access_log: Option<AccessLog>,
     body_memory_bytes_max: usize,
     headers: Headers,
+    hash_at_random: bool,
+    recovery_time: Option<Duration>,
     ambient: Ambient,
 }
 
@@ -241,7 +250,7 @@ impl Gateway {
         let client_address = ClientAddress::new(&settings)?;
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));
         publish_state(metrics, &feed);
-        metrics.collect(Configured::new(&feed, &all_kinds));
+        metrics.collect(Configured::new(&feed, &balancing, &all_kinds));
         metrics.collect(Resolving(resolver));
         let metrics = Metrics::new(metrics);
         let access_log = settings.access_log.as_deref();
@@ -260,6 +269,8 @@ impl Gateway {
                 .body_memory_bytes_max
                 .unwrap_or(spool::MEMORY_BYTES_MAX),
             headers: settings.headers,
+            hash_at_random: settings.hash_at_random,
+            recovery_time: settings.recovery_time,
             ambient,
         };
         Ok(Arc::new(Self {
@@ -283,13 +294,14 @@ impl Gateway {
             feed,
             balancing,
             upstream_tls,
+            recovery_time,
             ambient,
             ..
         } = &*self.shared;
         tokio::select! {
             () = feed.follow(&store, &stop) => {}
             () = balance::keep_names(feed, balancing) => {}
-            () = balance::keep_probing(feed, upstream_tls, ambient) => {}
+            () = balance::keep_probing(feed, upstream_tls, *recovery_time, ambient) => {}
         }
     }
 
@@ -298,7 +310,8 @@ impl Gateway {
     #[must_use]
     pub fn health_of(&self, upstream_id: &str) -> Option<UpstreamHealth> {
         let snapshot = self.snapshot();
-        snapshot.balancer_of(upstream_id).map(|it| it.health())
+        let balancer = snapshot.balancer_of(upstream_id)?;
+        Some(balancer.health(&self.shared.balancing))
     }
 
     /// Announces the version of the snapshot in use.

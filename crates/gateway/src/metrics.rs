@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use o28m_net::dns::Resolver;
 use o28m_telemetry::metrics::{Collect, Counter, Registry, Samples, Sharded};
 
+use crate::balance::Balancing;
 use crate::feed::Feed;
 use crate::{PluginKind, Snapshot, UpstreamHealth};
 
@@ -67,13 +68,19 @@ impl Metrics {
 pub(crate) struct Configured {
     /// The registry lives as long as the process; it must not keep the data plane alive.
     feed: Weak<Feed>,
+    balancing: Arc<Balancing>,
     kinds: Vec<Arc<dyn PluginKind>>,
 }
 
 impl Configured {
-    pub(crate) fn new(feed: &Arc<Feed>, kinds: &[Arc<dyn PluginKind>]) -> Self {
+    pub(crate) fn new(
+        feed: &Arc<Feed>,
+        balancing: &Arc<Balancing>,
+        kinds: &[Arc<dyn PluginKind>],
+    ) -> Self {
         Self {
             feed: Arc::downgrade(feed),
+            balancing: balancing.clone(),
             kinds: kinds.to_vec(),
         }
     }
@@ -91,7 +98,7 @@ impl Collect for Configured {
             }
         }
         if snapshot.plugins().needs_upstream_health() {
-            health(&snapshot, into);
+            health(&snapshot, &self.balancing, into);
         }
     }
 }
@@ -130,10 +137,10 @@ impl Collect for Resolving {
 /// The states of an address, as Kong names them.
 const STATES: [&str; 4] = ["healthchecks_off", "healthy", "unhealthy", "dns_error"];
 
-fn health(snapshot: &Snapshot, into: &mut Samples) {
+fn health(snapshot: &Snapshot, balancing: &Balancing, into: &mut Samples) {
     for balancer in snapshot.balancers() {
         let upstream = balancer.upstream.name.as_str();
-        let UpstreamHealth { targets, .. } = balancer.health();
+        let UpstreamHealth { targets, .. } = balancer.health(balancing);
         for target in targets {
             let host = if target.host.contains(':') {
                 format!("[{}]", target.host)

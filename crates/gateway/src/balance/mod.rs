@@ -28,7 +28,7 @@ use http::header::InvalidHeaderValue;
 use http::{HeaderValue, StatusCode};
 use o28m_kong::{Counters, Target, Upstream};
 use o28m_net::client::is_loopback;
-use o28m_net::dns::{Endpoint, Resolver};
+use o28m_net::dns::{Endpoint, Failure, Resolver};
 use o28m_net::tls::Identity;
 use tokio::sync::OnceCell;
 
@@ -230,6 +230,8 @@ pub(crate) struct Balancer {
     pub(crate) near_engines: Vec<u16>,
     /// What upstreams are shown that ask who connects, unless the service has its own.
     pub(crate) identity: PeerIdentity,
+    /// It was unhealthy as a whole when that was last looked at.
+    refusing: AtomicBool,
     /// Some target's name is looked up.
     named: bool,
     /// Some name has never been looked up.
@@ -272,6 +274,7 @@ impl Balancer {
             targets,
             hosts,
             ring: ArcSwap::from_pointee(Ring::default()),
+            refusing: AtomicBool::new(false),
             pending: AtomicBool::new(false),
             first: OnceCell::new(),
             built: Mutex::new(0),
@@ -291,7 +294,11 @@ impl Balancer {
             let endpoints = target.endpoints(&balancing.names);
             pending |= endpoints.is_none();
             let endpoints = endpoints.iter().flat_map(|it| it.iter());
-            candidates.extend(endpoints.map(|it| self.candidate(balancing, at, target, it)));
+            let of_target = endpoints.map(|it| self.candidate(balancing, at, target, it));
+            let mut of_target: Vec<Candidate> = of_target.collect();
+            // As texts: the order in which points of a hash ring are given away.
+            of_target.sort_by_cached_key(|it| it.address.to_string());
+            candidates.extend(of_target);
         }
         let seed = balancing
             .seed
@@ -440,7 +447,11 @@ impl Balancer {
         }
         let target = self.targets.get(peer.target);
         let target = target.map_or("", |it| &it.name);
-        match peer.state.report(report, limit) {
+        let change = peer.state.report(report, limit);
+        if change.is_some() {
+            self.announce();
+        }
+        match change {
             None => {}
             Some(true) => tracing::info!(
                 upstream.name = %self.upstream.name,
@@ -457,8 +468,43 @@ impl Balancer {
         }
     }
 
+    /// Says when the upstream as a whole begins or ends to be unhealthy.
+    fn announce(&self) {
+        let healthy = self.is_healthy(&self.ring_now());
+        if self.refusing.swap(!healthy, Ordering::Relaxed) == !healthy {
+            return;
+        }
+        if healthy {
+            tracing::info!(upstream.name = %self.upstream.name, "upstream is healthy again");
+        } else {
+            tracing::warn!(
+                upstream.name = %self.upstream.name,
+                "upstream is unhealthy: its requests are answered with 503"
+            );
+        }
+    }
+
+    /// Lets requests try targets again that passive checks took out so long ago. Active checks find out
+    /// themselves.
+    pub(crate) fn try_again(&self, after: Duration) {
+        let checks = &self.upstream.healthchecks;
+        if !self.checked || checks.active.is_on() {
+            return;
+        }
+        for peer in self.ring_now().peers() {
+            if peer.state.try_again(after, &checks.passive.unhealthy) {
+                tracing::info!(
+                    upstream.name = %self.upstream.name,
+                    target.address = %peer.address,
+                    "target is tried again"
+                );
+                self.announce();
+            }
+        }
+    }
+
     /// How well the targets are, as this process sees it.
-    pub(crate) fn health(&self) -> UpstreamHealth {
+    pub(crate) fn health(&self, balancing: &Balancing) -> UpstreamHealth {
         let ring = self.ring_now();
         let of_target = |(at, target): (usize, &Arc<TargetEntry>)| {
             let peers = || ring.peers().iter().filter(move |peer| peer.target == at);
@@ -468,10 +514,10 @@ impl Balancer {
                 port: target.port,
                 weight: target.weight,
                 resolution: match peers().next() {
-                    _ if !target.is_name() => Resolution::Address,
                     Some(peer) if peer.service.is_some() => Resolution::Srv,
                     Some(peer) if peer.address.is_ipv6() => Resolution::Aaaa,
-                    Some(_) | None => Resolution::A,
+                    Some(_) => Resolution::A,
+                    None => Resolution::None(balancing.names.failure(&target.host)),
                 },
                 addresses: peers().map(|peer| self.address_health(peer)).collect(),
             }
@@ -543,16 +589,16 @@ pub struct TargetHealth {
 }
 
 /// How the addresses of a target are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It is one.
-    Address,
-    /// By its name: addresses of IPv4.
+    /// Addresses of IPv4: its own, or those of its name.
     A,
-    /// By its name: addresses of IPv6.
+    /// Addresses of IPv6.
     Aaaa,
-    /// By its name: services with ports and weights.
+    /// Services with ports and weights.
     Srv,
+    /// There are none, for this reason as far as it is known.
+    None(Option<Failure>),
 }
 
 /// How well an address is.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use o28m_net::dns::{Endpoint, Resolver};
+use o28m_net::dns::{Endpoint, Failure, Resolver};
 use tokio::task::JoinSet;
 
 use super::Balancing;
@@ -30,6 +30,8 @@ pub(crate) struct Names {
 
 struct Known {
     endpoints: Arc<[Endpoint]>,
+    /// Why there are none.
+    failure: Option<Failure>,
     /// The generation that they are of.
     changed: u64,
     /// When it is looked up again.
@@ -60,6 +62,11 @@ impl Names {
         self.lock().get(host).map(|it| it.endpoints.clone())
     }
 
+    /// Why the name has no endpoints.
+    pub(super) fn failure(&self, host: &str) -> Option<Failure> {
+        self.lock().get(host)?.failure.clone()
+    }
+
     /// Differs whenever anything is known that was not before.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -82,7 +89,7 @@ impl Names {
     pub(super) async fn look_up(&self, host: &Arc<str>) {
         let (found, until) = self.resolver.renew(host).await;
         let now = self.resolver.now();
-        let (mut endpoints, due) = match found {
+        let (mut endpoints, due) = match &found {
             Ok(found) => (found.preferred().to_vec(), until + REFRESH_DELAY),
             Err(failure) if failure.is_not_found() => (Vec::new(), until + REFRESH_DELAY),
             Err(_) => (Vec::new(), now + RETRY_DELAY),
@@ -97,6 +104,7 @@ impl Names {
         };
         let entry = Known {
             endpoints: Arc::from(endpoints),
+            failure: found.err(),
             changed,
             due,
         };

@@ -43,8 +43,14 @@ struct Schedule {
     busy: HashMap<Key, u128>,
 }
 
-/// Asks the targets of all upstreams with active checks, for ever.
-pub(crate) async fn keep(feed: &Feed, trust: &UpstreamTls, ambient: &Ambient) {
+/// Asks the targets of all upstreams with active checks, for ever. Those of others are tried again
+/// after `recovery`, if that is a time.
+pub(crate) async fn keep(
+    feed: &Feed,
+    trust: &UpstreamTls,
+    recovery: Option<Duration>,
+    ambient: &Ambient,
+) {
     let pool = Pool::new();
     let mut schedule = Schedule::default();
     let mut probes: JoinSet<Key> = JoinSet::new();
@@ -65,7 +71,12 @@ pub(crate) async fn keep(feed: &Feed, trust: &UpstreamTls, ambient: &Ambient) {
                 key
             });
         }
-        let tick = if schedule.due.is_empty() {
+        if let Some(after) = recovery {
+            feed.current()
+                .balancers()
+                .for_each(|it| it.try_again(after));
+        }
+        let tick = if schedule.due.is_empty() && recovery.is_none_or(|it| it >= IDLE_TICK) {
             IDLE_TICK
         } else {
             TICK

@@ -13,6 +13,7 @@ use super::{
     Compiler, Destination, ENTITY_KINDS, EnginePorts, Kinds, Snapshot, Update, UpstreamTls,
     Variables, number,
 };
+use crate::balance::Balancing;
 use crate::{BadConfig, Plugin, PluginKind};
 
 struct Named(&'static str, i32);
@@ -373,7 +374,7 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
         let balancer = snapshot.balancer_of(&id(6, at));
         seen.push(format!(
             "upstream {at}: {:?}",
-            balancer.map(|it| (&it.upstream, it.health(), &it.identity))
+            balancer.map(|it| (&it.upstream, it.health(&Balancing::default()), &it.identity))
         ));
         seen.push(format!(
             "consumer {at}: {:?} {:?}",

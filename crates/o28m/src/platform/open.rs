@@ -12,6 +12,7 @@ use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
+use o28m_net::dns::Resolver;
 use o28m_plugins::Deliveries;
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
@@ -379,9 +380,13 @@ pub(super) fn gateway(
     kinds: Vec<Arc<dyn PluginKind>>,
     engines: Vec<LocalEngine>,
     metrics: &Registry,
+    resolver: &Arc<Resolver>,
     ambient: &Ambient,
 ) -> Result<Arc<Gateway>> {
     let settings = o28m_gateway::Settings {
+        resolver: Some(resolver.clone()),
+        hash_at_random: config.text("upstream.hash_without_value") == "random",
+        recovery_time: Some(config.duration("upstream.recovery_time")).filter(|it| !it.is_zero()),
         trusted_ips: config.list("proxy.trusted_ips"),
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),

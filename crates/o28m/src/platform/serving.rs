@@ -144,8 +144,9 @@ impl Platform {
         let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
         let limits = head_limits(&self.config);
         let idle_max = usize::try_from(self.config.integer("upstream.keepalive_max")).unwrap_or(0);
+        let resolver = self.resolver.clone();
         let work = self.serving.proxies.track_future(async move {
-            let pool = Pool::with_idle_max(idle_max);
+            let pool = Pool::with_resolver(idle_max, resolver);
             let serving = listeners.into_iter().map(|listener| {
                 let (service, pool) = (service.clone(), pool.clone());
                 server::serve(listener, service, pool, limits, drain.clone(), stop.clone())
