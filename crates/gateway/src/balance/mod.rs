@@ -470,11 +470,11 @@ impl Balancer {
 
     /// Says when the upstream as a whole begins or ends to be unhealthy.
     fn announce(&self) {
-        let healthy = self.is_healthy(&self.ring_now());
-        if self.refusing.swap(!healthy, Ordering::Relaxed) == !healthy {
+        let refusing = !self.is_healthy(&self.ring_now());
+        if self.refusing.swap(refusing, Ordering::Relaxed) == refusing {
             return;
         }
-        if healthy {
+        if !refusing {
             tracing::info!(upstream.name = %self.upstream.name, "upstream is healthy again");
         } else {
             tracing::warn!(
@@ -546,10 +546,6 @@ fn hosts(
     port: u16,
 ) -> Result<[HeaderValue; 2], InvalidHeaderValue> {
     let own = upstream.host_header.as_deref();
-    let bracketed = |host: &str| match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
-    };
     let name = own.map_or_else(|| bracketed(name), str::to_owned);
     let has_port = own.is_some_and(|it| crate::request::bare_host(it) != it);
     let value = |default: u16| {
@@ -560,6 +556,14 @@ fn hosts(
         })
     };
     Ok([value(80)?, value(443)?])
+}
+
+/// A host as URLs have it.
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
 }
 
 /// How well an upstream is, as one node sees it.
