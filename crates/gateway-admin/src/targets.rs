@@ -394,7 +394,7 @@ fn show(target: Option<&TargetHealth>, is_on: bool) -> (&'static str, Value) {
         },
         "addresses": addresses.collect::<Vec<_>>(),
     });
-    let word = if target.addresses.is_empty() && target.weight > 0 {
+    let word = if target.addresses.is_empty() {
         "DNS_ERROR"
     } else {
         health(target.addresses.iter().any(|it| it.available))

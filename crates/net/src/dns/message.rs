@@ -12,7 +12,7 @@ use super::{Failure, Kind, random};
 /// Aliases followed for one name.
 pub(super) const ALIASES_MAX: usize = 8;
 /// Records of one answer that count.
-const RECORDS_MAX: usize = 1024;
+pub(super) const RECORDS_MAX: usize = 1024;
 /// Longest time to live that is believed (RFC 8767 section 4).
 const TTL_MAX_S: u32 = 7 * 24 * 3600;
 /// Bytes of a name as text, without the final dot (RFC 1035 section 2.3.4).
@@ -98,6 +98,16 @@ impl Question {
             name: name.collect(),
             kind,
         })
+    }
+
+    /// A question that is known beforehand.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn fixed(id: u16, name: &str, kind: Kind) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            kind,
+        }
     }
 
     /// `None` when the name is none.

@@ -4,6 +4,8 @@
 
 mod exchange;
 mod found;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod message;
 mod names;
 mod system;

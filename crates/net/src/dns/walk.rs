@@ -16,6 +16,8 @@ use super::{Endpoint, Failure, Kind, Order, Origin, Step};
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// How long the name that had records last is asked for first.
 const HINT_TTL: Duration = Duration::from_secs(300);
+/// Endpoints of all services of one name that count.
+const ENDPOINTS_MAX: usize = 1024;
 /// Services of one name that count.
 const SERVICES_MAX: usize = 256;
 
@@ -237,6 +239,7 @@ impl Walk<'_> {
         if endpoints.is_empty() {
             return Err(missed);
         }
+        endpoints.truncate(ENDPOINTS_MAX);
         Ok(Outcome {
             preferred: endpoints.len(),
             endpoints,
