@@ -241,19 +241,15 @@ impl Flight {
 
 /// Adds a cookie; it replaces the first one of the same name (spec gateway-proxy 10.4).
 fn set_cookie(headers: &mut HeaderMap, cookie: &HeaderValue) {
-    let start = |line: &HeaderValue| {
-        let length = line.as_bytes().iter().position(|it| *it == b'=');
-        length.and_then(|it| line.as_bytes().get(..=it).map(<[u8]>::to_vec))
-    };
-    let name = start(cookie);
-    let mut lines: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
-    match lines.iter_mut().find(|it| start(it) == name) {
-        Some(same) => same.clone_from(cookie),
-        None => lines.push(cookie.clone()),
+    fn name(line: &HeaderValue) -> Option<&[u8]> {
+        line.as_bytes().split(|it| *it == b'=').next()
     }
-    headers.remove(SET_COOKIE);
-    for line in lines {
-        headers.append(SET_COOKIE, line);
+    let mut lines = headers.iter_mut().filter(|(it, _)| *it == SET_COOKIE);
+    match lines.find(|(_, line)| name(line) == name(cookie)) {
+        Some((_, same)) => same.clone_from(cookie),
+        None => {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
     }
 }
 
