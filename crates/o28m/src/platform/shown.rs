@@ -23,6 +23,7 @@ const LISTS: &[(&str, &str)] = &[
     ("trusted_ips", "proxy.trusted_ips"),
     ("headers", "proxy.headers"),
     ("dns_resolver", "dns.servers"),
+    ("headers_upstream", "proxy.headers_upstream"),
     ("ssl_cert", "proxy.tls.cert"),
     ("ssl_cert_key", "proxy.tls.key"),
     ("admin_ssl_cert", "admin.tls.cert"),
@@ -161,7 +162,6 @@ fn described(listen: &Listen) -> Value {
     for (name, set) in listen.flags() {
         members.insert(name.to_owned(), json!(set));
     }
-    members.insert("proxy_protocol".to_owned(), json!(false));
     members.insert("listener".to_owned(), json!(listen.to_string()));
     Value::Object(members)
 }

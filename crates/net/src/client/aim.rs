@@ -9,15 +9,15 @@ use super::connect::is_loopback;
 use super::connection::Upstream;
 use crate::dns::{Failure, Found, Resolver};
 
-/// The way of one request.
-pub(super) enum Way {
+/// Where one request goes.
+pub(super) enum Aim {
     /// The target is an address.
     Fixed(SocketAddr),
     /// The target is a name: this address of it is the one whose turn it is.
     Named(SocketAddr, Arc<Found>),
 }
 
-impl Way {
+impl Aim {
     /// `None` while the name has to be looked up.
     pub(super) fn known(
         resolver: &Arc<Resolver>,
@@ -97,7 +97,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::client::{Pool, Target, Timeouts, TlsPolicy};
+    use crate::client::{Pool, PoolSettings, Target, Timeouts, TlsPolicy};
     use crate::dns::testing::{Data, Mood, NameServer};
     use crate::dns::{Order, Settings};
     use crate::{Body, Scheme};
@@ -186,7 +186,7 @@ mod tests {
         .await;
         let server = NameServer::start().await.unwrap();
         let names = resolver(&server);
-        let pool = Pool::with_resolver(16, names.clone());
+        let pool = Pool::with_resolver(PoolSettings::default(), names.clone());
         server.set_addresses("many.test", 1, &["127.0.0.1", "127.0.0.2"]);
         let mut said = Vec::new();
         for _ in 0..6 {
@@ -213,7 +213,7 @@ mod tests {
         let mut tasks = JoinSet::new();
         let port = servers(&[[127, 0, 0, 1]], &mut tasks).await;
         let server = NameServer::start().await.unwrap();
-        let pool = Pool::with_resolver(16, resolver(&server));
+        let pool = Pool::with_resolver(PoolSettings::default(), resolver(&server));
         let service = Data::Service(1, 1, port, "many.test".to_owned());
         server.set("_http._tcp.test", 60, &[service]);
         server.set_addresses("many.test", 60, &["127.0.0.9", "127.0.0.1"]);
@@ -226,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_there_differs_from_what_nobody_can_tell() {
         let server = NameServer::start().await.unwrap();
-        let pool = Pool::with_resolver(16, resolver(&server));
+        let pool = Pool::with_resolver(PoolSettings::default(), resolver(&server));
         let source = |error| match error {
             SendError::Resolve { source, .. } => source.map(|it| it.to_string()),
             other => panic!("{other}"),
