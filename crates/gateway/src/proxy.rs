@@ -245,7 +245,9 @@ fn drop_private_headers(flight: &mut Flight, service: &ServiceEntry) {
             }
             flight.keeps_private_headers = !balancer.near_engines.is_empty();
         }
-        Destination::Network(_) => flight.keeps_private_headers = service.near_engine.is_some(),
+        Destination::Network(_) => {
+            flight.keeps_private_headers = !service.near_engines.is_empty();
+        }
         Destination::Unsupported | Destination::Insecure => {}
     }
 }
@@ -259,7 +261,7 @@ async fn look_for_engine(flight: &mut Flight, service: &ServiceEntry) {
             let pool = flight.exchange.connection.pool.clone();
             let looking = async { pool.leads_to_loopback(&target.host).await };
             let found = tokio::time::timeout(service.timeouts.connect, looking).await;
-            let ports = service.near_engine.into_iter().collect();
+            let ports = service.near_engines.clone();
             (ports, matches!(found, Ok(Ok(true))))
         }
         Destination::Balanced(balanced) => {

@@ -372,7 +372,7 @@ mod tests {
             ("KONG_MEM_CACHE_SIZE", "128m"),
             ("KONG_NGINX_DAEMON", "off"),
             ("KONG_STREAM_LISTEN", "off"),
-            ("KONG_DNS_ORDER", "A"),
+            ("KONG_NODE_ID", "A"),
             ("KONG_WHATEVER", "1"),
             ("KC_WHATEVER", "1"),
             ("KONG_ROLE", "data_plane"),
@@ -389,8 +389,8 @@ mod tests {
             said,
             [
                 (Severity::Warning, "KC_WHATEVER"),
-                (Severity::Warning, "KONG_DNS_ORDER"),
                 (Severity::Warning, "KONG_NGINX_PROXY_GZIP"),
+                (Severity::Warning, "KONG_NODE_ID"),
                 (Severity::Info, "KONG_WHATEVER"),
             ]
         );

@@ -15,6 +15,7 @@ use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
+use o28m_net::dns::Resolver;
 use o28m_plugins::Deliveries;
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
@@ -382,9 +383,13 @@ pub(super) fn gateway(
     kinds: Vec<Arc<dyn PluginKind>>,
     engines: Vec<LocalEngine>,
     metrics: &Registry,
+    resolver: &Arc<Resolver>,
     ambient: &Ambient,
 ) -> Result<Arc<Gateway>> {
-    let settings = gateway_settings(config)?;
+    let settings = o28m_gateway::Settings {
+        resolver: Some(resolver.clone()),
+        ..gateway_settings(config)?
+    };
     let gateway = Gateway::new(settings, kinds, engines, metrics, ambient.clone());
     gateway.map_err(named)
 }
@@ -423,6 +428,10 @@ fn gateway_settings(config: &Config) -> Result<o28m_gateway::Settings> {
     }
     let permille = |text: &str| Some((text.parse::<f64>().ok()? * 1000.0).round() as u32);
     Ok(o28m_gateway::Settings {
+        // The process has one for everything, made before.
+        resolver: None,
+        hash_at_random: config.text("upstream.hash_without_value") == "random",
+        recovery_time: Some(config.duration("upstream.recovery_time")).filter(|it| !it.is_zero()),
         trusted_ips: config.list("proxy.trusted_ips"),
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
