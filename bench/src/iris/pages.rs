@@ -69,7 +69,7 @@ fn lists(server: &Server, size: Size) -> Result<Vec<List>> {
     let in_large = |path: &str| format!("/{LARGE}/{path}");
     let client = id(&in_large("clients?clientId=seed-7"))?;
     let user = id(&in_large("users?username=seed-7&exact=true"))?;
-    let group = id(&in_large("groups?search=seed-7&exact=true"))?;
+    let group = id(&in_large("groups?search=seed-0&exact=true"))?;
     let large = size.large();
     let paged = |name: &str, path: String, count: usize| List {
         name: name.to_owned(),

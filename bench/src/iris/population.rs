@@ -155,19 +155,20 @@ fn realms(size: Size) -> String {
 }
 
 /// Client, service account, person, group and role of the large realm as often as needed. Only their
-/// own ids change.
+/// own ids change: people stay in the group and keep the role that they were copied with.
 fn seeds(size: Size) -> String {
     let renew = |column: &str| {
         format!(
             "regexp_replace(replace({column}, '{SEED}', 'seed-' || n), \
-             '[0-9a-f]{{8}}(' || :'tails' || ')', {NEW_ID} || '\\1', 'g')"
+             '[0-9a-f]{{8}}(' || p.tails || ')', {NEW_ID} || '\\1', 'g')"
         )
     };
     let part = format!(
-        "CREATE TEMPORARY TABLE part AS SELECT DISTINCT kind, id, CASE kind WHEN 'group' THEN {GROUPS} \
-         WHEN 'role' THEN {ROLES} ELSE {large} END AS copies FROM object_key \
-         WHERE value LIKE '%{SEED}' OR value LIKE '%{SEED}@example.com';\n\
-         SELECT string_agg(substr(id, 9), '|') AS tails FROM part WHERE kind IN ('user', 'client') \\gset\n",
+        "CREATE TEMPORARY TABLE part AS SELECT DISTINCT kind, id, kind IN ('user', 'client') AS many \
+         FROM object_key WHERE value LIKE '%{SEED}';\n\
+         ALTER TABLE part ADD copies INT, ADD tails TEXT;\n\
+         UPDATE part p SET copies = CASE WHEN many THEN {large} WHEN kind = 'group' THEN {GROUPS} ELSE {ROLES} END, \
+         tails = (SELECT string_agg(substr(o.id, 9), '|') FROM part o WHERE o.many = p.many);\n",
         large = size.large(),
     );
     [part, copies(renew, "o.owner", "p.copies")].concat()

@@ -28,7 +28,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts it, with one worker, on its core.
     pub(super) fn start(program: &Path, database: &str) -> Result<Self> {
-        let [port, management] = free_ports()?;
+        let [port, management, status, metrics] = free_ports()?;
         let listen = |port: u16| format!("127.0.0.1:{port}");
         let environment = [
             ("O28M_DATABASE__URL", database.to_owned()),
@@ -37,6 +37,8 @@ impl Server {
             ("O28M_LOG__LEVEL", "error".to_owned()),
             ("O28M_IDENTITY__LISTEN", listen(port)),
             ("O28M_IDENTITY__MANAGEMENT_LISTEN", listen(management)),
+            ("O28M_STATUS__LISTEN", listen(status)),
+            ("O28M_METRICS__LISTEN", listen(metrics)),
             ("O28M_IDENTITY__ADMIN_USER", USER.to_owned()),
             ("O28M_IDENTITY__ADMIN_PASSWORD", PASSWORD.to_owned()),
         ];

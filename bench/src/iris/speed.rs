@@ -11,6 +11,7 @@ use super::server::{Server, token};
 use super::{Options, raw};
 use crate::scale::http::Client;
 use crate::scale::node::command;
+use crate::scale::pause;
 use crate::scale::table::{Table, percentile};
 
 /// How often something was done, and what it took.
@@ -173,7 +174,7 @@ fn load(
         let threads: Vec<_> = (0..connections)
             .map(|_| scope.spawn(|| ask(port, grant, &stop)))
             .collect();
-        std::thread::park_timeout(duration);
+        pause(duration);
         stop.store(true, Ordering::Relaxed);
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
             thread
