@@ -271,8 +271,10 @@ impl Iris {
         ids: &[String],
     ) -> Result<Vec<Arc<Role>>, Error> {
         let mut found: Vec<Arc<Role>> = Vec::new();
-        let mut seen: std::collections::HashSet<String> = ids.iter().cloned().collect();
-        let mut next: Vec<String> = ids.to_vec();
+        let mut seen = std::collections::HashSet::new();
+        // What a user has directly may come from a group as well.
+        let first = ids.iter().filter(|id| seen.insert((*id).clone()));
+        let mut next: Vec<String> = first.cloned().collect();
         while let Some(id) = next.pop() {
             let Some(role) = self.role(realm_id, &id).await? else {
                 continue;
