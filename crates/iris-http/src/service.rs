@@ -41,6 +41,15 @@ impl Call<'_> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The access token of the request, bound to a key or not.
+    pub(crate) fn token(&self) -> Option<&str> {
+        let (scheme, token) = self.header("authorization")?.split_once(' ')?;
+        let is_token = ["bearer", "dpop"]
+            .iter()
+            .any(|it| scheme.eq_ignore_ascii_case(it));
+        is_token.then(|| token.trim()).filter(|it| !it.is_empty())
+    }
+
     /// The bearer token of the request.
     pub(crate) fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.header("authorization")?.split_once(' ')?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use o28m_jose::CompactJws;
 
 use crate::admin::roles::MASTER_ROLES;
+use crate::dpop::bound_to;
 use crate::mapper::Granted;
 use crate::model::{Fields as _, Realm, Rep, Role};
 use crate::{Error, Iris, MASTER};
@@ -221,6 +222,10 @@ impl Iris {
         let Ok(active) = self.active(&realm, token, &issuer).await? else {
             return Ok(Err(Unauthorized));
         };
+        // No proof is looked at here, so a token bound to a key proves nothing.
+        if bound_to(&active.claims).is_some() {
+            return Ok(Err(Unauthorized));
+        }
         let scopes = active.client.body.default_scopes.iter();
         let scopes: Vec<_> = scopes
             .filter_map(|id| realm.scopes.get(id).cloned())

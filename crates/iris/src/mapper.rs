@@ -38,6 +38,7 @@ const PROTECTED: &[&str] = &[
     "scope",
     "nonce",
     "at_hash",
+    "cnf",
     "__proto__",
 ];
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::keys::{KeyBody, Keys};
+use crate::login::consent::consent_key;
 use crate::mapper::Mapper;
 
 /// A JSON object in its stored order.
@@ -23,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const USER: &str = "user";
     pub(crate) const KEY: &str = "realm-key";
     pub(crate) const GROUP: &str = "group";
+    pub(crate) const CONSENT: &str = "user-consent";
 }
 
 /// A body that is stored under its kind.
@@ -171,6 +173,19 @@ pub(crate) struct GroupBody {
     /// Lower-cased name that lists are searched in; made anew with every write.
     #[serde(default)]
     pub(crate) find: String,
+}
+
+/// What a person allowed a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ConsentBody {
+    pub(crate) id: String,
+    pub(crate) realm: String,
+    pub(crate) user: String,
+    pub(crate) client: String,
+    /// Ids of client scopes, and of the client itself.
+    pub(crate) scopes: Vec<String>,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
 }
 
 fn cascade(field: &'static str, kind: &'static str, id: &str) -> Reference {
@@ -335,6 +350,20 @@ impl Stored for GroupBody {
         let mut whole = self.clone();
         whole.find = self.name.to_lowercase();
         object(kind::GROUP, &self.id, &self.realm, keys, references, &whole)
+    }
+}
+
+impl Stored for ConsentBody {
+    const KIND: &'static str = kind::CONSENT;
+
+    fn object(&self) -> Object {
+        let keys = vec![key("grant", consent_key(&self.user, &self.client))];
+        let references = vec![
+            cascade("realm", kind::REALM, &self.realm),
+            cascade("user", kind::USER, &self.user),
+            cascade("client", kind::CLIENT, &self.client),
+        ];
+        object(kind::CONSENT, &self.id, &self.realm, keys, references, self)
     }
 }
 

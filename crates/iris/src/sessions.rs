@@ -1,15 +1,20 @@
 //! Finding logins by user and by client, and ending them. Each login has records beside it that name
 //! it: one for its user, one for each client.
 
+use std::sync::Arc;
+
 use o28m_store::{Session, SessionQuery};
 use serde_json::{Map, Value, json};
 
-use crate::model::{ClientBody, RealmBody, Rep, UserBody, kind};
+use crate::model::{ClientBody, Realm, RealmBody, Rep, UserBody, kind};
 use crate::session::Login;
+use crate::token::Origin;
 use crate::{Error, Iris, Thing};
 
 /// Logins read at once.
 const PAGE: u32 = 200;
+/// Logins of one user that are looked through.
+const LOGINS_MAX: u32 = 1000;
 /// Logins a list gives unless it says otherwise (Keycloak 26.5).
 const LIST_DEFAULT: u32 = 100;
 /// Characters of a client's id.
@@ -75,6 +80,21 @@ impl Iris {
             })
         };
         Ok(found.into_iter().filter_map(read).collect())
+    }
+
+    /// Logins of a user or client, the first thousand.
+    pub(crate) async fn all_logins(
+        &self,
+        realm_id: &str,
+        of: SessionsOf<'_>,
+        offline: bool,
+    ) -> Result<Vec<Login>, Error> {
+        let prefix = prefix(of, offline);
+        let query = SessionQuery {
+            limit: LOGINS_MAX,
+            ..self.query(realm_id, &prefix)
+        };
+        self.page(&query).await
     }
 
     /// Logins of a user or client, as representations.
@@ -182,21 +202,40 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Missing`].
-    pub async fn delete_login(&self, realm_id: &str, id: &str) -> Result<(), Error> {
-        if self.login(realm_id, id).await?.is_none() {
-            return Err(Error::Missing(Thing::Session));
-        }
-        self.end_login(realm_id, id).await
+    pub async fn delete_login(
+        &self,
+        realm: &Arc<Realm>,
+        id: &str,
+        origin: Origin<'_>,
+    ) -> Result<(), Error> {
+        let login = self.login(realm.id(), id).await?;
+        let login = login.ok_or(Error::Missing(Thing::Session))?;
+        self.log_out(realm, &login, origin).await
     }
 
-    /// Ends every login of a user: tokens of all their clients are refused from now on.
+    /// Ends every login of a user: tokens of all their clients are refused from now on, and clients are
+    /// told.
     ///
     /// # Errors
     /// [`Error::Missing`].
-    pub async fn logout_user(&self, realm_id: &str, user: &str) -> Result<(), Error> {
+    pub async fn logout_user(
+        &self,
+        realm: &Arc<Realm>,
+        user: &str,
+        origin: Origin<'_>,
+    ) -> Result<(), Error> {
+        let realm_id = realm.id();
         self.check_holder(realm_id, SessionsOf::User(user)).await?;
-        self.end_logins(realm_id, &prefix(SessionsOf::User(user), false))
-            .await?;
+        let prefix = prefix(SessionsOf::User(user), false);
+        loop {
+            let logins = self.page(&self.query(realm_id, &prefix)).await?;
+            if logins.is_empty() {
+                break;
+            }
+            self.log_out_all(realm, &logins, origin).await?;
+        }
+        // Records that name logins which are gone already.
+        self.end_logins(realm_id, &prefix).await?;
         // Tokens without a login, of lightweight kinds, are refused by their time.
         let now_s = self.ambient.now().seconds();
         let change = |user: &mut UserBody| {

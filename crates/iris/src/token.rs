@@ -9,6 +9,7 @@ use o28m_oauth::Scopes;
 use serde_json::{Map, Value, json};
 
 use crate::cache::group;
+use crate::dpop;
 use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
 use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
@@ -46,6 +47,8 @@ pub struct Origin<'a> {
     pub issuer: &'a str,
     /// Address of the caller, behind trusted proxies.
     pub address: &'a str,
+    /// Thumbprint of the key the caller proved to have: tokens are bound to it (RFC 9449).
+    pub proof: Option<&'a str>,
 }
 
 /// A successful token response.
@@ -363,7 +366,9 @@ impl Iris {
             expires_in_s,
             refresh_expires_in_s: 0,
             refresh_token: None,
-            token_type: if issue
+            token_type: if issue.origin.proof.is_some() {
+                "DPoP"
+            } else if issue
                 .client
                 .attribute_is("token.response.type.bearer.lower-case")
             {
@@ -400,14 +405,18 @@ impl Iris {
     ) -> Result<(String, Algorithm), Error> {
         let lightweight = issue.lightweight();
         let kind = if lightweight { "lt" } else { "rt" };
+        let bound = issue.origin.proof.is_some();
         let mut claims = self.core(
             issue,
             kind,
-            "Bearer",
+            if bound { "DPoP" } else { "Bearer" },
             now_s,
             now_s.saturating_add(expires_in_s),
         );
         claims.insert("scope".to_owned(), json!(issue.applied.text));
+        if let Some(thumbprint) = issue.origin.proof {
+            claims.insert("cnf".to_owned(), dpop::confirmation(thumbprint));
+        }
         if !lightweight {
             claims.insert("acr".to_owned(), json!(issue.acr()));
             if issue.login.is_none() {
@@ -508,6 +517,10 @@ impl Iris {
             .get(&issue.client.body.id)
             .map_or("", |part| part.scope.as_str());
         claims.insert("scope".to_owned(), json!(scope));
+        // Clients with a secret bind their refresh tokens by it (RFC 9449 section 5).
+        if let Some(thumbprint) = issue.origin.proof.filter(|_| issue.client.is_public()) {
+            claims.insert("cnf".to_owned(), dpop::confirmation(thumbprint));
+        }
         let rep = &issue.realm.body.rep;
         if rep.flag("revokeRefreshToken") {
             let jti = claims.text("jti").unwrap_or_default().to_owned();
@@ -521,6 +534,7 @@ impl Iris {
                 ordered.insert((*name).to_owned(), value);
             }
         }
+        ordered.extend(claims);
         let key = self.key_for(issue.realm, Algorithm::HS512).await?;
         tokens.refresh_token = Some(self.sign(key, "JWT", &ordered).await?.0);
         tokens.refresh_expires_in_s = if unlimited {

@@ -141,6 +141,7 @@ impl Context<'_> {
         Origin {
             issuer: &self.issuer,
             address: self.address,
+            proof: None,
         }
     }
 

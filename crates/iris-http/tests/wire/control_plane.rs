@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, World, claims, store};
+use crate::harness::{Client, World, claims};
 
 /// Sends writes and counts them.
 struct Plane<'a> {
@@ -164,17 +164,7 @@ impl Plane<'_> {
 
 #[tokio::test]
 async fn iris_case_039_the_control_planes_second_run_writes_nothing() {
-    run_twice(World::start().await).await;
-}
-
-#[tokio::test]
-async fn iris_case_039_the_same_on_postgresql() {
-    if let Some(url) = o28m_store::testing::postgres_url().await {
-        run_twice(World::on(store(&url).await).await).await;
-    }
-}
-
-async fn run_twice(world: World) {
+    let world = World::start().await;
     // Its token library tries Basic with an empty secret first, and refreshes later.
     let basic = world.http.with("authorization", "Basic YWRtaW4tY2xpOg==");
     let url = world.protocol("master", "token");

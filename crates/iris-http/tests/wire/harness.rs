@@ -211,9 +211,15 @@ pub(crate) async fn store(url: &str) -> Store {
 }
 
 impl World {
-    /// On a database of its own in memory.
+    /// On a database of its own: in memory, or on the PostgreSQL server of the test process where the
+    /// binary is the one for that and the server is installed.
     pub(crate) async fn start() -> Self {
-        Self::on(store("sqlite::memory:").await).await
+        let url = if crate::ON_POSTGRESQL {
+            o28m_store::testing::postgres_url().await
+        } else {
+            None
+        };
+        Self::on(store(url.as_deref().unwrap_or("sqlite::memory:")).await).await
     }
 
     /// On this store.

@@ -6,6 +6,9 @@
     reason = "a test helper that meets something unexpected should fail the test loudly"
 )]
 
+/// Where identity providers keep their state, see [`harness::World::start`].
+const ON_POSTGRESQL: bool = false;
+
 mod admin;
 mod clients;
 mod control_plane;
