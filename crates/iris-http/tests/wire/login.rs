@@ -266,10 +266,10 @@ async fn what_goes_wrong_later_is_told_to_the_client() {
             "Invalid parameter: prompt",
         ),
         (
-            "asks",
-            &[],
-            "consent_required",
-            "Client requires user consent, which is not supported",
+            "app",
+            &[("prompt", "none consent")],
+            "invalid_request",
+            "Invalid parameter: prompt",
         ),
         (
             "app",

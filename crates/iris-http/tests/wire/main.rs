@@ -10,9 +10,14 @@
 const ON_POSTGRESQL: bool = false;
 
 mod admin;
+mod bound;
+mod client_keys;
 mod clients;
+mod consent;
 mod control_plane;
 mod events;
+mod farewell;
+mod frames;
 mod groups;
 mod harness;
 mod keys;
@@ -21,6 +26,7 @@ mod logout;
 mod other_grants;
 mod passwords;
 mod permissions;
+mod pushed;
 mod replicas;
 mod rotation;
 mod security;

@@ -245,7 +245,10 @@ async fn iris_case_005_a_scope_the_client_does_not_have() {
             format!("grant_type=client_credentials&client_id=c&client_secret=s&scope={scope}");
         world.token("r", &form).await
     };
-    for (asked, shown) in [("nosuch", "nosuch"), ("openid+nosuch+email", "openid nosuch email")] {
+    for (asked, shown) in [
+        ("nosuch", "nosuch"),
+        ("openid+nosuch+email", "openid nosuch email"),
+    ] {
         let text = format!("Invalid scopes: {shown}");
         ask(asked).await.refused(400, "invalid_scope", &text);
     }
@@ -259,7 +262,10 @@ async fn iris_case_005_a_scope_the_client_does_not_have() {
     // An empty parameter counts as none, a default scope changes nothing.
     let plain = ask("").await.expect(200).json();
     assert_eq!(words(&plain["scope"]), ["email", "profile"]);
-    assert_eq!(ask("email").await.expect(200).json()["scope"], plain["scope"]);
+    assert_eq!(
+        ask("email").await.expect(200).json()["scope"],
+        plain["scope"]
+    );
 }
 
 #[tokio::test]
@@ -843,7 +849,8 @@ async fn iris_case_028_revocation() {
         let form = format!("client_id={client}&client_secret=s&token={token}");
         world.http.form(&world.protocol("r", endpoint), &form).await
     };
-    let introspect = async |client: &str, token: &str| post("token/introspect", client, token).await;
+    let introspect =
+        async |client: &str, token: &str| post("token/introspect", client, token).await;
     let revoke = async |client: &str, token: &str| post("revoke", client, token).await;
     assert_eq!(introspect("d", &token).await.json()["active"], true);
     revoke("d", &token)

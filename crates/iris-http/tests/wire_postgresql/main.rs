@@ -50,3 +50,15 @@ mod transfer;
 mod users;
 #[path = "../wire/visitor.rs"]
 mod visitor;
+#[path = "../wire/bound.rs"]
+mod bound;
+#[path = "../wire/client_keys.rs"]
+mod client_keys;
+#[path = "../wire/consent.rs"]
+mod consent;
+#[path = "../wire/farewell.rs"]
+mod farewell;
+#[path = "../wire/frames.rs"]
+mod frames;
+#[path = "../wire/pushed.rs"]
+mod pushed;
