@@ -1,12 +1,13 @@
 //! Finding logins by user and by client, and ending them. Each login has records beside it that name
 //! it: one for its user, one for each client.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use o28m_store::{Session, SessionQuery};
 use serde_json::{Map, Value, json};
 
-use crate::model::{ClientBody, Realm, RealmBody, Rep, UserBody, kind};
+use crate::model::{ClientBody, Realm, RealmBody, Rep, User, UserBody, kind};
 use crate::session::Login;
 use crate::token::Origin;
 use crate::{Error, Iris, Thing};
@@ -116,11 +117,31 @@ impl Iris {
             limit: max.unwrap_or(LIST_DEFAULT).min(1000),
             ..self.query(realm_id, &prefix)
         };
+        let logins = self.page(&query).await?;
+        let names = self.client_names(realm_id, &logins).await?;
         let mut reps = Vec::new();
-        for login in self.page(&query).await? {
-            reps.push(self.render_session(realm_id, &login).await?);
+        for login in &logins {
+            let user = self.user(realm_id, &login.user).await?;
+            reps.push(self.render_session(login, user.as_deref(), &names));
         }
         Ok(reps)
+    }
+
+    /// The `clientId` of every client that has a part in these logins, by id.
+    async fn client_names(
+        &self,
+        realm_id: &str,
+        logins: &[Login],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let ids: BTreeSet<&String> = logins.iter().flat_map(|it| it.clients.keys()).collect();
+        let mut names = BTreeMap::new();
+        for id in ids {
+            let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
+            if let Some((client, _)) = found {
+                names.insert(id.clone(), client.client_id);
+            }
+        }
+        Ok(names)
     }
 
     async fn check_holder(&self, realm_id: &str, of: SessionsOf<'_>) -> Result<(), Error> {
@@ -133,24 +154,23 @@ impl Iris {
         own.then_some(()).ok_or(Error::Missing(missing))
     }
 
-    async fn render_session(&self, realm_id: &str, login: &Login) -> Result<Rep, Error> {
-        let user = self.user(realm_id, &login.user).await?;
-        let username = user.map(|user| user.username().to_owned());
-        let mut clients = Map::new();
+    fn render_session(
+        &self,
+        login: &Login,
+        user: Option<&User>,
+        names: &BTreeMap<String, String>,
+    ) -> Rep {
         let now_s = self.ambient.now().seconds();
-        for (id, _) in login.clients.iter().filter(|(_, part)| part.ends_s > now_s) {
-            let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
-            if let Some((client, _)) = found {
-                clients.insert(id.clone(), json!(client.client_id));
-            }
-        }
+        let parts = login.clients.iter().filter(|(_, part)| part.ends_s > now_s);
+        let named = parts.filter_map(|(id, _)| Some((id.clone(), json!(names.get(id)?))));
+        let clients: Map<String, Value> = named.collect();
         let rep = json!({
-            "id": login.id, "username": username, "userId": login.user,
+            "id": login.id, "username": user.map(User::username), "userId": login.user,
             "ipAddress": login.address, "start": login.started_s.saturating_mul(1000),
             "lastAccess": login.used_s.max(login.started_s).saturating_mul(1000),
             "rememberMe": login.remember, "clients": clients, "transientUser": false,
         });
-        Ok(rep.as_object().cloned().unwrap_or_default())
+        rep.as_object().cloned().unwrap_or_default()
     }
 
     /// How many logins a client has.

@@ -39,6 +39,8 @@ async fn node() {
         ("database.url", &url),
         ("identity.listen", "127.0.0.1:0"),
         ("identity.management_listen", "127.0.0.1:0"),
+        ("status.listen", "127.0.0.1:0"),
+        ("metrics.listen", "127.0.0.1:0"),
         ("identity.hostname", NAME),
         ("identity.admin_user", "admin"),
         ("identity.admin_password", PASSWORD),
@@ -79,7 +81,7 @@ impl Node {
     async fn start(database_url: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "node"])
+            .args(["--exact", "node", "--nocapture"])
             .env(DIR, dir.path())
             .env(DATABASE, database_url)
             .stdin(Stdio::null())

@@ -10,6 +10,7 @@
 const ON_POSTGRESQL: bool = false;
 
 mod admin;
+mod attacks;
 mod bound;
 mod client_keys;
 mod clients;
@@ -27,6 +28,7 @@ mod other_grants;
 mod passwords;
 mod permissions;
 mod pushed;
+mod queries;
 mod replicas;
 mod rotation;
 mod security;

@@ -12,12 +12,24 @@ const ON_POSTGRESQL: bool = true;
 
 #[path = "../wire/admin.rs"]
 mod admin;
+#[path = "../wire/attacks.rs"]
+mod attacks;
+#[path = "../wire/bound.rs"]
+mod bound;
+#[path = "../wire/client_keys.rs"]
+mod client_keys;
 #[path = "../wire/clients.rs"]
 mod clients;
+#[path = "../wire/consent.rs"]
+mod consent;
 #[path = "../wire/control_plane.rs"]
 mod control_plane;
 #[path = "../wire/events.rs"]
 mod events;
+#[path = "../wire/farewell.rs"]
+mod farewell;
+#[path = "../wire/frames.rs"]
+mod frames;
 #[path = "../wire/groups.rs"]
 mod groups;
 #[path = "../wire/harness.rs"]
@@ -34,6 +46,8 @@ mod other_grants;
 mod passwords;
 #[path = "../wire/permissions.rs"]
 mod permissions;
+#[path = "../wire/pushed.rs"]
+mod pushed;
 #[path = "../wire/rotation.rs"]
 mod rotation;
 #[path = "../wire/security.rs"]
@@ -50,15 +64,3 @@ mod transfer;
 mod users;
 #[path = "../wire/visitor.rs"]
 mod visitor;
-#[path = "../wire/bound.rs"]
-mod bound;
-#[path = "../wire/client_keys.rs"]
-mod client_keys;
-#[path = "../wire/consent.rs"]
-mod consent;
-#[path = "../wire/farewell.rs"]
-mod farewell;
-#[path = "../wire/frames.rs"]
-mod frames;
-#[path = "../wire/pushed.rs"]
-mod pushed;

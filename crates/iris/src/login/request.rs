@@ -235,6 +235,12 @@ impl Iris {
             bound_to: text("dpop_jkt"),
             device: None,
         };
+        if carried(&request) > CARRIED_BYTES_MAX {
+            // Before anything is said about a parameter: what is said may repeat it.
+            request.state = None;
+            let refusal = refuse(Code::InvalidRequest, "Request parameters are too long");
+            return Ok(refused(&request, &client, origin.issuer, &refusal));
+        }
         let checked = check_type(&client, form, mode)
             .and_then(|()| check_parameters(realm, &client, form))
             .and_then(|prompt| Ok((prompt, proof(&client, form)?)));
@@ -242,11 +248,6 @@ impl Iris {
             Ok((prompt, proof)) => {
                 request.proof = proof;
                 request.consent = prompt.consent;
-                if carried(&request) > CARRIED_BYTES_MAX {
-                    request.state = None;
-                    let refusal = refuse(Code::InvalidRequest, "Request parameters are too long");
-                    return Ok(refused(&request, &client, origin.issuer, &refusal));
-                }
                 Ok(Checked::Good(client, Box::new(request), prompt))
             }
             Err(refusal) => Ok(refused(&request, &client, origin.issuer, &refusal)),
