@@ -14,6 +14,7 @@ mod management;
 mod metadata;
 mod protocol;
 mod reply;
+mod requests;
 mod router;
 mod service;
 mod web;

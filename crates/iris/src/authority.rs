@@ -100,6 +100,7 @@ pub struct Caller {
     realm: String,
     user_id: String,
     client_id: String,
+    origins: Vec<String>,
 }
 
 /// Realms somebody may know of.
@@ -139,6 +140,12 @@ impl Caller {
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// The origins whose pages the client runs on; `*` stands for any.
+    #[must_use]
+    pub fn web_origins(&self) -> &[String] {
+        &self.origins
     }
 
     /// Holds every right over every realm.
@@ -242,6 +249,7 @@ impl Iris {
             realm: name,
             user_id: active.user.body.id.clone(),
             client_id: active.client.client_id().to_owned(),
+            origins: active.client.web_origins().to_vec(),
         }))
     }
 

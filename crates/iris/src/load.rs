@@ -157,7 +157,7 @@ impl Iris {
     ) -> Result<Option<Vec<String>>, Error> {
         let client = self.client(realm.id(), client_id).await?;
         let client = client.filter(|client| client.body.rep.flag("enabled"));
-        Ok(client.map(|client| client.web_origins()))
+        Ok(client.map(|client| client.web_origins().to_vec()))
     }
 
     pub(crate) async fn client_body_by_client_id(

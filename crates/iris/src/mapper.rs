@@ -132,7 +132,8 @@ impl Mapper {
         }
     }
 
-    fn writes_to(&self, target: Target) -> bool {
+    /// Whether it adds anything there.
+    pub(crate) fn writes_to(&self, target: Target) -> bool {
         match target {
             Target::Access => self.access,
             Target::Lightweight => self.lightweight,

@@ -42,6 +42,7 @@ pub(crate) trait Fields {
     fn int(&self, field: &str) -> i64;
     fn entry_text(&self, field: &str, name: &str) -> Option<&str>;
     fn texts(&self, field: &str) -> Vec<String>;
+    fn has_text(&self, field: &str, text: &str) -> bool;
 }
 
 impl Fields for Rep {
@@ -65,6 +66,11 @@ impl Fields for Rep {
         let items = self.get(field).and_then(Value::as_array);
         let texts = items.into_iter().flatten().filter_map(Value::as_str);
         texts.map(str::to_owned).collect()
+    }
+
+    fn has_text(&self, field: &str, text: &str) -> bool {
+        let items = self.get(field).and_then(Value::as_array);
+        items.is_some_and(|items| items.iter().any(|it| it == text))
     }
 }
 
@@ -514,6 +520,8 @@ pub struct Client {
     pub(crate) body: ClientBody,
     pub(crate) mappers: Vec<Mapper>,
     pub(crate) secret: Option<Secret<String>>,
+    /// Its web origins; `+` stands for those of its redirect URIs.
+    origins: Vec<String>,
 }
 
 impl Client {
@@ -524,6 +532,7 @@ impl Client {
             .map(|secret| Secret::new(secret.to_owned()));
         let mappers = body.mappers.iter().map(Mapper::compile).collect();
         Self {
+            origins: crate::token::allowed_origins(&body.rep),
             mappers,
             secret,
             body,
@@ -553,8 +562,8 @@ impl Client {
 
     /// The origins whose pages may read its responses; `*` stands for any.
     #[must_use]
-    pub fn web_origins(&self) -> Vec<String> {
-        crate::token::allowed_origins(self)
+    pub fn web_origins(&self) -> &[String] {
+        &self.origins
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {

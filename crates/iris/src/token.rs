@@ -12,7 +12,7 @@ use crate::cache::group;
 use crate::dpop;
 use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
-use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
+use crate::model::{Client, Fields as _, Realm, Rep, Scope, Stored as _, User, kind};
 use crate::session::{Ends, Login};
 use crate::{Error, Example, GrantError, Iris};
 
@@ -108,16 +108,17 @@ pub(crate) struct Issue<'a> {
 
 /// Whether the client has every scope that the parameter names.
 pub(crate) fn has_scopes(realm: &Realm, client: &Client, parameter: Option<&str>) -> bool {
-    let defaults = client.body.default_scopes.iter();
-    let ids = defaults.chain(&client.body.optional_scopes);
-    let names: HashSet<&str> = ids
-        .filter_map(|id| realm.scopes.get(id))
-        .map(|scope| scope.body.name.as_str())
-        .collect();
-    let asked = Scopes::parse(parameter);
-    asked
+    let has = |word: &str| {
+        let ids = &client.body;
+        let mut ids = ids.default_scopes.iter().chain(&ids.optional_scopes);
+        ids.any(|id| {
+            let scope = realm.scopes.get(id);
+            scope.is_some_and(|scope| scope.body.name == word)
+        })
+    };
+    Scopes::parse(parameter)
         .iter()
-        .all(|word| word == "openid" || names.contains(word))
+        .all(|word| word == "openid" || has(word))
 }
 
 /// The scopes that apply: defaults and those asked for. A scope with roles applies only to users who
@@ -186,11 +187,6 @@ impl Issue<'_> {
         scopes.chain(&self.client.mappers)
     }
 
-    /// Origins that browsers may call from: `+` stands for those of the redirect URIs.
-    fn origins(&self) -> Vec<String> {
-        allowed_origins(self.client)
-    }
-
     /// `0` for tokens of a login that was there already (Keycloak 26.5 `TokenManager`).
     fn acr(&self) -> &'static str {
         let part = self
@@ -221,13 +217,12 @@ impl Issue<'_> {
         mut claims: Map<String, Value>,
     ) -> Map<String, Value> {
         let mut audience = BTreeSet::new();
-        let origins = self.origins();
         let scene = Scene {
             client: self.client,
             user: self.user,
             notes: self.notes,
             granted,
-            origins: &origins,
+            origins: self.client.web_origins(),
         };
         for mapper in self.mappers() {
             mapper.apply(target, &scene, &mut claims, &mut audience);
@@ -261,8 +256,7 @@ impl Issue<'_> {
 }
 
 /// The web origins of a client; `+` stands for the origins of its redirect URIs.
-pub(crate) fn allowed_origins(client: &Client) -> Vec<String> {
-    let rep = &client.body.rep;
+pub(crate) fn allowed_origins(rep: &Rep) -> Vec<String> {
     let mut origins = Vec::new();
     for origin in rep.texts("webOrigins") {
         if origin == "+" {
@@ -381,7 +375,14 @@ impl Iris {
             session_state: issue.login.as_ref().map(|(login, _)| login.id.clone()),
             user_id: issue.user.body.id.clone(),
             scope: issue.applied.text.clone(),
-            other: issue.finish(Target::Response, &granted, Map::new()),
+            other: if issue
+                .mappers()
+                .any(|mapper| mapper.writes_to(Target::Response))
+            {
+                issue.finish(Target::Response, &granted, Map::new())
+            } else {
+                Map::new()
+            },
             access_token: access,
         };
         if issue.applied.openid {
@@ -603,14 +604,12 @@ impl Iris {
     ) -> Result<(String, Algorithm), Error> {
         let missing = || Error::Key(o28m_jose::KeyError::Generation(Algorithm::RS256));
         let algorithm = key.algorithm().ok_or_else(missing)?;
-        let header = json!({"alg": algorithm.name(), "typ": typ, "kid": key.kid()}).to_string();
         let payload = serde_json::to_vec(claims).unwrap_or_default();
+        let input = key.signing_input(typ, &payload).ok_or_else(missing)?;
         let token = if algorithm.key_type() == "RSA" {
-            self.signing
-                .run(move || key.sign(header.as_bytes(), &payload))
-                .await?
+            self.signing.run(move || key.sign(input)).await?
         } else {
-            key.sign(header.as_bytes(), &payload)
+            key.sign(input)
         };
         token.map(|token| (token, algorithm)).ok_or_else(missing)
     }

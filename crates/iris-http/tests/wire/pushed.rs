@@ -101,6 +101,12 @@ async fn a_request_that_would_be_refused_is_refused_when_it_is_pushed() {
             .await
             .refused(400, error, description);
     }
+    let long = "login ".repeat(10_000);
+    let text = "Request parameters are too long";
+    for name in ["prompt", "state"] {
+        let reply = push(&site, "web", &[(name, &long)]).await;
+        reply.refused(400, "invalid_request", text);
+    }
     let wrong = push(&site, "web", &[("client_secret", "x")]).await;
     let text = "Invalid client or Invalid client credentials";
     wrong.refused(401, "unauthorized_client", text);

@@ -21,6 +21,8 @@ const PREFIX: &str = "urn:ietf:params:oauth:request_uri:";
 const SECRET_LENGTH: usize = 43;
 /// Longer names are unknown without a look into the store.
 const NAME_BYTES_MAX: usize = 256;
+/// Bytes of a request that is kept, encoded.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Realm attribute with the seconds a pushed request may be used, and its default.
 const LIFESPAN: &str = "parRequestUriLifespan";
 const LIFE_S: i64 = 60;
@@ -98,6 +100,10 @@ impl Iris {
             }
         }
         let text = kept(client, form);
+        if text.len() > REQUEST_BYTES_MAX {
+            let text = "Request parameters are too long".to_owned();
+            return refuse(invalid, Some(text));
+        }
         let parsed = Form::parse(text.as_bytes()).unwrap_or_default();
         match Box::pin(self.check_pushed(realm, &parsed, origin)).await {
             Ok(Checked::Good(..)) => {}
