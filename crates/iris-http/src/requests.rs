@@ -41,12 +41,16 @@ impl Entry {
     }
 }
 
+type Entries = Arc<Mutex<HashMap<Key, Entry>>>;
+
 /// Requests by what they asked for and what came of them.
-#[derive(Clone)]
 pub(crate) struct Requests {
     metrics: Registry,
-    entries: Arc<Mutex<HashMap<Key, Entry>>>,
+    entries: Entries,
 }
+
+/// What is read of them when metrics are; apart from the registry, which keeps it.
+struct Longest(Entries);
 
 fn outcome(status: u16) -> &'static str {
     match status / 100 {
@@ -59,12 +63,9 @@ fn outcome(status: u16) -> &'static str {
 
 impl Requests {
     pub(crate) fn new(metrics: Registry) -> Self {
-        let requests = Self {
-            metrics: metrics.clone(),
-            entries: Arc::default(),
-        };
-        metrics.collect(requests.clone());
-        requests
+        let entries = Entries::default();
+        metrics.collect(Longest(Arc::clone(&entries)));
+        Self { metrics, entries }
     }
 
     /// Counts a request.
@@ -101,7 +102,7 @@ impl Requests {
     }
 }
 
-fn labels<'a>((method, code, uri): Key, status: &'a str) -> [(&'static str, &'a str); 4] {
+fn labels((method, code, uri): Key, status: &str) -> [(&'static str, &str); 4] {
     [
         ("method", method),
         ("outcome", outcome(code)),
@@ -110,10 +111,10 @@ fn labels<'a>((method, code, uri): Key, status: &'a str) -> [(&'static str, &'a 
     ]
 }
 
-impl Collect for Requests {
+impl Collect for Longest {
     fn collect(&self, into: &mut Samples) {
         let now = Instant::now();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, entry) in entries.iter_mut() {
             entry.turn(now);
             let help = "The longest request of the last minutes.";
