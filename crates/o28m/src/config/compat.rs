@@ -395,10 +395,7 @@ mod tests {
             ]
         );
         let refused: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
-        assert_eq!(
-            refused,
-            ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE"]
-        );
+        assert_eq!(refused, ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE"]);
         let (compat, mut problems) = read(&[("KONG_STREAM_LISTEN", "0.0.0.0:9000")]);
         assert_eq!(compat.notes(&mut problems), []);
         let [problem] = problems.as_slice() else {
