@@ -106,12 +106,13 @@ fn copies(renew: impl Fn(&str) -> String, owner: &str, copies: &str) -> String {
     };
     format!(
         "INSERT INTO object SELECT o.kind, {id}, {owner}, o.version, {body} {objects}\
-         INSERT INTO object_key SELECT o.kind, {id}, {owner}, o.name, {value}, {folded} {keys}\
+         INSERT INTO object_key SELECT o.kind, {id}, {owner}, o.name, {value}, {folded}, {texts} {keys}\
          INSERT INTO object_reference SELECT o.kind, {id}, o.field, o.target_kind, {target}, o.cascades {references}",
         id = r("o.id"),
         body = r("o.body"),
         value = r("o.value"),
         folded = r("o.folded"),
+        texts = r("o.texts"),
         target = r("o.target_id"),
         objects = from("object"),
         keys = from("object_key"),

@@ -57,7 +57,8 @@ impl Phase {
 }
 
 /// One embedded migration. In its SQL `@` is the place of our tables, `{text}` a text column compared
-/// byte by byte, and `{clustered}` the option of a table that is its own index.
+/// byte by byte, `{json}` the type that JSON text is cast to before `->`, and `{clustered}` the option of
+/// a table that is its own index.
 pub(crate) struct Migration {
     pub(crate) number: i64,
     pub(crate) phase: Phase,
@@ -75,6 +76,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         number: 2,
         phase: Phase::Expand,
         sql: include_str!("migrations/0002_age_of_changes.sql"),
+    },
+    Migration {
+        number: 3,
+        phase: Phase::Expand,
+        sql: include_str!("migrations/0003_texts_of_keys.sql"),
     },
 ];
 
@@ -187,14 +193,15 @@ async fn apply_locked(
 
 async fn run(connection: &mut Connection, migration: &Migration) -> Result<(), Error> {
     // PostgreSQL compares by the database's language unless told otherwise, and slower.
-    let (text, clustered) = if connection.is_postgres() {
-        ("TEXT COLLATE \"C\"", "")
+    let (text, json, clustered) = if connection.is_postgres() {
+        ("TEXT COLLATE \"C\"", "JSONB", "")
     } else {
-        ("TEXT", "WITHOUT ROWID")
+        ("TEXT", "TEXT", "WITHOUT ROWID")
     };
     let script = migration
         .sql
         .replace("{text}", text)
+        .replace("{json}", json)
         .replace("{clustered}", clustered);
     connection.script(&script).await?;
     let row = Sql::new("INSERT INTO @migration (number, phase) VALUES (")
@@ -292,7 +299,8 @@ fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
+    use crate::testing::postgres_url;
+    use crate::{Filter, Query, Settings, Test, query};
 
     const fn migration(number: i64, phase: Phase, sql: &'static str) -> Migration {
         Migration { number, phase, sql }
@@ -307,8 +315,12 @@ mod tests {
     ];
 
     async fn memory() -> Database {
+        open("sqlite::memory:".to_owned()).await
+    }
+
+    async fn open(url: String) -> Database {
         let settings = Settings {
-            url: "sqlite::memory:".to_owned(),
+            url,
             schema: "o28m".to_owned(),
             pool_max: 1,
             connect_timeout: Duration::from_secs(5),
@@ -379,6 +391,60 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(state, MigrationState::Current);
+    }
+
+    /// A user as the release before texts of keys wrote them.
+    fn old_user(id: &str, find: &str) -> String {
+        format!(
+            "INSERT INTO @object (kind, id, owner, version, body) \
+             VALUES ('user', '{id}', 'r', 1, '{{\"find\": {find}}}');
+             INSERT INTO @object_key (kind, id, owner, name, value, folded) \
+             VALUES ('user', '{id}', 'r', 'person', '{id}', '{id}');"
+        )
+    }
+
+    #[tokio::test]
+    async fn texts_of_users_of_an_older_release_are_found() {
+        let mut databases = vec![memory().await];
+        if let Some(url) = postgres_url().await {
+            databases.push(open(url).await);
+        }
+        for database in databases {
+            let up = async |migrations| {
+                let step = apply(&database, migrations, MigrationStep::Up, LOCK_TIMEOUT);
+                step.await.unwrap()
+            };
+            let run = async |script: &str| {
+                let mut connection = database.migrator(LOCK_TIMEOUT).await.unwrap();
+                connection.script(script).await.unwrap();
+                connection.commit().await.unwrap();
+            };
+            up(&MIGRATIONS[..2]).await;
+            run(&old_user("before", "{\"email\": \"anna.example.com\"}")).await;
+            assert_eq!(up(MIGRATIONS).await, MigrationState::Current);
+            run(&old_user("beside", "{\"email\": \"anna.example.org\"}")).await;
+            run(&old_user("another", "{\"email\": \"bert.example.org\"}")).await;
+            run(&old_user("none", "{}")).await;
+            // The texts are read where they are kept.
+            run("UPDATE @object SET body = '{}' WHERE id = 'before'").await;
+            let filter = Filter {
+                path: vec!["find", "email"],
+                test: Test::Fits("anna.*"),
+            };
+            let query = Query {
+                kind: "user",
+                owner: Some("r"),
+                by_key: Some("person"),
+                filters: vec![vec![filter]],
+                limit: 10,
+                ..Query::default()
+            };
+            let mut connection = database.reader(false).await.unwrap();
+            let found = query::list(&mut connection, &query).await.unwrap();
+            let ids: Vec<_> = found.iter().map(|record| record.id.as_str()).collect();
+            assert_eq!(ids, ["before", "beside"]);
+            assert_eq!(query::count(&mut connection, &query).await.unwrap(), 2);
+        }
     }
 
     #[test]

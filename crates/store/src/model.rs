@@ -125,7 +125,8 @@ pub struct Query<'a> {
     /// With `by_key`: only values that contain this text, compared case-insensitively.
     pub search: Option<&'a str>,
     /// Only objects whose bodies fulfil at least one filter of each list. Read along the order, so they
-    /// narrow a listing and replace no key.
+    /// narrow a listing and replace no key. What a body has in `find` is kept beside the object's keys:
+    /// with `by_key`, alternatives that look only there and at the key itself read no body.
     pub filters: Vec<Vec<Filter<'a>>>,
     /// Only objects after this id (or key value), exclusive.
     pub after: Option<&'a str>,
@@ -138,7 +139,8 @@ pub struct Query<'a> {
 /// A condition on a JSON body.
 #[derive(Clone, Debug)]
 pub struct Filter<'a> {
-    /// Member names from the outside in. A name with `"` or `\\` finds nothing.
+    /// Member names from the outside in; none for the value of the key of [`Query::by_key`]. A name with
+    /// `"` or `\\` finds nothing.
     pub path: Vec<&'a str>,
     /// What holds there.
     pub test: Test<'a>,

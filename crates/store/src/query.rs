@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use tokio::sync::mpsc::Sender;
 
 use crate::connection::{Connection, Row};
-use crate::filter;
+use crate::filter::{self, Place};
 use crate::sql::{Column, Sql};
 use crate::{Change, Changes, Error, Everything, News, Query, Record, Stored, Tagged, Tags};
 
@@ -187,13 +187,20 @@ pub(crate) async fn list(
     let select = format!("SELECT {COLUMNS}");
     let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
-        (Some(key), _) if query.filters.is_empty() => {
+        (Some(key), _) if !reads_bodies(query) => {
             // What is skipped is skipped among the keys: no object of it is looked up.
             let page = Sql::new(&format!(
                 "{select} FROM (SELECT k.kind, k.id, k.value, k.owner"
             ));
             let page = after_value(
-                keys(page, " FROM @object_key k", query, key, &conditions),
+                keys(
+                    page,
+                    " FROM @object_key k",
+                    query,
+                    key,
+                    &conditions,
+                    postgres,
+                ),
                 query,
             );
             let page = limited(page.raw(" ORDER BY k.value, k.owner"), query);
@@ -253,9 +260,14 @@ pub(crate) async fn count(connection: &mut Connection, query: &Query<'_>) -> Res
     let sql = Sql::new("SELECT count(*)");
     let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
-        (Some(key), _) if query.filters.is_empty() => {
-            keys(sql, " FROM @object_key k", query, key, &conditions)
-        }
+        (Some(key), _) if !reads_bodies(query) => keys(
+            sql,
+            " FROM @object_key k",
+            query,
+            key,
+            &conditions,
+            postgres,
+        ),
         (Some(key), _) => by_key(sql, query, key, &conditions, postgres),
         (None, None) => by_id(sql, query, &conditions.all, None, postgres),
         (None, Some(any)) => union(
@@ -307,7 +319,7 @@ fn by_id<'a>(
     if let Some(after) = after {
         sql = sql.raw(&format!(" AND {lead}.id > ")).text(after);
     }
-    filter::hold(sql, &query.filters, "o", postgres)
+    filter::hold(sql, &query.filters, &Place::body("o", None, postgres))
 }
 
 /// The ids that fulfil one of `any` and all of `all`, each once, as a column `id`.
@@ -343,9 +355,16 @@ fn by_key<'a>(
     postgres: bool,
 ) -> Sql<'a> {
     let from = " FROM @object_key k CROSS JOIN @object o";
-    let sql = keys(sql, from, query, key, conditions);
+    let sql = keys(sql, from, query, key, conditions, postgres);
     let sql = sql.raw(" AND o.kind = k.kind AND o.id = k.id");
-    filter::hold(sql, &query.filters, "o", postgres)
+    let others = query.filters.iter().filter(|it| !filter::is_keyed(it));
+    let place = Place::body("o", Some("k.value"), postgres);
+    filter::hold(sql, others, &place)
+}
+
+/// Whether some filter needs the bodies.
+fn reads_bodies(query: &Query<'_>) -> bool {
+    !query.filters.iter().all(|it| filter::is_keyed(it))
 }
 
 /// The entries of a key for which every condition holds but those on bodies.
@@ -355,6 +374,7 @@ fn keys<'a>(
     query: &Query<'a>,
     key: &'a str,
     conditions: &Conditions<'a>,
+    postgres: bool,
 ) -> Sql<'a> {
     let mut sql = sql
         .raw(from)
@@ -388,7 +408,8 @@ fn keys<'a>(
             .list(&tags, |sql, tag| sql.text(*tag))
             .raw("))");
     }
-    sql
+    let keyed = query.filters.iter().filter(|it| filter::is_keyed(it));
+    filter::hold(sql, keyed, &Place::key(postgres))
 }
 
 /// Which of the prefixes some value of the key has, in the order given.

@@ -2,8 +2,9 @@
 //! from them.
 
 use crate::connection::{Connection, Row};
+use crate::filter::{self, Place};
 use crate::sql::Sql;
-use crate::{Error, Session, SessionQuery, filter};
+use crate::{Error, Session, SessionQuery};
 
 /// Rows of one statement.
 const ROWS_PER_STATEMENT: usize = 200;
@@ -155,7 +156,7 @@ fn matching<'a>(sql: Sql<'a>, query: &SessionQuery<'a>, postgres: bool) -> Sql<'
     if let Some(until) = query.until {
         sql = sql.raw(" AND i.id < ").text(until);
     }
-    filter::hold(sql, &query.filters, "i", postgres)
+    filter::hold(sql, &query.filters, &Place::body("i", None, postgres))
 }
 
 fn page<'a>(sql: Sql<'a>, query: &SessionQuery<'a>) -> Sql<'a> {

@@ -752,6 +752,57 @@ async fn bodies_are_filtered_in_the_listing_and_the_count(it) {
     assert_eq!(found(vec![odd]).await, [""; 0]);
 }
 
+async fn texts_beside_keys_are_filtered_like_bodies(it) {
+    let user = |id: &str, find: Value| Object {
+        keys: vec![Key { name: "name", value: format!("k{id}") }], body: json!({"find": find, "on": true}),
+        owner: "r".to_owned(), ..object("thing", id)
+    };
+    insert(&it.store, [
+        user("0", json!({"email": "anna@example.com", "first": "anna"})),
+        user("1", json!({"email": "\u{f6}50%@example.com"})),
+        user("2", json!({"email": "a \"quoted\" one", "groups": ["x"]})),
+        user("3", json!({})),
+        user("4", json!("k0")),
+        Object { body: json!({"email": "anna@example.com"}), ..user("5", Value::Null) },
+    ]).await;
+    let found = async |filters: &[Vec<Filter<'_>>]| -> Vec<String> {
+        let query = Query {
+            kind: "thing", owner: Some("r"), by_key: Some("name"), filters: filters.to_vec(), limit: 10, ..Query::default()
+        };
+        let ids: Vec<String> = it.store.list(&query).await.unwrap().into_iter().map(|it| it.id).collect();
+        assert_eq!(it.store.count(&query).await.unwrap(), ids.len() as u64);
+        let page = it.store.list(&Query { skip: 1, limit: 1, ..query }).await.unwrap();
+        assert_eq!(page.first().map(|it| &it.id), ids.get(1));
+        ids
+    };
+    let filter = |path: &[&'static str], test| Filter { path: path.to_vec(), test };
+    let email = |test| filter(&["find", "email"], test);
+    assert_eq!(found(&[vec![email(Test::Fits("anna*"))]]).await, ["0"]);
+    assert_eq!(found(&[vec![email(Test::Fits("*example*"))]]).await, ["0", "1"]);
+    assert_eq!(found(&[vec![email(Test::Fits("\u{f6}50%*"))]]).await, ["1"]);
+    assert_eq!(found(&[vec![email(Test::Fits("example"))]]).await, [""; 0]);
+    assert_eq!(found(&[vec![email(Test::Is("a \"quoted\" one"))]]).await, ["2"]);
+    assert_eq!(found(&[vec![email(Test::Fits("*"))]]).await, ["0", "1", "2"]);
+    assert_eq!(found(&[vec![filter(&["find", "groups"], Test::Has("x"))]]).await, ["2"]);
+    assert_eq!(found(&[vec![filter(&["find"], Test::Is("k0"))]]).await, ["4"]);
+    // No path means the key.
+    let key = |test| filter(&[], test);
+    assert_eq!(found(&[vec![key(Test::Is("k3"))]]).await, ["3"]);
+    assert_eq!(found(&[vec![key(Test::Fits("k*")), email(Test::Is("x"))]]).await, ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(found(&[vec![key(Test::Is("k5")), email(Test::Fits("anna*"))]]).await, ["0", "5"]);
+    assert_eq!(found(&[vec![key(Test::Flag(true)), key(Test::Has("k"))]]).await, [""; 0]);
+    // With others that need the body, in one list and in several.
+    let on = |wanted| filter(&["on"], Test::Flag(wanted));
+    assert_eq!(found(&[vec![key(Test::Is("k5")), on(true)]]).await, ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(found(&[vec![email(Test::Fits("anna*"))], vec![on(true)]]).await, ["0"]);
+    assert_eq!(found(&[vec![email(Test::Fits("anna*"))], vec![on(false)]]).await, [""; 0]);
+    // A change of the texts alone is one of what is kept beside the keys.
+    let update = Write::Update { object: user("0", json!({"email": "new@example.com"})), if_version: None };
+    let _version = it.store.write(vec![update]).await.unwrap();
+    assert_eq!(found(&[vec![email(Test::Fits("anna*"))]]).await, [""; 0]);
+    assert_eq!(found(&[vec![email(Test::Fits("new*"))]]).await, ["0"]);
+}
+
 async fn a_detached_reference_goes_with_what_it_points_to(it) {
     insert(&it.store, [object("group", "g"), object("group", "h")]).await;
     let reference = |id: &str| Reference {

@@ -97,8 +97,8 @@ impl Owned {
     }
 }
 
-/// Where the searched texts are.
-const USERNAME: &[&str] = &["username"];
+/// Where the searched texts are: people are listed by their user names.
+const USERNAME: &[&str] = &[];
 const EMAIL: &[&str] = &["find", "email"];
 const FIRST_NAME: &[&str] = &["find", "firstName"];
 const LAST_NAME: &[&str] = &["find", "lastName"];

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::{Batch, ROWS_PER_STATEMENT, count};
+use crate::filter;
 use crate::sql::{Column, Sql};
 use crate::{Error, Key, Object, OnDelete, Reference};
 
@@ -13,8 +14,8 @@ type Of<'a, T> = (&'a Object, &'a T);
 /// What is stored with an object besides its body.
 #[derive(Default)]
 struct Attached {
-    /// Owner, name and value.
-    keys: HashSet<[String; 3]>,
+    /// Owner, name, value and texts.
+    keys: HashSet<[String; 4]>,
     /// Field, kind and id of the target, and whether a deletion of it cascades.
     references: HashSet<[String; 4]>,
     tags: HashSet<String>,
@@ -55,7 +56,7 @@ impl Batch<'_> {
                 .raw(" AND id = ")
                 .text(object.id.clone())
         };
-        let sql = Sql::new("SELECT 1, owner, name, value, '' FROM @object_key");
+        let sql = Sql::new("SELECT 1, owner, name, value, COALESCE(texts, '') FROM @object_key");
         let sql = of(sql).raw(
             " UNION ALL SELECT 2, field, target_kind, target_id, CAST(cascades AS TEXT) \
              FROM @object_reference",
@@ -75,7 +76,7 @@ impl Batch<'_> {
         let mut attached = Attached::default();
         for (table, [first, second, third, fourth]) in rows.await? {
             match table {
-                1 => _ = attached.keys.insert([first, second, third]),
+                1 => _ = attached.keys.insert([first, second, third, fourth]),
                 2 => _ = attached.references.insert([first, second, third, fourth]),
                 _ => _ = attached.tags.insert(first),
             }
@@ -95,16 +96,18 @@ impl Batch<'_> {
         let all = of_each(objects, |object| &object.keys);
         for keys in all.chunks(ROWS_PER_STATEMENT) {
             let all = || keys.iter();
-            let sql = Sql::new("INSERT INTO @object_key (kind, id, owner, name, value, folded) ")
-                .rows([
-                    Column::text(all().map(|(object, _)| object.kind)),
-                    Column::text(all().map(|(object, _)| object.id.as_str())),
-                    Column::text(all().map(|(object, _)| object.owner.as_str())),
-                    Column::text(all().map(|(_, key)| key.name)),
-                    Column::text(all().map(|(_, key)| key.value.as_str())),
-                    Column::body(all().map(|(_, key)| key.value.to_lowercase())),
-                ])
-                .raw(" ON CONFLICT DO NOTHING");
+            let sql =
+                Sql::new("INSERT INTO @object_key (kind, id, owner, name, value, folded, texts) ")
+                    .rows([
+                        Column::text(all().map(|(object, _)| object.kind)),
+                        Column::text(all().map(|(object, _)| object.id.as_str())),
+                        Column::text(all().map(|(object, _)| object.owner.as_str())),
+                        Column::text(all().map(|(_, key)| key.name)),
+                        Column::text(all().map(|(_, key)| key.value.as_str())),
+                        Column::body(all().map(|(_, key)| key.value.to_lowercase())),
+                        Column::body(all().map(|(object, _)| texts(object))),
+                    ])
+                    .raw(" ON CONFLICT DO NOTHING");
             if self.connection.execute(sql).await? < count(keys.len()) {
                 return Err(self.duplicate(keys).await?);
             }
@@ -206,7 +209,11 @@ impl Batch<'_> {
 
 impl Attached {
     fn of(object: &Object) -> Self {
-        let key = |key: &Key| [object.owner.clone(), key.name.to_owned(), key.value.clone()];
+        let texts = texts(object);
+        let key = |key: &Key| {
+            let (name, value) = (key.name.to_owned(), key.value.clone());
+            [object.owner.clone(), name, value, texts.clone()]
+        };
         let reference = |it: &Reference| {
             let cascades = rule(it.on_delete);
             let (field, kind) = (it.field.to_owned(), it.kind.to_owned());
@@ -218,6 +225,12 @@ impl Attached {
             tags: object.tags.iter().cloned().collect(),
         }
     }
+}
+
+/// What lists by a key are searched in besides the key, as JSON text.
+fn texts(object: &Object) -> String {
+    let texts = object.body.get(filter::TEXTS);
+    texts.unwrap_or(&serde_json::Value::Null).to_string()
 }
 
 /// How a reference is stored.
