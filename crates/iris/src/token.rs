@@ -244,15 +244,16 @@ impl Issue<'_> {
                 claims.insert("aud".to_owned(), json!(all));
             }
         }
-        let mut ordered = Map::new();
-        for name in CLAIM_ORDER {
-            if let Some(value) = claims.shift_remove(*name) {
-                ordered.insert((*name).to_owned(), value);
-            }
-        }
-        ordered.extend(claims);
-        ordered
+        arranged(claims)
     }
+}
+
+/// The claims in the order of tokens.
+fn arranged(claims: Map<String, Value>) -> Map<String, Value> {
+    let place = |name: &str| CLAIM_ORDER.iter().position(|it| *it == name);
+    let mut listed: Vec<_> = claims.into_iter().collect();
+    listed.sort_by_cached_key(|(name, _)| place(name).unwrap_or(CLAIM_ORDER.len()));
+    listed.into_iter().collect()
 }
 
 /// The web origins of a client; `+` stands for the origins of its redirect URIs.
@@ -529,15 +530,8 @@ impl Iris {
             self.allow_uses(issue.realm.id(), &jti, reuse, end_s)
                 .await?;
         }
-        let mut ordered = Map::new();
-        for name in CLAIM_ORDER {
-            if let Some(value) = claims.shift_remove(*name) {
-                ordered.insert((*name).to_owned(), value);
-            }
-        }
-        ordered.extend(claims);
         let key = self.key_for(issue.realm, Algorithm::HS512).await?;
-        tokens.refresh_token = Some(self.sign(key, "JWT", &ordered).await?.0);
+        tokens.refresh_token = Some(self.sign(key, "JWT", &arranged(claims)).await?.0);
         tokens.refresh_expires_in_s = if unlimited {
             0
         } else {

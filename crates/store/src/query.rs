@@ -106,12 +106,37 @@ impl<'a> Condition<'a> {
         ));
         self.holds(sql, "c").raw(")")
     }
+
+    /// An additional condition on the entry `k` of a key, for which all it holds for are gathered once:
+    /// within `CASE` it is no join that could be turned around.
+    fn among(self, sql: Sql<'a>, kind: &'a str) -> Sql<'a> {
+        let table = self.table();
+        let sql = sql
+            .raw(&format!(
+                " AND CASE WHEN k.id IN (SELECT c.id FROM @{table} c WHERE c.kind = "
+            ))
+            .text(kind)
+            .raw(" AND ");
+        self.holds(sql, "c").raw(") THEN 1 ELSE 0 END = 1")
+    }
 }
 
 /// Conditions of a query: every one of `all`, and one of `any` when there are some.
 struct Conditions<'a> {
     all: Vec<Condition<'a>>,
     any: Option<Vec<Condition<'a>>>,
+    way: Way,
+}
+
+/// How the entries of a key are found for which all of several conditions hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Along the key, looking up the conditions for each of its entries.
+    Along,
+    /// Along the key, among all that the conditions hold for, which are gathered first.
+    Among,
+    /// From the entries of the first condition, which are few.
+    From,
 }
 
 impl<'a> Conditions<'a> {
@@ -127,7 +152,11 @@ impl<'a> Conditions<'a> {
             Tags::All(tags) => all.extend(tags.iter().map(tag)),
             Tags::OneOf(tags) => any = Some(tags.iter().map(tag).collect()),
         }
-        Self { all, any }
+        Self {
+            all,
+            any,
+            way: Way::Along,
+        }
     }
 
     /// Puts the rarest condition first.
@@ -146,6 +175,23 @@ impl<'a> Conditions<'a> {
                 break;
             }
         }
+        Ok(self)
+    }
+
+    /// Chooses the way along a key. PostgreSQL would choose one itself, without knowing how many entries
+    /// a condition has, and read every one of many for each page.
+    async fn along_key(
+        mut self,
+        connection: &mut Connection,
+        kind: &'a str,
+    ) -> Result<Self, Error> {
+        if !connection.is_postgres() || self.all.is_empty() {
+            return Ok(self);
+        }
+        let most = RARITY_SAMPLES.iter().copied().max().unwrap_or_default();
+        let counts = self.counts(connection, kind, most).await?;
+        let few = counts.first().is_some_and(|count| *count < most);
+        self.way = if few { Way::From } else { Way::Among };
         Ok(self)
     }
 
@@ -183,7 +229,7 @@ pub(crate) async fn list(
     if query.limit == 0 || matches!(&query.tags, Tags::OneOf(tags) if tags.is_empty()) {
         return Ok(Vec::new());
     }
-    let conditions = Conditions::of(query).order(connection, query.kind).await?;
+    let conditions = conditions(connection, query).await?;
     let select = format!("SELECT {COLUMNS}");
     let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
@@ -192,17 +238,7 @@ pub(crate) async fn list(
             let page = Sql::new(&format!(
                 "{select} FROM (SELECT k.kind, k.id, k.value, k.owner"
             ));
-            let page = after_value(
-                keys(
-                    page,
-                    " FROM @object_key k",
-                    query,
-                    key,
-                    &conditions,
-                    postgres,
-                ),
-                query,
-            );
+            let page = after_value(keys(page, "", query, key, &conditions, postgres), query);
             let page = limited(page.raw(" ORDER BY k.value, k.owner"), query);
             let page = page.raw(
                 ") k CROSS JOIN @object o WHERE o.kind = k.kind AND o.id = k.id \
@@ -238,6 +274,17 @@ pub(crate) async fn list(
     connection.all(limited(sql, query), record).await
 }
 
+async fn conditions<'a>(
+    connection: &mut Connection,
+    query: &Query<'a>,
+) -> Result<Conditions<'a>, Error> {
+    let conditions = Conditions::of(query).order(connection, query.kind).await?;
+    if query.by_key.is_none() {
+        return Ok(conditions);
+    }
+    conditions.along_key(connection, query.kind).await
+}
+
 fn after_value<'a>(sql: Sql<'a>, query: &Query<'a>) -> Sql<'a> {
     match query.after {
         Some(after) => sql.raw(" AND k.value > ").text(after),
@@ -256,18 +303,11 @@ pub(crate) async fn count(connection: &mut Connection, query: &Query<'_>) -> Res
     if matches!(&query.tags, Tags::OneOf(tags) if tags.is_empty()) {
         return Ok(0);
     }
-    let conditions = Conditions::of(query).order(connection, query.kind).await?;
+    let conditions = conditions(connection, query).await?;
     let sql = Sql::new("SELECT count(*)");
     let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
-        (Some(key), _) if !reads_bodies(query) => keys(
-            sql,
-            " FROM @object_key k",
-            query,
-            key,
-            &conditions,
-            postgres,
-        ),
+        (Some(key), _) if !reads_bodies(query) => keys(sql, "", query, key, &conditions, postgres),
         (Some(key), _) => by_key(sql, query, key, &conditions, postgres),
         (None, None) => by_id(sql, query, &conditions.all, None, postgres),
         (None, Some(any)) => union(
@@ -354,8 +394,14 @@ fn by_key<'a>(
     conditions: &Conditions<'a>,
     postgres: bool,
 ) -> Sql<'a> {
-    let from = " FROM @object_key k CROSS JOIN @object o";
-    let sql = keys(sql, from, query, key, conditions, postgres);
+    let sql = keys(
+        sql,
+        " CROSS JOIN @object o",
+        query,
+        key,
+        conditions,
+        postgres,
+    );
     let sql = sql.raw(" AND o.kind = k.kind AND o.id = k.id");
     let others = query.filters.iter().filter(|it| !filter::is_keyed(it));
     let place = Place::body("o", Some("k.value"), postgres);
@@ -367,21 +413,32 @@ fn reads_bodies(query: &Query<'_>) -> bool {
     !query.filters.iter().all(|it| filter::is_keyed(it))
 }
 
-/// The entries of a key for which every condition holds but those on bodies.
+/// The entries of a key for which every condition holds but those on bodies, and what is joined to them.
 fn keys<'a>(
     sql: Sql<'a>,
-    from: &str,
+    joined: &str,
     query: &Query<'a>,
     key: &'a str,
     conditions: &Conditions<'a>,
     postgres: bool,
 ) -> Sql<'a> {
-    let mut sql = sql
-        .raw(from)
-        .raw(" WHERE k.kind = ")
-        .text(query.kind)
-        .raw(" AND k.name = ")
-        .text(key);
+    let leading = conditions
+        .all
+        .first()
+        .filter(|_| conditions.way == Way::From);
+    let sql = match leading {
+        Some(first) => {
+            let table = first.table();
+            let sql = sql.raw(&format!(
+                " FROM @{table} d CROSS JOIN @object_key k{joined} \
+                 WHERE k.kind = d.kind AND k.id = d.id AND d.kind = "
+            ));
+            let sql = sql.text(query.kind).raw(" AND ");
+            first.holds(sql, "d").raw(" AND k.kind = ")
+        }
+        None => sql.raw(&format!(" FROM @object_key k{joined} WHERE k.kind = ")),
+    };
+    let mut sql = sql.text(query.kind).raw(" AND k.name = ").text(key);
     if let Some(owner) = query.owner {
         sql = sql.raw(" AND k.owner = ").text(owner);
     }
@@ -391,10 +448,11 @@ fn keys<'a>(
             .text(contains_pattern(search))
             .raw(" ESCAPE '\\'");
     }
-    sql = conditions
-        .all
-        .iter()
-        .fold(sql, |sql, condition| condition.exists(sql, "k"));
+    let others = conditions.all.iter().skip(usize::from(leading.is_some()));
+    sql = others.fold(sql, |sql, condition| match conditions.way {
+        Way::Among => condition.among(sql, query.kind),
+        Way::Along | Way::From => condition.exists(sql, "k"),
+    });
     if let Some(any) = &conditions.any {
         let tags: Vec<&str> = any
             .iter()

@@ -803,6 +803,45 @@ async fn texts_beside_keys_are_filtered_like_bodies(it) {
     assert_eq!(found(&[vec![email(Test::Fits("new*"))]]).await, ["0"]);
 }
 
+async fn a_page_of_what_points_to_something_is_the_same_for_few_and_many(it) {
+    insert(&it.store, [object("group", "few"), object("group", "many"), object("group", "other")]).await;
+    let reference = |id: &str| Reference {
+        field: "group", kind: "group", id: id.to_owned(), on_delete: OnDelete::Detach,
+    };
+    let users = (0..2100).map(|at| {
+        let mut references = vec![reference("many")];
+        if at % 500 == 0 {
+            references.push(reference("few"));
+        }
+        Object {
+            keys: vec![Key { name: "name", value: format!("n{at:04}") }], references, owner: "r".to_owned(),
+            tags: if at % 2 == 0 { vec!["even".to_owned()] } else { Vec::new() },
+            body: json!({"find": {"at": at.to_string()}, "at": at.to_string()}), ..object("user", &format!("u{at}"))
+        }
+    });
+    insert(&it.store, users).await;
+    let found = async |group: &'static str, tags: Tags<'_>, filters: Vec<Vec<Filter<'_>>>, skip| {
+        let query = Query {
+            kind: "user", owner: Some("r"), by_key: Some("name"), reference: Some(("group", group)),
+            tags, filters, skip, limit: 3, ..Query::default()
+        };
+        let page: Vec<String> = it.store.list(&query).await.unwrap().into_iter().map(|it| it.id).collect();
+        (page.join(" "), it.store.count(&query).await.unwrap())
+    };
+    let fits = |path: &[&'static str]| vec![vec![Filter { path: path.to_vec(), test: Test::Fits("50*") }]];
+    let all = || Tags::Any;
+    assert_eq!(found("few", all(), Vec::new(), 1).await, ("u500 u1000 u1500".to_owned(), 5));
+    assert_eq!(found("many", all(), Vec::new(), 2097).await, ("u2097 u2098 u2099".to_owned(), 2100));
+    assert_eq!(found("other", all(), Vec::new(), 0).await, (String::new(), 0));
+    for path in [&["at"][..], &["find", "at"]] {
+        assert_eq!(found("few", all(), fits(path), 0).await, ("u500".to_owned(), 1));
+        assert_eq!(found("many", all(), fits(path), 9).await, ("u508 u509".to_owned(), 11));
+    }
+    let even = || Tags::All(vec!["even"]);
+    assert_eq!(found("many", even(), Vec::new(), 1).await, ("u2 u4 u6".to_owned(), 1050));
+    assert_eq!(found("few", even(), Vec::new(), 4).await, ("u2000".to_owned(), 5));
+}
+
 async fn a_detached_reference_goes_with_what_it_points_to(it) {
     insert(&it.store, [object("group", "g"), object("group", "h")]).await;
     let reference = |id: &str| Reference {
