@@ -1071,6 +1071,16 @@ pub const SETTINGS: &[Setting] = &[
         .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
         .secret(),
     setting(
+        "identity.admin_client_id",
+        Kind::Text,
+        "",
+        "Client with the rights of an administrator, made in the master realm as long as nobody is there.",
+    )
+    .compat(&["KC_BOOTSTRAP_ADMIN_CLIENT_ID"]),
+    setting("identity.admin_client_secret", Kind::Text, "", "Secret of that client.")
+        .compat(&["KC_BOOTSTRAP_ADMIN_CLIENT_SECRET"])
+        .secret(),
+    setting(
         "identity.import_dir",
         Kind::Path,
         "",
