@@ -1,8 +1,8 @@
 //! Listeners: bind, accept, TLS, strict HTTP/1, drain.
 
-mod connection;
+pub(crate) mod connection;
 mod counts;
-mod date;
+pub(crate) mod date;
 mod drain;
 pub(crate) mod head;
 mod listener;
@@ -135,6 +135,7 @@ pub async fn serve_with(
         limits: limits.head,
         timeouts: limits.timeouts,
         tls,
+        http2: listener.http2,
         drain: Drain::default(),
     });
     let mut connections = JoinSet::new();

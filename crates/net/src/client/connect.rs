@@ -14,7 +14,7 @@ use crate::transport::Transport;
 
 /// Where a request may go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Wherever the target is.
     Anywhere,
     /// Not to this machine's loopback addresses.
@@ -23,7 +23,7 @@ pub(super) enum Reach {
 
 impl Reach {
     /// Whether a connection may be used.
-    pub(super) fn covers(self, loopback: bool) -> bool {
+    pub(crate) fn covers(self, loopback: bool) -> bool {
         self == Self::Anywhere || !loopback
     }
 }
@@ -42,22 +42,14 @@ pub(super) async fn connect(
     timeouts: &Timeouts,
     reach: Reach,
 ) -> Result<Box<Upstream>, SendError> {
+    let dial = Dial {
+        resolver,
+        target,
+        timeouts,
+        reach,
+    };
     let connecting = async {
-        let mut addresses = resolver.resolve(&target.host, target.port).await?;
-        addresses.retain(|it| reach.covers(is_loopback(it.ip())));
-        let (stream, address) = tcp(target, &addresses).await?;
-        let transport = match target.scheme {
-            Scheme::Http => Transport::Plain(stream),
-            Scheme::Https => {
-                tls_over(target, stream, address)
-                    .await
-                    .map_err(|source| SendError::Tls {
-                        target: target.to_string(),
-                        source,
-                    })?
-            }
-        };
-        let loopback = is_loopback(address.ip());
+        let (transport, loopback) = dial.establish(&[]).await?;
         Ok(Upstream::new(transport, target, loopback))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
@@ -65,6 +57,40 @@ pub(super) async fn connect(
         Err(_) => Err(SendError::ConnectTimeout {
             target: target.to_string(),
         }),
+    }
+}
+
+/// What a connection is made by.
+pub(crate) struct Dial<'a> {
+    pub(crate) resolver: &'a Resolver,
+    pub(crate) target: &'a Target,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) reach: Reach,
+}
+
+impl Dial<'_> {
+    /// Resolves, connects and shakes hands, however long that takes; `true` for a loopback address.
+    /// Over TLS, `protocols` are what it is made for (ALPN).
+    pub(crate) async fn establish(
+        &self,
+        protocols: &[&[u8]],
+    ) -> Result<(Transport, bool), SendError> {
+        let target = self.target;
+        let mut addresses = self.resolver.resolve(&target.host, target.port).await?;
+        addresses.retain(|it| self.reach.covers(is_loopback(it.ip())));
+        let (stream, address) = tcp(target, &addresses).await?;
+        let transport = match target.scheme {
+            Scheme::Http => Transport::Plain(stream),
+            Scheme::Https => {
+                tls_over(target, stream, address, protocols)
+                    .await
+                    .map_err(|source| SendError::Tls {
+                        target: target.to_string(),
+                        source,
+                    })?
+            }
+        };
+        Ok((transport, is_loopback(address.ip())))
     }
 }
 
@@ -93,10 +119,15 @@ async fn tls_over(
     target: &Target,
     stream: TcpStream,
     address: SocketAddr,
+    protocols: &[&[u8]],
 ) -> io::Result<Transport> {
-    let config = tls::config(&target.tls).await?;
+    let mut config = tls::config(&target.tls).await?;
+    if !protocols.is_empty() {
+        let protocols = protocols.iter().map(|it| it.to_vec());
+        Arc::make_mut(&mut config).alpn_protocols = protocols.collect();
+    }
     let name = tls::server_name(target, address.ip())?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&config));
+    let connector = tokio_rustls::TlsConnector::from(config);
     let stream = connector.connect(name, stream).await?;
     Ok(Transport::Tls(Box::new(tokio_rustls::TlsStream::Client(
         stream,

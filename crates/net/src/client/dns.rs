@@ -42,7 +42,7 @@ struct Entry {
 }
 
 /// The resolver of one pool.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     names: Mutex<HashMap<Arc<str>, Entry>>,
     lookups: Semaphore,
     turn: AtomicUsize,

@@ -7,11 +7,12 @@ use http::{Method, Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
-use super::connect::{Reach, connect, is_loopback};
+use super::connect::{Dial, Reach, connect, is_loopback};
 use super::connection::{Failed, Upstream};
 use super::dns::Resolver;
 use super::{SendError, Target, Timeouts};
 use crate::Body;
+use crate::h2::links::Links;
 
 /// Idle connections of all targets together.
 const IDLE_MAX: usize = 16 * 1024;
@@ -30,6 +31,8 @@ pub struct Pool {
     /// Idle connections kept for one target.
     idle_max: usize,
     resolver: Resolver,
+    /// Those that speak HTTP/2.
+    links: Arc<Links>,
 }
 
 #[derive(Default)]
@@ -61,6 +64,7 @@ impl Pool {
             idle: Mutex::default(),
             idle_max,
             resolver: Resolver::new(),
+            links: Arc::default(),
         })
     }
 
@@ -99,6 +103,36 @@ impl Pool {
     ) -> Result<Response<Body>, SendError> {
         self.send_within(target, request, timeouts, Reach::BeyondLoopback)
             .await
+    }
+
+    /// [`Pool::send`] over HTTP/2, which TLS targets are told of in the handshake and others are expected
+    /// to speak (gRPC). Requests share connections; trailers pass in both directions, and the request's
+    /// body may go on while the response is read. `beyond_loopback` is as for
+    /// [`Pool::send_beyond_loopback`].
+    ///
+    /// # Errors
+    /// [`SendError`]; what the upstream did not look at is `unsent`, whatever was sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream; others of the connection go on.
+    pub async fn send_http2(
+        self: &Arc<Self>,
+        target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+        beyond_loopback: bool,
+    ) -> Result<Response<Body>, SendError> {
+        let dial = Dial {
+            resolver: &self.resolver,
+            target,
+            timeouts,
+            reach: if beyond_loopback {
+                Reach::BeyondLoopback
+            } else {
+                Reach::Anywhere
+            },
+        };
+        self.links.send(&dial, request).await
     }
 
     /// Whether a loopback address is among those of `host`, a name or an address.

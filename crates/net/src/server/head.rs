@@ -13,9 +13,9 @@ const OWS: [char; 2] = [' ', '\t'];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// Status to answer.
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Text for the log.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// What reading on gave.
@@ -54,14 +54,14 @@ pub(super) struct Sound {
 
 pub(crate) type Checked<T> = Result<T, Refusal>;
 
-const fn bad(reason: &'static str) -> Refusal {
+pub(crate) const fn bad(reason: &'static str) -> Refusal {
     Refusal {
         status: StatusCode::BAD_REQUEST,
         reason,
     }
 }
 
-const TOO_LARGE: Refusal = bad(Rejection::TOO_LARGE);
+pub(crate) const TOO_LARGE: Refusal = bad(Rejection::TOO_LARGE);
 
 /// Reads a head line by line; every byte is looked at once however it is cut into reads.
 #[derive(Default)]
@@ -425,7 +425,7 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 }
 
 /// `host[:port]` of RFC 3986 without user info; an empty host is refused.
-fn is_authority(value: &[u8]) -> bool {
+pub(crate) fn is_authority(value: &[u8]) -> bool {
     let (host, port) = match value {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else {
@@ -454,7 +454,7 @@ fn is_authority(value: &[u8]) -> bool {
 }
 
 /// Digits only; more than 19 would not be a length anyone sends.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 18 {
         return None;
     }
@@ -528,7 +528,7 @@ fn has(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-fn is_method(byte: u8) -> bool {
+pub(crate) fn is_method(byte: u8) -> bool {
     has(byte, METHOD)
 }
 
@@ -540,11 +540,11 @@ pub(crate) fn is_field(byte: u8) -> bool {
     has(byte, FIELD)
 }
 
-fn is_target(byte: u8) -> bool {
+pub(crate) fn is_target(byte: u8) -> bool {
     has(byte, TARGET)
 }
 
-fn is_quoted(byte: u8) -> bool {
+pub(crate) fn is_quoted(byte: u8) -> bool {
     has(byte, QUOTED)
 }
 

@@ -81,6 +81,9 @@ pub struct Listener {
     pub socket: std::net::TcpListener,
     /// Terminate TLS with this configuration.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Take HTTP/2 as well: over TLS from clients that choose it there, which the configuration has to
+    /// offer, else from those that begin with its preface.
+    pub http2: bool,
     address: SocketAddr,
     options: SocketOptions,
 }
@@ -118,11 +121,15 @@ impl Listener {
     pub fn sibling(&self) -> Result<Self, BindError> {
         let (name, address) = (self.name, self.address);
         let tls = Some(self.tls.clone());
-        Self::open(name, address, self.options, tls).map_err(|source| BindError {
-            name,
-            address,
-            source,
-        })
+        let sibling = Self::open(name, address, self.options, tls);
+        let http2 = self.http2;
+        sibling
+            .map(|it| Self { http2, ..it })
+            .map_err(|source| BindError {
+                name,
+                address,
+                source,
+            })
     }
 
     /// The address the socket is bound to.
@@ -162,6 +169,7 @@ impl Listener {
             address: socket.local_addr()?,
             socket,
             tls: sibling.flatten(),
+            http2: false,
             options,
         })
     }
