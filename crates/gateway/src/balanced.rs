@@ -115,7 +115,7 @@ pub(crate) async fn send(
             template.set_host(flight, host);
         }
         flight.held = course.ring.hold(peer);
-        if let Some(port) = peer.engine.filter(|_| !tls) {
+        if let Some(port) = peer.engine.filter(|_| !tls && !service.http2) {
             let response = call_engine(flight, service, template, port, body).await;
             return finished(flight, course, response);
         }
@@ -138,7 +138,11 @@ pub(crate) async fn send(
         let request = template.request(flight, body_now, false);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = pool.send(&target, request, &service.timeouts).await;
+        let outcome = if service.http2 {
+            Box::pin(pool.send_http2(&target, request, &service.timeouts, false)).await
+        } else {
+            pool.send(&target, request, &service.timeouts).await
+        };
         flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
             Ok(response) => {

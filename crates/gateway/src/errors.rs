@@ -6,6 +6,8 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use o28m_net::Body;
 
+use crate::grpc::Negotiated;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// The shape of an error body.
@@ -28,7 +30,9 @@ pub fn respond(
     request_id: &str,
 ) -> Response<Body> {
     let format = accepted(request_headers).unwrap_or(Format::Json);
-    render(status, message, format, request_id)
+    let mut response = render(status, message, format, request_id);
+    response.extensions_mut().insert(Negotiated);
+    response
 }
 
 /// An error of the server underneath: by `Accept`, else by the request's `Content-Type`, else plain

@@ -9,6 +9,7 @@ pub mod errors;
 mod exchange;
 mod feed;
 mod flight;
+mod grpc;
 mod headers;
 mod metrics;
 mod observed;

@@ -24,6 +24,8 @@ pub(crate) struct BadTarget(#[from] http::uri::InvalidUri);
 
 /// What becomes part of every attempt to send a request upstream.
 pub(crate) struct Template {
+    /// The request goes over HTTP/2.
+    http2: bool,
     uri: Uri,
     host: HeaderValue,
     request_id: HeaderValue,
@@ -32,6 +34,7 @@ pub(crate) struct Template {
 impl Template {
     pub(crate) fn new(flight: &Flight, service: &ServiceEntry) -> Result<Self, BadTarget> {
         Ok(Self {
+            http2: service.http2,
             uri: target(flight, service)?,
             host: host(flight, &service.host),
             request_id: flight.request_id_value(),
@@ -58,11 +61,12 @@ impl Template {
         let exchange = &flight.exchange;
         let mut headers = copy_with_room(&exchange.request.headers);
         headers.insert(HOST, self.host.clone());
-        if flight.asked.trailers {
+        if flight.asked.trailers || self.http2 {
             headers.insert(TE, names::TRAILERS);
         }
-        let websocket = flight.asked.websocket;
+        let websocket = flight.asked.websocket && !self.http2;
         let of_connection = match (in_process, websocket) {
+            _ if self.http2 => None,
             (false, false) => Some(names::KEEP_ALIVE),
             (false, true) => Some(names::KEEP_ALIVE_UPGRADE),
             (true, true) => Some(names::UPGRADE_ONLY),
@@ -168,6 +172,15 @@ pub(crate) fn bare_host(host: &str) -> &str {
 fn target(flight: &Flight, service: &ServiceEntry) -> Result<Uri, BadTarget> {
     let exchange = &flight.exchange;
     let query = exchange.request.uri.query();
+    if service.http2 {
+        // The path of a gRPC call names its method: nothing is put before it or taken away.
+        let target = raw_path(&exchange.request.uri);
+        let target = match query {
+            Some(query) => format!("{target}?{query}"),
+            None => target.to_owned(),
+        };
+        return Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into());
+    }
     let base = service.service.path.as_deref();
     let length = base.map_or(0, str::len) + exchange.path.len() + query.map_or(0, str::len) + 2;
     let mut target = String::with_capacity(length);

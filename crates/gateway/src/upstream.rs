@@ -53,7 +53,8 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         .route
         .as_ref()
         .is_none_or(|it| it.request_buffering);
-    let body = if buffers {
+    // Calls of gRPC are streams in both directions, whatever the route says (nginx `grpc_pass`).
+    let body = if buffers && !service.http2 {
         match Outgoing::buffer(body, flight.shared.body_memory_bytes_max).await {
             Ok(body) => body,
             Err(SpoolError::Read(error)) => return unreadable(flight, &error),
@@ -182,8 +183,12 @@ async fn over_network(
         let request = template.request(flight, body_now, false);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = if flight.keeps_private_headers {
-            // Boxed: rarely needed.
+        let beyond_loopback = flight.keeps_private_headers;
+        // Boxed: what is rarely needed.
+        let outcome = if service.http2 {
+            let timeouts = &service.timeouts;
+            Box::pin(pool.send_http2(target, request, timeouts, beyond_loopback)).await
+        } else if beyond_loopback {
             Box::pin(pool.send_beyond_loopback(target, request, &service.timeouts)).await
         } else {
             pool.send(target, request, &service.timeouts).await
@@ -266,7 +271,8 @@ fn repeats(method: &Method, flight: &Flight) -> bool {
         .route
         .as_ref()
         .is_none_or(|it| it.request_buffering);
-    buffered && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
+    let streams = flight.service.as_ref().is_some_and(|it| it.http2);
+    buffered && !streams && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
 }
 
 pub(crate) fn status_of(error: &SendError) -> StatusCode {

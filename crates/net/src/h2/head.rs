@@ -323,9 +323,9 @@ mod tests {
             ("te", "trailers"),
             ("content-length", "7"),
         ];
-        let request = parts("POST", "https://Example.com:8443/a?b=\"c\"", &lines);
+        let request = parts("POST", "https://Example.com:8443/a\"?b", &lines);
         let sound = judge(request, &HeadLimits::default()).ok().unwrap();
-        assert_eq!(sound.parts.uri, "/a?b=%22c%22");
+        assert_eq!(sound.parts.uri, "/a%22?b");
         assert_eq!(sound.parts.headers[HOST], "Example.com:8443");
         assert_eq!(sound.parts.headers[COOKIE], "a=1; b=2");
         assert_eq!(sound.parts.headers.get_all(COOKIE).iter().count(), 1);

@@ -280,6 +280,8 @@ mod tests {
         let mut meter = started(now);
         let at_once = (0..10_000).find(|it| open_and_reset(&mut meter, it * 2 + 1, now).is_err());
         assert_eq!(at_once, Some(RESETS_BURST));
+        // What is left of the frame that was too much.
+        meter.take(&[0; 4], now).unwrap();
         let later = now + Duration::from_secs(1);
         let then =
             (10_000..20_000).find(|it| open_and_reset(&mut meter, it * 2 + 1, later).is_err());

@@ -7,7 +7,11 @@ mod client;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod frames;
+#[cfg(test)]
 mod framing;
+#[cfg(test)]
+mod http2_rules;
 #[cfg(test)]
 mod server;
 #[cfg(test)]

@@ -132,6 +132,14 @@ impl Config {
         value::duration(self.text(key)).unwrap_or_default()
     }
 
+    /// Whether the proxy takes HTTP/2: one of its addresses with the flag means all of them, as in Kong.
+    #[must_use]
+    pub fn proxy_speaks_http2(&self) -> bool {
+        let keys = ["proxy.listen", "proxy.tls_listen"];
+        let mut listens = keys.iter().flat_map(|key| self.listeners(key));
+        listens.any(|it| it.http2)
+    }
+
     /// The addresses of a listener; none when it is off.
     #[must_use]
     pub fn listeners(&self, key: &str) -> Vec<Listen> {

@@ -94,6 +94,7 @@ impl Bound {
     fn listener(&mut self, door: &Door, listen: &Listen, config: &Config) -> Result<Listener> {
         let name = if listen.ssl { door.tls_name } else { door.name };
         let mut listener = Listener::bind_with(name, listen.address, options(listen))?;
+        listener.http2 = door.name == "proxy" && config.proxy_speaks_http2();
         if listen.ssl {
             let tls = self.certificates.of(door.tls, config);
             listener.tls = Some(tls.with_context(|| format!("no TLS for listener {name}"))?);
@@ -143,7 +144,7 @@ fn check(door: &Door, key: &str, listen: &Listen, config: &Config) -> Result<()>
     if listen.ssl && door.tls.is_empty() {
         bail!("{key}: ssl is not supported for {address}");
     }
-    if listen.http2 {
+    if listen.http2 && door.name != "proxy" {
         tracing::warn!(
             listener = door.name,
             listener.address = %address,
