@@ -12,7 +12,12 @@ use serde_json::json;
 const BOTH: &str = "127.0.0.1:0 http2, 127.0.0.1:0 ssl";
 
 async fn platform() -> Platform {
-    Platform::start_with(None, &[("proxy.listen", BOTH), ("proxy.tls_listen", "off")]).await
+    let settings = [
+        ("proxy.listen", BOTH),
+        ("proxy.tls_listen", "off"),
+        ("upstream.tls.verify", "off"),
+    ];
+    Platform::start_with(None, &settings).await
 }
 
 fn address(platform: &Platform, key: &str) -> SocketAddr {
@@ -54,9 +59,8 @@ async fn proxy_case_022_grpc_routes_take_grpc_over_http2_and_grpcs_routes_over_t
         .route("tls", &url, route(&["grpcs"], "/tls."))
         .await;
 
-    let http = platform.http.header("content-type", "application/grpc");
-    let reply = http
-        .post(&platform.gateway("/plain.E/Echo"), "")
+    let http = platform.http.with("content-type", "application/grpc");
+    let reply = http.send("POST", &platform.gateway("/plain.E/Echo"), "")
         .await
         .expect(426);
     assert_eq!(reply.json()["message"], "Please use HTTP2 protocol");
@@ -233,7 +237,7 @@ async fn http2_requests_reach_http_services_as_http1_with_a_length() {
         assert_eq!(reply.header("x-gone"), "");
         assert_eq!(reply.header("content-length"), "10");
         assert_eq!(reply.header("server"), "kong/3.9.3");
-        let received = upstream.one();
+        let received = upstream.take().remove(0);
         let header = |name: &str| received.headers()[name].to_str().unwrap();
         assert_eq!(received.uri(), "/x?y=1");
         assert_eq!(header("content-length"), "5");
@@ -250,7 +254,7 @@ async fn http2_requests_reach_http_services_as_http1_with_a_length() {
     assert!(tls_client(&platform).await.is_none());
     let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     preface.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    let answer = o28m_testkit::raw(address(&platform, "GATEWAY_URL"), &preface).await;
+    let answer = o28m_testkit::raw(&platform.gateway(""), &preface).await;
     assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
 }
 

@@ -264,7 +264,7 @@ const UNSUPPORTED: &[Unsupported] = &[
     Unsupported {
         field: "protocols",
         supported: all_http,
-        message: "not supported by this build, which serves http and https routes",
+        message: "not supported by this build, which serves http, https, grpc and grpcs routes",
     },
     Unsupported {
         field: "path_handling",
