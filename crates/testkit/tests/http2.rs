@@ -60,7 +60,8 @@ async fn proxy_case_022_grpc_routes_take_grpc_over_http2_and_grpcs_routes_over_t
         .await;
 
     let http = platform.http.with("content-type", "application/grpc");
-    let reply = http.send("POST", &platform.gateway("/plain.E/Echo"), "")
+    let reply = http
+        .send("POST", &platform.gateway("/plain.E/Echo"), "")
         .await
         .expect(426);
     assert_eq!(reply.json()["message"], "Please use HTTP2 protocol");
@@ -98,11 +99,6 @@ async fn proxy_case_050_calls_and_streams_pass_with_their_trailers() {
         let prefix = format!("/{name}.");
         let mut changes = route(&["grpc", "grpcs"], &prefix);
         platform.route(name, &url, changes.clone()).await;
-        let service = json!({"tls_verify": null, "path": null});
-        let _ = platform
-            .admin("PATCH", &format!("/services/{name}"), service)
-            .await
-            .expect(200);
         let clients = [
             client(&platform).await,
             tls_client(&platform).await.unwrap(),

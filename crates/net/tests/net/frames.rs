@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::support::patiently;
 
@@ -194,21 +195,7 @@ impl Peer {
 
     /// The next frame; nothing at the end.
     pub(crate) async fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        let reading = async {
-            self.stream.read_exact(&mut head).await.ok()?;
-            let [a, b, c, kind, flags, stream @ ..] = head;
-            let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            let mut payload = vec![0; length];
-            self.stream.read_exact(&mut payload).await.ok()?;
-            Some(Frame {
-                kind,
-                flags,
-                stream: u32::from_be_bytes(stream),
-                payload,
-            })
-        };
-        patiently("a frame", reading).await
+        read_frame(&mut self.stream).await
     }
 
     /// The next frame of a kind.
@@ -243,12 +230,65 @@ impl Peer {
         seen
     }
 
+    /// Reads and writes side by side.
+    pub(crate) fn split(self) -> (Reader, Writer) {
+        let (read, write) = self.stream.into_split();
+        (Reader(read), Writer(write))
+    }
+
     /// What the server says until it closes.
     pub(crate) async fn rest(&mut self) -> Vec<String> {
-        let mut seen = Vec::new();
-        while let Some(frame) = self.read().await {
-            seen.extend(frame.short());
-        }
-        seen
+        read_rest(&mut self.stream).await
     }
+}
+
+/// The half of a client that reads.
+pub(crate) struct Reader(OwnedReadHalf);
+
+impl Reader {
+    /// What the server says until it closes.
+    pub(crate) async fn rest(&mut self) -> Vec<String> {
+        read_rest(&mut self.0).await
+    }
+}
+
+/// The half of a client that writes.
+pub(crate) struct Writer(OwnedWriteHalf);
+
+impl Writer {
+    /// Sends bytes; `false` once the server takes no more.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).await.is_ok()
+    }
+}
+
+async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Frame> {
+    let mut head = [0; 9];
+    let reading = async {
+        stream.read_exact(&mut head).await.ok()?;
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.ok()?;
+        Some(Frame {
+            kind,
+            flags,
+            stream: u32::from_be_bytes(id),
+            payload,
+        })
+    };
+    patiently("a frame", reading).await
+}
+
+async fn read_rest(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<String> {
+    let mut seen = Vec::new();
+    while let Some(frame) = read_frame(stream).await {
+        seen.extend(frame.short());
+    }
+    seen
+}
+
+/// Writes bytes; a peer that has enough may have closed.
+pub(crate) async fn write(stream: &mut TcpStream, bytes: impl AsRef<[u8]>) {
+    let _closed = stream.write_all(bytes.as_ref()).await;
 }

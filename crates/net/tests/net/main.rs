@@ -11,6 +11,12 @@ mod frames;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod http2_client;
+#[cfg(test)]
+mod http2_floods;
+#[cfg(test)]
 mod http2_rules;
 #[cfg(test)]
 mod server;
