@@ -124,7 +124,6 @@ fn name(code: usize) -> &'static str {
 /// The code that stands for a status.
 fn code(status: StatusCode) -> usize {
     match status.as_u16() {
-        400 => 3,
         401 => 16,
         403 => 7,
         404 => 5,
@@ -134,9 +133,9 @@ fn code(status: StatusCode) -> usize {
         501 => 12,
         503 => 14,
         504 => 4,
-        200..300 => 0,
-        400..500 => 3,
-        500..600 => 13,
+        _ if status.is_success() => 0,
+        _ if status.is_client_error() => 3,
+        _ if status.is_server_error() => 13,
         _ => 2,
     }
 }

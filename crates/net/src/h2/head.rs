@@ -30,7 +30,7 @@ pub(super) struct Sound {
 }
 
 /// Takes a head, or says why not.
-pub(super) fn judge(mut parts: Parts, limits: &HeadLimits) -> Result<Sound, Rejection> {
+pub(super) fn judge(mut parts: Parts, limits: &HeadLimits) -> Result<Sound, Box<Rejection>> {
     match check(&mut parts, limits) {
         Ok((length, expects_continue)) => Ok(Sound {
             trailers: wants_trailers(&parts.headers),
@@ -38,11 +38,11 @@ pub(super) fn judge(mut parts: Parts, limits: &HeadLimits) -> Result<Sound, Reje
             length,
             expects_continue,
         }),
-        Err(refusal) => Err(Rejection {
+        Err(refusal) => Err(Box::new(Rejection {
             status: refusal.status,
             reason: refusal.reason,
             head: Some(parts),
-        }),
+        })),
     }
 }
 
