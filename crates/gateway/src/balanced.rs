@@ -135,12 +135,13 @@ pub(crate) async fn send(
             port: peer.address.port(),
             tls: policy,
         };
-        let request = template.request(flight, body_now, false);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
         let outcome = if service.http2 {
+            let request = template.request(flight, body_now);
             Box::pin(pool.send_http2(&target, request, &service.timeouts, false)).await
         } else {
+            let request = template.written(flight, body_now);
             pool.send(&target, request, &service.timeouts).await
         };
         flight.attempted(begun, || (target.host.clone(), target.port));

@@ -147,7 +147,7 @@ pub(crate) async fn call_engine(
         pool: flight.exchange.connection.pool.clone(),
         in_process: true,
     };
-    let request = template.request(flight, body, true);
+    let request = template.request(flight, body);
     let begun = Instant::now();
     let call = AssertUnwindSafe(engine.call(request, &connection)).catch_unwind();
     let outcome = tokio::time::timeout(service.timeouts.read, call).await;
@@ -180,18 +180,21 @@ async fn over_network(
         let Some(body_now) = next.take() else {
             return failed(flight, StatusCode::BAD_GATEWAY);
         };
-        let request = template.request(flight, body_now, false);
+        let beyond_loopback = flight.keeps_private_headers;
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let beyond_loopback = flight.keeps_private_headers;
+        let timeouts = &service.timeouts;
         // Boxed: what is rarely needed.
         let outcome = if service.http2 {
-            let timeouts = &service.timeouts;
+            let request = template.request(flight, body_now);
             Box::pin(pool.send_http2(target, request, timeouts, beyond_loopback)).await
-        } else if beyond_loopback {
-            Box::pin(pool.send_beyond_loopback(target, request, &service.timeouts)).await
         } else {
-            pool.send(target, request, &service.timeouts).await
+            let request = template.written(flight, body_now);
+            if beyond_loopback {
+                Box::pin(pool.send_beyond_loopback(target, request, timeouts)).await
+            } else {
+                pool.send(target, request, timeouts).await
+            }
         };
         flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {

@@ -77,10 +77,7 @@ impl Links {
                         stale += 1;
                         request = Request::from_parts(parts, body);
                     }
-                    body => {
-                        let request = body.map(|body| Request::from_parts(parts, body));
-                        return Err(closed(dial.target, error, reused, true, request));
-                    }
+                    _ => return Err(closed(dial.target, error, reused, true)),
                 },
                 Err(failed) => return Err(failure(failed, dial.target, reused)),
             }
@@ -196,8 +193,8 @@ fn failure(failed: Failed, target: &Target, reused: bool) -> SendError {
         Failed::Timeout => SendError::Timeout {
             target: target.to_string(),
         },
-        Failed::Closed(source) => closed(target, source, reused, false, None),
-        Failed::Unprocessed(source, _) => closed(target, source, reused, true, None),
+        Failed::Closed(source) => closed(target, source, reused, false),
+        Failed::Unprocessed(source, _) => closed(target, source, reused, true),
         Failed::Body(source) => SendError::RequestBody {
             target: target.to_string(),
             source,
@@ -209,18 +206,11 @@ fn failure(failed: Failed, target: &Target, reused: bool) -> SendError {
     }
 }
 
-fn closed(
-    target: &Target,
-    source: io::Error,
-    reused: bool,
-    unsent: bool,
-    request: Option<Request<Body>>,
-) -> SendError {
+fn closed(target: &Target, source: io::Error, reused: bool, unsent: bool) -> SendError {
     SendError::Closed {
         target: target.to_string(),
         reused,
         unsent,
-        request: request.map(Box::new),
         source,
     }
 }

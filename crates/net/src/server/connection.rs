@@ -123,6 +123,7 @@ pub(super) async fn run(common: Arc<Common>, stream: TcpStream, peer: std::net::
         drained: Box::pin(common.drain.begins()),
         watching: false,
         calls: 0,
+        reader: HeadReader::default(),
     };
     http1.run(plain_on_tls).await;
 }
@@ -157,6 +158,7 @@ struct Http1<'a> {
     watching: bool,
     /// Requests so far.
     calls: u64,
+    reader: HeadReader,
 }
 
 /// What came from the client.
@@ -219,9 +221,12 @@ impl Http1<'_> {
             timeouts.idle
         };
         self.timer.set(patience);
-        let mut reader = HeadReader::default();
+        let mut reader = std::mem::take(&mut self.reader).renewed();
         let mut begun = false;
-        std::future::poll_fn(|context| self.poll_next(context, &mut reader, &mut begun)).await
+        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut begun);
+        let arrival = std::future::poll_fn(next).await;
+        self.reader = reader;
+        arrival
     }
 
     fn poll_next(
@@ -239,7 +244,7 @@ impl Http1<'_> {
                     Step::Complete(sound) => {
                         let head = stream.input.split_to(sound.length).freeze();
                         drop(stream);
-                        return Poll::Ready(self.arrived(head, sound));
+                        return Poll::Ready(self.arrived(head, reader, sound));
                     }
                     Step::Refused(refusal) => {
                         return Poll::Ready(refused(&stream.input, reader, refusal));
@@ -271,9 +276,9 @@ impl Http1<'_> {
     }
 
     /// Makes a request of a sound head.
-    fn arrived(&mut self, head: bytes::Bytes, sound: Sound) -> Arrival {
+    fn arrived(&mut self, head: bytes::Bytes, reader: &HeadReader, sound: Sound) -> Arrival {
         self.calls += 1;
-        let Some(parts) = request::parts(head, &sound) else {
+        let Some(parts) = request::parts(head, reader) else {
             let reason = "request target cannot be handed on";
             return Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false);
         };

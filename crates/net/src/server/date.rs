@@ -11,7 +11,7 @@ thread_local! {
 /// Writes the header line.
 pub(super) fn push(out: &mut Vec<u8>) {
     with(|text| {
-        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(b"Date: ");
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(b"\r\n");
     });
