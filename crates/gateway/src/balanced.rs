@@ -14,7 +14,8 @@ use crate::request::{Template, server_name};
 use crate::snapshot::{Balanced, ServiceEntry};
 use crate::spool::Outgoing;
 use crate::upstream::{
-    Retries, answered, call_engine, failed, may_repeat, report, status_of, unreadable,
+    Retries, answered, call_engine, failed, may_repeat, report, send_with_hints, status_of,
+    unreadable,
 };
 
 /// What is known of the way to a target.
@@ -140,6 +141,13 @@ pub(crate) async fn send(
         let outcome = if service.http2 {
             let request = template.request(flight, body_now);
             Box::pin(pool.send_http2(&target, request, &service.timeouts, false)).await
+        } else if flight.wants_hints() {
+            let request = template.written(flight, body_now);
+            let hints = flight.hints();
+            Box::pin(send_with_hints(
+                pool, hints, &target, request, service, false,
+            ))
+            .await
         } else {
             let request = template.written(flight, body_now);
             pool.send(&target, request, &service.timeouts).await
@@ -157,7 +165,8 @@ pub(crate) async fn send(
             return unreadable(flight, error);
         }
         let status = status_of(&error);
-        let again = may_repeat(flight, &error) && retries.take(&error);
+        let again =
+            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             let response = failed(flight, status);
@@ -192,7 +201,11 @@ fn policy(balanced: &Balanced, balancer: &Balancer, template: &Template) -> Opti
 }
 
 /// The last attempt is over: its status counts for the target's health, whatever plugins make of it.
-fn finished(flight: &mut Flight, course: &mut Course, response: Response<Body>) -> Response<Body> {
+pub(crate) fn finished(
+    flight: &mut Flight,
+    course: &mut Course,
+    response: Response<Body>,
+) -> Response<Body> {
     if let Some(status) = flight.exchange.upstream_statuses.last() {
         course.saw_status(*status);
     }

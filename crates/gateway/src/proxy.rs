@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::flight::{Flight, caught};
 use crate::request::{forwarded_proto, raw_path};
 use crate::snapshot::{Destination, Instance, RouteEntry, Scopes, ServiceEntry, Snapshot};
-use crate::{Access, Shared, Source, Verdict, errors, grpc, upstream};
+use crate::{Access, Shared, Source, Verdict, body_limit, errors, grpc, upstream};
 
 /// What ends a request early, or what it goes on with.
 type Step<T> = ControlFlow<Response<Body>, T>;
@@ -66,6 +66,8 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
 /// Everything before plugins: method, path, route, and what the route demands of the connection.
 fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a RouteEntry> {
     check_method(flight)?;
+    check_length(flight)?;
+    check_server_name(flight)?;
     let uri = &flight.exchange.request.uri;
     let Ok(path) = normalise_path(raw_path(uri)) else {
         return ControlFlow::Break(refuse_as_server(flight, StatusCode::BAD_REQUEST));
@@ -88,6 +90,32 @@ fn check_method(flight: &Flight) -> Step<()> {
         }
         _ => ControlFlow::Continue(()),
     }
+}
+
+/// A body that says it is too long is not waited for; one that turns out to be fails where it is read.
+fn check_length(flight: &mut Flight) -> Step<()> {
+    let limit_bytes = flight.shared.options.body_bytes_max;
+    if limit_bytes == 0 || body_limit::limit(&mut flight.exchange.body, limit_bytes) {
+        return ControlFlow::Continue(());
+    }
+    ControlFlow::Break(refuse_as_server(flight, StatusCode::PAYLOAD_TOO_LARGE))
+}
+
+/// Where it is asked for, a request is for the host that its connection was made to (RFC 9110 section
+/// 7.4).
+fn check_server_name(flight: &Flight) -> Step<()> {
+    let Some(server_name) = &flight.exchange.connection.server_name else {
+        return ControlFlow::Continue(());
+    };
+    if !flight.shared.options.strict_host {
+        return ControlFlow::Continue(());
+    }
+    let host = flight.host_name();
+    let without_dot = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();
+    if without_dot(&host) == without_dot(server_name) {
+        return ControlFlow::Continue(());
+    }
+    ControlFlow::Break(refuse_as_server(flight, StatusCode::MISDIRECTED_REQUEST))
 }
 
 fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a RouteEntry> {
@@ -353,6 +381,7 @@ fn server_error(flight: &Flight, status: StatusCode, message: &str) -> Response<
         return grpc::error(status, message);
     }
     errors::server(
+        &flight.shared.options.forms,
         status,
         message,
         &exchange.request.headers,

@@ -108,9 +108,10 @@ impl Template {
             let mut set = of_connection.iter().filter(|(_, value)| value.is_some());
             set.any(|(field, _)| field.name == *name)
         };
+        let hides_request_id = flight.shared.options.hides_request_id;
         sink.set(&fields::OF_HOST, Value::Whole(&self.host));
         sink.pass(&flight.exchange.request, |name| {
-            passes(name, flight.peer_trusted) && !set(name)
+            passes(name, flight.peer_trusted, hides_request_id) && !set(name)
         });
         for (field, value) in &of_connection {
             if let Some(value) = value {
@@ -118,7 +119,9 @@ impl Template {
             }
         }
         forward(flight, sink);
-        sink.set(&fields::OF_REQUEST_ID, Value::Whole(&self.request_id));
+        if !hides_request_id {
+            sink.set(&fields::OF_REQUEST_ID, Value::Whole(&self.request_id));
+        }
     }
 }
 
@@ -170,14 +173,16 @@ impl Sink for HeaderMap {
 }
 
 /// Whether a field of the client, or one that a plugin set, goes to the upstream as it is: not what the
-/// gateway says itself, and forwarding headers from peers that are trusted alone.
-fn passes(name: &HeaderName, trusted: bool) -> bool {
+/// gateway says itself (the id of the request unless that is hidden), and forwarding headers from peers
+/// that are trusted alone.
+fn passes(name: &HeaderName, trusted: bool, hides_request_id: bool) -> bool {
     if matches!(*name, HOST | EXPECT) {
         return false;
     }
     match name.as_str().strip_prefix("x-") {
         None => true,
-        Some("forwarded-for" | "real-ip" | "kong-request-id") => false,
+        Some("forwarded-for" | "real-ip") => false,
+        Some("kong-request-id") => hides_request_id,
         Some(
             "forwarded-proto" | "forwarded-host" | "forwarded-port" | "forwarded-path"
             | "forwarded-prefix",

@@ -2,6 +2,7 @@
 //! counted here by the rules that HTTP/1 has.
 
 mod answer;
+mod early;
 mod head;
 mod link;
 pub(crate) mod links;

@@ -152,10 +152,21 @@ async fn proxy_case_018_disabled_service_is_not_routed_and_missing_one_is_503() 
 }
 
 #[tokio::test]
-async fn proxy_case_013_020_routes_for_tls_only_send_plain_requests_away() {
+async fn proxy_case_013_plain_requests_match_whatever_the_server_name() {
     let upstream = Upstream::ok();
     let running = start_for(&upstream, Setup::default()).await;
     let only = json!({"protocols": ["https"], "snis": ["s.example.com"], "paths": ["/r"]});
+    running.put(&[("routes", route("r", "s", only))]).await;
+    assert_eq!(running.get("/r").await.status, 426);
+    assert_eq!(running.get("/other").await.status, 404);
+    assert!(upstream.take().is_empty());
+}
+
+#[tokio::test]
+async fn proxy_case_020_routes_for_tls_send_plain_requests_away() {
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, Setup::default()).await;
+    let only = json!({"protocols": ["https"], "paths": ["/r"]});
     running.put(&[("routes", route("r", "s", only))]).await;
     let reply = running.get("/r").await;
     assert_eq!(reply.status, 426);
@@ -171,17 +182,20 @@ async fn proxy_case_013_020_routes_for_tls_only_send_plain_requests_away() {
             .to_ascii_lowercase()
             .contains("upgrade")
     );
-    let moved = json!({"protocols": ["https"], "paths": ["/r"], "https_redirect_status_code": 301});
-    running.put(&[("routes", route("r", "s", moved))]).await;
-    let reply = running
-        .send("GET /r?foo=bar HTTP/1.1\r\nHost: Example.com:8000")
-        .await;
-    assert_eq!(reply.status, 301);
-    assert_eq!(
-        reply.header("location").as_deref(),
-        Some("https://example.com/r?foo=bar")
-    );
-    assert_eq!(reply.body, "");
+    for status in [301, 302, 307, 308] {
+        let moved =
+            json!({"protocols": ["https"], "paths": ["/r"], "https_redirect_status_code": status});
+        running.put(&[("routes", route("r", "s", moved))]).await;
+        let reply = running
+            .send("GET /r?foo=bar HTTP/1.1\r\nHost: Example.com:8000")
+            .await;
+        assert_eq!(reply.status, status);
+        assert_eq!(
+            reply.header("location").as_deref(),
+            Some("https://example.com/r?foo=bar")
+        );
+        assert_eq!(reply.body, "");
+    }
     assert!(upstream.take().is_empty());
 }
 

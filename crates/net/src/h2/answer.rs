@@ -45,9 +45,7 @@ pub(super) fn begin(
     let (mut parts, body) = response.into_parts();
     let bodyless = asked.bodyless || has_no_body(parts.status);
     parts.version = Version::HTTP_2;
-    for name in &OF_CONNECTION {
-        parts.headers.remove(name);
-    }
+    strip_connection(&mut parts.headers);
     let stated = stated(&parts.headers);
     let length = body.size_hint().exact();
     let told = match length {
@@ -76,6 +74,13 @@ pub(super) fn begin(
         length: length.or(stated),
         trailers,
     }))
+}
+
+/// Removes what a stream must not have.
+pub(super) fn strip_connection(headers: &mut HeaderMap) {
+    for name in &OF_CONNECTION {
+        headers.remove(name);
+    }
 }
 
 /// Trailers are what a gRPC call ends with, whether they were asked for or not.

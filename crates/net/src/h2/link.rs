@@ -31,7 +31,17 @@ use crate::{Body, BodyError, Scheme};
 /// so that a client that does not read holds up nobody else.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX;
-const IDLE: Duration = Duration::from_secs(limits::UPSTREAM_IDLE_TIMEOUT_S);
+/// How often a connection that may idle for ever is looked at.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
+
+/// How long a connection lasts.
+#[derive(Clone, Copy)]
+pub(super) struct Lasts {
+    /// How long it may idle; `None` for as long as the upstream keeps it.
+    pub(super) idle: Option<Duration>,
+    /// Requests it serves.
+    pub(super) requests_max: u32,
+}
 
 /// Why an exchange gave no response head.
 pub(super) enum Failed {
@@ -56,6 +66,7 @@ pub(super) struct State {
     closed: AtomicBool,
     /// When the last request ended.
     idle_since: Mutex<Instant>,
+    lasts: Lasts,
 }
 
 impl State {
@@ -65,6 +76,7 @@ impl State {
 
     /// How long the connection may still be idle; `None` while it serves requests.
     fn idle_left(&self) -> Option<Duration> {
+        let idle = self.lasts.idle?;
         if self.active.load(Ordering::Acquire) > 0 {
             return None;
         }
@@ -72,7 +84,7 @@ impl State {
             .idle_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        Some(IDLE.saturating_sub(since.elapsed()))
+        Some(idle.saturating_sub(since.elapsed()))
     }
 }
 
@@ -116,6 +128,7 @@ impl Link {
         transport: Transport,
         loopback: bool,
         timeouts: &Timeouts,
+        lasts: Lasts,
         ended: impl FnOnce(&Arc<State>) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let patience = Patience {
@@ -129,10 +142,12 @@ impl Link {
             served: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
+            lasts,
         });
         let of_driver = state.clone();
         let driver = tokio::spawn(async move {
-            let mut timer = Timer::new(IDLE);
+            let idle = lasts.idle.unwrap_or(IDLE_MAX);
+            let mut timer = Timer::new(idle);
             let driving = std::future::poll_fn(|context| {
                 if let Poll::Ready(outcome) = Pin::new(&mut library).poll(context) {
                     return Poll::Ready(outcome);
@@ -140,7 +155,9 @@ impl Link {
                 while timer.is_due(context) {
                     match of_driver.idle_left() {
                         Some(Duration::ZERO) => return Poll::Ready(Ok(())),
-                        left => timer.set(left.unwrap_or(IDLE)),
+                        left => {
+                            timer.set(left.unwrap_or(idle));
+                        }
                     }
                 }
                 Poll::Pending
@@ -166,7 +183,7 @@ impl Link {
         let streams_max = streams_max.min(STREAMS_MAX as usize);
         let full = state.active.load(Ordering::Acquire) >= streams_max;
         let served = state.served.load(Ordering::Relaxed);
-        if state.is_closed() || full || served >= limits::UPSTREAM_REQUESTS_MAX {
+        if state.is_closed() || full || served >= state.lasts.requests_max {
             return None;
         }
         state.active.fetch_add(1, Ordering::AcqRel);

@@ -9,10 +9,10 @@ use http::{Request, Response};
 use http_body::Body as _;
 use tokio::sync::Semaphore;
 
-use super::link::{Failed, Link, Slot, State};
+use super::link::{Failed, Lasts, Link, Slot, State};
 use crate::Body;
 use crate::client::connect::{Dial, Reach};
-use crate::client::{InvalidResponse, SendError, Target};
+use crate::client::{InvalidResponse, PoolSettings, SendError, Target};
 
 /// Connections that may turn out to take no more requests before one fails.
 const STALE_MAX: usize = 3;
@@ -21,8 +21,10 @@ const STALE_MAX: usize = 3;
 const TARGETS_MAX: usize = 4096;
 
 /// All connections.
-#[derive(Default)]
 pub(crate) struct Links {
+    lasts: Lasts,
+    /// A connection serves more than one request.
+    shares: bool,
     by_target: Mutex<HashMap<Arc<Target>, Arc<Group>, RandomState>>,
 }
 
@@ -51,6 +53,20 @@ impl Group {
 }
 
 impl Links {
+    pub(crate) fn new(settings: &PoolSettings) -> Arc<Self> {
+        Arc::new(Self {
+            lasts: Lasts {
+                idle: settings.idle_timeout,
+                requests_max: match settings.requests_max {
+                    0 => u32::MAX,
+                    max => max,
+                },
+            },
+            shares: settings.idle_max > 0,
+            by_target: Mutex::default(),
+        })
+    }
+
     /// Sends `request` and waits for the response head.
     pub(crate) async fn send(
         self: &Arc<Self>,
@@ -116,12 +132,12 @@ impl Links {
         let (links, of) = (Arc::downgrade(self), Arc::downgrade(group));
         let target = dial.target.clone();
         let ended = move |state: &Arc<State>| forget(&links, &of, &target, state);
-        let link = Link::open(transport, loopback, dial.timeouts, ended).await;
+        let link = Link::open(transport, loopback, dial.timeouts, self.lasts, ended).await;
         let link = link.map_err(|source| SendError::Connect {
             target: dial.target.to_string(),
             source,
         })?;
-        if self.lock().len() <= TARGETS_MAX {
+        if self.shares && self.lock().len() <= TARGETS_MAX {
             group.lock().push(link.clone());
         }
         link.reserve().ok_or_else(|| SendError::Connect {

@@ -2,16 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::h2::RecvStream;
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
 
 use super::broken;
+use super::early::Early;
 use crate::timer::Timer;
 use crate::{Body, BodyError};
 
@@ -107,40 +106,20 @@ impl Receiving {
     }
 }
 
-/// Somebody waits for a body whose client waits for 100.
-#[derive(Default)]
-pub(super) struct Continue {
-    wanted: AtomicBool,
-    sender: AtomicWaker,
-}
-
-impl Continue {
-    fn ask(&self) {
-        if !self.wanted.swap(true, Ordering::AcqRel) {
-            self.sender.wake();
-        }
-    }
-
-    /// Whether the client is to be told, once; wakes the task when that is so.
-    pub(super) fn is_asked(&self, context: &mut Context<'_>) -> bool {
-        self.sender.register(context.waker());
-        self.wanted.load(Ordering::Acquire)
-    }
-}
-
 /// The body of a client's request; every read is timed.
 pub(super) struct RequestBody {
     receiving: Receiving,
     patience: Duration,
     timer: Option<Timer>,
-    expected: Option<Arc<Continue>>,
+    /// The client is told to send its body once that is waited for.
+    expected: Option<Arc<Early>>,
 }
 
 impl RequestBody {
     pub(super) fn new(
         receiving: Receiving,
         patience: Duration,
-        expected: Option<Arc<Continue>>,
+        expected: Option<Arc<Early>>,
     ) -> Self {
         Self {
             receiving,
@@ -166,8 +145,8 @@ impl http_body::Body for RequestBody {
             this.expected = None;
             return next;
         }
-        if let Some(expected) = &this.expected {
-            expected.ask();
+        if let Some(expected) = this.expected.take() {
+            expected.ask_for_body();
         }
         let patience = this.patience;
         let timer = this.timer.get_or_insert_with(|| Timer::new(patience));

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::h2::server::{Builder, SendResponse};
 use ::h2::{Reason, RecvStream};
@@ -13,17 +13,18 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, Stream as _};
 use http::{Method, Request, Response, StatusCode};
-use o28m_core::limits;
 use tokio_util::sync::WaitForCancellationFuture;
 
 use super::answer::{self, Asked, Rest};
+use super::early::Early;
 use super::head::{self, Sound};
-use super::receiving::{Continue, Receiving, RequestBody};
+use super::receiving::{Receiving, RequestBody};
 use super::sending::{Sending, Stopped};
 use super::wire::{Patience, Signals, Wire};
 use super::{SEND_BUFFER_BYTES, SMALL_FRAMES_BYTES, STREAMS_MAX};
 use crate::server::HeadLimits;
 use crate::server::connection::Common;
+use crate::server::counts::flooding;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::{Body, BoxFuture, Connection, Rejection};
@@ -80,6 +81,7 @@ pub(crate) async fn serve(
         leaving: false,
         closing: false,
         requests: 0,
+        born: Instant::now(),
     };
     std::future::poll_fn(|context| http2.poll(context)).await;
 }
@@ -117,6 +119,7 @@ struct Http2<'a> {
     closing: bool,
     /// Requests so far.
     requests: u64,
+    born: Instant,
 }
 
 impl Http2<'_> {
@@ -137,7 +140,8 @@ impl Http2<'_> {
     fn poll_library(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.signals.is_flooded() && !self.closing {
-                tracing::warn!(peer = %self.connection.peer, "HTTP/2 client floods its connection: closed");
+                tracing::info!(peer = %self.connection.peer, "HTTP/2 client floods its connection: closed");
+                flooding();
                 self.close(Reason::ENHANCE_YOUR_CALM);
             }
             match self.library.poll_accept(context) {
@@ -155,7 +159,8 @@ impl Http2<'_> {
 
     fn accept(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.requests += 1;
-        if self.requests >= limits::CLIENT_REQUESTS_MAX {
+        let aged = self.born.elapsed() >= self.common.age_max;
+        if self.requests >= self.common.requests_max || aged {
             self.leave();
         }
         let stream = Stream {
@@ -260,31 +265,30 @@ impl Stream<'_> {
 
     /// Has the service answer.
     async fn call(&mut self, sound: Sound, stream: RecvStream) -> Option<Response<Body>> {
-        let mut expected = None;
+        let early = Arc::new(Early::new());
         let body = match Receiving::begin(stream, sound.length) {
             Ok(receiving) => {
-                if sound.expects_continue {
-                    expected = Some(Arc::new(Continue::default()));
-                }
+                let expected = sound.expects_continue.then(|| early.clone());
                 let patience = self.common.timeouts.body;
-                let body = RequestBody::new(receiving, patience, expected.clone());
+                let body = RequestBody::new(receiving, patience, expected);
                 Body::Stream(Box::pin(body))
             }
             Err(body) => body,
         };
         let request = Request::from_parts(sound.parts, body);
-        let (service, connection) = (&self.common.service, self.connection);
-        let call = async { service.call(request, connection).await };
+        let connection = Connection {
+            interim: Some(early.clone()),
+            ..self.connection.clone()
+        };
+        let service = &self.common.service;
+        let call = async { service.call(request, &connection).await };
         let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
         let respond = &mut self.respond;
         let answer = std::future::poll_fn(|context| {
             if let Poll::Ready(answer) = call.as_mut().poll(context) {
                 return Poll::Ready(Some(answer));
             }
-            if expected.as_ref().is_some_and(|it| it.is_asked(context)) {
-                expected = None;
-                let mut response = Response::new(());
-                *response.status_mut() = StatusCode::CONTINUE;
+            while let Some(response) = early.next(context) {
                 // What is wrong with the stream shows at once.
                 drop(respond.send_informational(response));
             }

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections waiting to be accepted (Kong `backlog=16384`); the kernel may cap it.
@@ -81,6 +82,10 @@ pub struct Listener {
     pub socket: std::net::TcpListener,
     /// Terminate TLS with this configuration.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Every connection begins with a header of the PROXY protocol; those without one are closed.
+    pub proxy_protocol: bool,
+    /// What limits the connections of one address, over all sockets that share it.
+    pub admission: Option<Arc<Admission>>,
     /// Take HTTP/2 as well: over TLS from clients that choose it there, which the configuration has to
     /// offer, else from those that begin with its preface.
     pub http2: bool,
@@ -121,15 +126,16 @@ impl Listener {
     pub fn sibling(&self) -> Result<Self, BindError> {
         let (name, address) = (self.name, self.address);
         let tls = Some(self.tls.clone());
-        let sibling = Self::open(name, address, self.options, tls);
-        let http2 = self.http2;
-        sibling
-            .map(|it| Self { http2, ..it })
-            .map_err(|source| BindError {
-                name,
-                address,
-                source,
-            })
+        let opened = Self::open(name, address, self.options, tls);
+        let mut sibling = opened.map_err(|source| BindError {
+            name,
+            address,
+            source,
+        })?;
+        sibling.http2 = self.http2;
+        sibling.proxy_protocol = self.proxy_protocol;
+        sibling.admission.clone_from(&self.admission);
+        Ok(sibling)
     }
 
     /// The address the socket is bound to.
@@ -169,6 +175,8 @@ impl Listener {
             address: socket.local_addr()?,
             socket,
             tls: sibling.flatten(),
+            proxy_protocol: false,
+            admission: None,
             http2: false,
             options,
         })

@@ -19,6 +19,10 @@ mod http2_floods;
 #[cfg(test)]
 mod http2_rules;
 #[cfg(test)]
+mod interim;
+#[cfg(test)]
+mod proxy_protocol;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod support;

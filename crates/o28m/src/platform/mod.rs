@@ -13,7 +13,7 @@ mod shown;
 mod tls;
 
 pub use bound::Bound;
-pub use open::{declarative, init_logging, is_db_less, store_settings};
+pub use open::{check_gateway, declarative, init_logging, is_db_less, store_settings};
 
 use std::sync::Arc;
 

@@ -281,8 +281,8 @@ fn what_would_be_unsafe_to_leave_out_keeps_the_node_from_starting() {
     for (name, value, said) in [
         (
             "KONG_PROXY_LISTEN",
-            "127.0.0.1:1 proxy_protocol",
-            "proxy_protocol is not supported",
+            "127.0.0.1:1 udp",
+            "udp is not supported",
         ),
         (
             "KONG_ROUTER_FLAVOR",
@@ -290,10 +290,11 @@ fn what_would_be_unsafe_to_leave_out_keeps_the_node_from_starting() {
             "traditional_compatible",
         ),
         ("KONG_ROLE", "data_plane", "only traditional is supported"),
+        ("KONG_STREAM_LISTEN", "127.0.0.1:1", "only off"),
         (
             "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
-            "1m",
-            "request-size-limiting",
+            "much",
+            "a size such as 8k",
         ),
         ("KONG_PG_PASSWORD", "{vault://aws/x}", "vault env"),
     ] {
