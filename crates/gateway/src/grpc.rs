@@ -82,6 +82,8 @@ pub(crate) fn of_plugin(response: Response<Body>) -> Response<Body> {
     let message = if negotiated { None } else { message_in(&body) };
     let code = code(parts.status);
     let message = message.as_deref().unwrap_or(name(code));
+    // What was known of the body that is gone.
+    parts.extensions.clear();
     tell(&mut parts.headers, code, message);
     Response::from_parts(parts, Body::Empty)
 }
@@ -190,7 +192,9 @@ mod tests {
         assert_eq!(told(of_plugin(other)), wanted);
         let accept = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("text/html"))]);
         let decided = errors::respond(forbidden, "mine", &accept, "id");
-        assert_eq!(told(of_plugin(decided)), wanted);
+        let decided = of_plugin(decided);
+        assert!(decided.extensions().is_empty());
+        assert_eq!(told(decided), wanted);
         let mut page = Response::new(Body::full("<p>"));
         let html = HeaderValue::from_static("text/html");
         page.headers_mut().insert(CONTENT_TYPE, html.clone());

@@ -352,9 +352,12 @@ async fn interim_responses_come_before_the_final_one() {
     });
     let mut peer = Peer::open(server.address).await;
     peer.send(get(1)).await;
-    let mut wanted = vec!["1: 103"; 8];
-    wanted.push("1: 200");
-    assert_eq!(peer.outcome().await, wanted);
+    assert_eq!(peer.wait_for(HEADERS).await.status(), 103);
+    let mut heads = 1;
+    while peer.wait_for(HEADERS).await.flags & END_STREAM == 0 {
+        heads += 1;
+    }
+    assert_eq!(heads, 8);
 }
 
 #[tokio::test]
