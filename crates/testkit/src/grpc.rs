@@ -136,15 +136,9 @@ impl Http2Client {
         self.send(call(authority, path), body.concat().into()).await
     }
 
-    /// Waits until the server has closed the connection; the code it gave.
-    ///
-    /// # Panics
-    /// When the connection broke.
-    pub async fn closed(self) -> Option<h2::Reason> {
-        let Self { sender, driver } = self;
-        let outcome = driver.await.unwrap();
-        drop(sender);
-        outcome.err().and_then(|error| error.reason())
+    /// Whether the connection takes another request, as far as the server has said.
+    pub async fn takes_more(&self) -> bool {
+        !self.driver.is_finished() && self.sender.clone().ready().await.is_ok()
     }
 }
 

@@ -297,3 +297,63 @@ async fn errors_are_grpc_for_grpc_calls() {
         assert!(reply.body.is_empty());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_balanced_and_sent_again_when_nobody_listens() {
+    let platform = platform().await;
+    let upstream = GrpcUpstream::start(None).await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = gone.local_addr().unwrap();
+    let balanced = json!({"name": "calls.example"});
+    let _ = platform
+        .admin("POST", "/upstreams", balanced)
+        .await
+        .expect(201);
+    for target in [gone, upstream.address] {
+        let target = json!({"target": target.to_string()});
+        let path = "/upstreams/calls.example/targets";
+        let _ = platform.admin("POST", path, target).await.expect(201);
+    }
+    platform
+        .route("calls", "grpc://calls.example", route(&["grpc"], "/calls."))
+        .await;
+    let client = client(&platform).await;
+    for _ in 0..4 {
+        let reply = client.call("a", "/calls.E/Collect", &["x", "y"]).await;
+        assert_eq!((reply.status(), reply.trailer("grpc-status")), (200, "0"));
+    }
+    let called = upstream.take();
+    assert_eq!(called.len(), 4);
+    let authority = called[0].head.uri.authority().unwrap();
+    assert_eq!(authority.as_str(), upstream.address.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_flight_outlives_the_begin_of_a_drain() {
+    let platform = platform().await;
+    let upstream = GrpcUpstream::start(None).await;
+    let url = format!("grpc://{}", upstream.address);
+    platform
+        .route("calls", &url, route(&["grpc"], "/calls."))
+        .await;
+    let client = client(&platform).await;
+    let (response, mut up) = client.begin(call("a", "/calls.E/Echo")).await;
+    up.send_data(message("0"), false).unwrap();
+    let (_, mut down) = response.await.unwrap().into_parts();
+    assert_eq!(next(&mut down).await.unwrap(), message("0"));
+    let stopping = tokio::spawn(platform.stop());
+    // New requests are refused before this one is over.
+    let refused = async {
+        while client.takes_more().await {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(o28m_testkit::PATIENCE, refused)
+        .await
+        .unwrap();
+    up.send_data(message("1"), true).unwrap();
+    assert_eq!(next(&mut down).await.unwrap(), message("1"));
+    assert_eq!(next(&mut down).await, None);
+    assert_eq!(down.trailers().await.unwrap().unwrap()["x-pieces"], "2");
+    assert!(stopping.await.unwrap());
+}

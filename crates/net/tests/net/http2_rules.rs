@@ -450,6 +450,31 @@ fn heads() -> Vec<Case> {
             &["1: reset 1"],
         ),
         (
+            "quote in the path",
+            head(&[method, scheme, (":path", "/\"<>`"), authority]),
+            &["1: 200"],
+        ),
+        (
+            "quote in the query",
+            head(&[method, scheme, (":path", "/?\""), authority]),
+            &["1: reset 1"],
+        ),
+        (
+            "UTF-8 in the path",
+            head(&[method, scheme, (":path", "/\u{e9}"), authority]),
+            &["1: 200"],
+        ),
+        (
+            "control character in the path",
+            head(&[method, scheme, (":path", "/\u{7f}"), authority]),
+            &["1: 400"],
+        ),
+        (
+            "fragment",
+            head(&[method, scheme, (":path", "/a#b"), authority]),
+            &["1: 200"],
+        ),
+        (
             "content-length that is no number",
             with(&[("content-length", "+1")]),
             &["1: reset 1"],
