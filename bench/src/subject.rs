@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::process::Process;
 
 /// Core of the proxy under test.
-const PROXY_CORE: u32 = 0;
+pub(crate) const PROXY_CORE: u32 = 0;
 /// Core of backend and load generator.
 pub(crate) const LOAD_CORE: u32 = 1;
 /// How long a process may take to answer.

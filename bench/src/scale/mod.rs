@@ -6,10 +6,10 @@
 
 pub(crate) mod changes;
 mod document;
-mod http;
+pub(crate) mod http;
 mod load;
-mod node;
-mod table;
+pub(crate) mod node;
+pub(crate) mod table;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     Ok(options)
 }
 
-fn load_average() -> String {
+pub(crate) fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
@@ -337,7 +337,7 @@ impl Bench<'_> {
 }
 
 /// Waits for as long as that.
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use o28m_net::client::{Target, TlsPolicy};
 use o28m_net::{Body, Scheme};
 
+use crate::Source;
 use crate::balance::{Balancer, Chosen, Peer, PeerIdentity, Ring, Wish};
 use crate::flight::Flight;
 use crate::proxy::{refuse, refuse_as_server};
@@ -206,6 +207,11 @@ pub(crate) fn finished(
     course: &mut Course,
     response: Response<Body>,
 ) -> Response<Body> {
+    if flight.exchange.source == Source::Service
+        && let Some(held) = &mut flight.held
+    {
+        held.answered();
+    }
     if let Some(status) = flight.exchange.upstream_statuses.last() {
         course.saw_status(*status);
     }

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER, SET_COOKIE};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use o28m_net::{Body, BodyError, Connection, Interim};
+use o28m_router::PathHandling;
 
 use crate::access_log::AccessLog;
 use crate::balance::Held;
@@ -34,6 +35,7 @@ pub(crate) struct Flight {
     pub(crate) client_host: Option<HeaderValue>,
     /// Bytes of the path that the route matched.
     pub(crate) prefix_length: usize,
+    pub(crate) path_handling: PathHandling,
     pub(crate) service: Option<Arc<ServiceEntry>>,
     /// Set once the upstream was tried.
     pub(crate) proxied: Option<Attempt>,
@@ -95,6 +97,7 @@ impl Flight {
             peer_trusted: shared.client_address.trusts(peer),
             client_host,
             prefix_length: 0,
+            path_handling: PathHandling::default(),
             service: None,
             proxied: None,
             held: None,
@@ -218,7 +221,7 @@ impl Flight {
     fn add_headers(&self, head: &mut http::response::Parts) {
         let headers = &mut head.headers;
         if let Some(cookie) = &self.new_cookie {
-            headers.append(SET_COOKIE, cookie.clone());
+            set_cookie(headers, cookie);
         }
         let options = &self.shared.options;
         if let Some(charset) = &options.charset
@@ -309,6 +312,20 @@ impl Flight {
             access_log.log(&self.exchange, shared.ambient.now());
         }
         shared.metrics.ended.add_one();
+    }
+}
+
+/// Adds a cookie; it replaces the first one of the same name (spec gateway-proxy 10.4).
+fn set_cookie(headers: &mut HeaderMap, cookie: &HeaderValue) {
+    fn name(line: &HeaderValue) -> Option<&[u8]> {
+        line.as_bytes().split(|it| *it == b'=').next()
+    }
+    let mut lines = headers.iter_mut().filter(|(it, _)| *it == SET_COOKIE);
+    match lines.find(|(_, line)| name(line) == name(cookie)) {
+        Some((_, same)) => same.clone_from(cookie),
+        None => {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
     }
 }
 

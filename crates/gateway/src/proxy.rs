@@ -1,5 +1,6 @@
 //! The request path, top to bottom.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use serde_json::json;
 use crate::flight::{Flight, caught};
 use crate::request::{forwarded_proto, raw_path};
 use crate::snapshot::{Destination, Instance, RouteEntry, Scopes, ServiceEntry, Snapshot};
-use crate::{Access, Shared, Source, Verdict, body_limit, errors, grpc, upstream};
+use crate::{Access, Exchange, Shared, Source, Verdict, body_limit, errors, grpc, upstream};
 
 /// What ends a request early, or what it goes on with.
 type Step<T> = ControlFlow<Response<Body>, T>;
@@ -127,11 +128,14 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
         host: host.and_then(|it| it.to_str().ok()).unwrap_or_default(),
         port: connection.local.port(),
         path: &exchange.path,
+        query: exchange.request.uri.query().unwrap_or_default(),
         server_name: match connection.scheme {
             Scheme::Http => None,
             Scheme::Https => Some(connection.server_name.as_deref().unwrap_or_default()),
         },
         headers: &Lines(&exchange.request.headers),
+        source: Some(source(exchange)),
+        destination: Some(connection.local.ip().to_canonical()),
     })?;
     let route = snapshot.route(&found.route.id)?;
     let service = snapshot.service_of(route);
@@ -139,8 +143,19 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
     exchange.service = service.map(|it| it.service.clone());
     exchange.uri_captures = found.captures.into_iter().collect();
     flight.prefix_length = found.prefix_length;
+    flight.path_handling = found.path_handling;
     flight.service = service.cloned();
     Some(route)
+}
+
+/// The client. Its port is known only when it is the peer.
+fn source(exchange: &Exchange) -> SocketAddr {
+    let peer = exchange.connection.peer;
+    let port = match peer.ip().to_canonical() == exchange.client_ip {
+        true => peer.port(),
+        false => 0,
+    };
+    SocketAddr::new(exchange.client_ip, port)
 }
 
 /// Request headers as the router asks for them.
@@ -156,8 +171,9 @@ impl Headers for Lines<'_> {
                 .eq(name.bytes().map(dashed))
         };
         let lines = self.0.iter().filter(|(key, _)| same(key));
-        let mut values = lines.filter_map(|(_, value)| std::str::from_utf8(value.as_bytes()).ok());
-        values.any(visit)
+        // What is no text is a value all the same: of those, all or none may have to fit.
+        let mut values = lines.map(|(_, value)| String::from_utf8_lossy(value.as_bytes()));
+        values.any(|value| visit(&value))
     }
 }
 
@@ -237,7 +253,9 @@ fn drop_private_headers(flight: &mut Flight, service: &ServiceEntry) {
             }
             flight.keeps_private_headers = !balancer.near_engines.is_empty();
         }
-        Destination::Network(_) => flight.keeps_private_headers = service.near_engine.is_some(),
+        Destination::Network(_) => {
+            flight.keeps_private_headers = !service.near_engines.is_empty();
+        }
         Destination::Unsupported | Destination::Insecure => {}
     }
 }
@@ -251,7 +269,7 @@ async fn look_for_engine(flight: &mut Flight, service: &ServiceEntry) {
             let pool = flight.exchange.connection.pool.clone();
             let looking = async { pool.leads_to_loopback(&target.host).await };
             let found = tokio::time::timeout(service.timeouts.connect, looking).await;
-            let ports = service.near_engine.into_iter().collect();
+            let ports = service.near_engines.clone();
             (ports, matches!(found, Ok(Ok(true))))
         }
         Destination::Balanced(balanced) => {

@@ -11,6 +11,7 @@ use http::{Method, Request, Uri};
 use http_body::Body as _;
 use o28m_net::client::{RequestWriter, WrittenRequest};
 use o28m_net::{Body, ReceivedHead};
+use o28m_router::PathHandling;
 
 use crate::Exchange;
 use crate::flight::Flight;
@@ -274,7 +275,11 @@ fn target(flight: &Flight, service: &ServiceEntry) -> Result<Uri, BadTarget> {
         None => {
             let strip = exchange.route.as_ref().is_some_and(|it| it.strip_path);
             let matched = flight.matched();
-            o28m_router::write_upstream_path(&mut target, base, &exchange.path, matched, strip);
+            let write = match flight.path_handling {
+                PathHandling::V0 => o28m_router::write_upstream_path,
+                PathHandling::V1 => o28m_router::write_upstream_path_v1,
+            };
+            write(&mut target, base, &exchange.path, matched, strip);
         }
     }
     if let Some(query) = query {

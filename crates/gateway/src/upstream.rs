@@ -132,7 +132,7 @@ pub(crate) fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
     match error {
         BodyError::TooLarge {
             limit_bytes: crossed,
-        } if *crossed as u64 == limit_bytes => {
+        } if limit_bytes > 0 && *crossed as u64 == limit_bytes => {
             refuse_as_server(flight, StatusCode::PAYLOAD_TOO_LARGE)
         }
         BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),

@@ -1,9 +1,9 @@
 //! The upstream client: a keep-alive pool over HTTP/1.1 and HTTP/2, plain or TLS.
 
+mod aim;
 mod answer;
 pub(crate) mod connect;
 mod connection;
-mod dns;
 mod download;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzz;
@@ -78,7 +78,7 @@ pub enum SendError {
     Resolve {
         /// The name.
         host: Arc<str>,
-        /// The resolver's error, absent for an empty answer.
+        /// Why nobody could tell; absent when there is no such name, or no address of it.
         #[source]
         source: Option<std::io::Error>,
     },

@@ -20,6 +20,7 @@ pub use body::{Body, BodyError, TooLarge};
 pub use service::{Connection, HttpService, Interim, Rejection, Scheme};
 pub use spelling::ReceivedHead;
 pub mod client;
+pub mod dns;
 pub mod server;
 pub mod tls;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
-use o28m_gateway::{Calculation, Settings};
+use o28m_gateway::{Calculation, RouterFlavor, Settings};
 use serde_json::json;
 
 use crate::support::*;
@@ -283,4 +283,92 @@ async fn the_order_of_routes_is_kongs_unless_the_documented_one_is_set() {
         running.gateway.load(&running.store).await.unwrap();
         assert_eq!(running.get("/api").await.body, winner);
     }
+}
+
+async fn start_as(flavor: RouterFlavor) -> Running {
+    let settings = Settings {
+        router_flavor: flavor,
+        ..Settings::default()
+    };
+    start(Setup {
+        settings,
+        ..Setup::default()
+    })
+    .await
+}
+
+fn echo_target() -> Upstream {
+    Upstream::start(|request| Response::new(Bytes::from(request.uri().to_string())))
+}
+
+#[tokio::test]
+async fn expressions_route_by_everything_the_request_says() {
+    let upstream = echo_target();
+    let running = start_as(RouterFlavor::Expressions).await;
+    let port = upstream.address.port();
+    let with =
+        |expression: &str, priority: u64| json!({"expression": expression, "priority": priority});
+    let local = "http.path ^= \"/e\" && net.src.ip in 127.0.0.0/8 && http.queries.q == \"1\" && net.protocol == \"http\"";
+    running
+        .put(&[
+            ("services", service("one", port, json!({"path": "/one"}))),
+            ("services", service("two", port, json!({"path": "/two"}))),
+            ("routes", route("r1", "one", with(local, 2))),
+            (
+                "routes",
+                route("r2", "two", with("http.path ~ \"^/e/(?<name>[a-z]+)\"", 1)),
+            ),
+            (
+                "routes",
+                route("r3", "two", json!({"paths": ["/e"], "strip_path": false})),
+            ),
+        ])
+        .await;
+    assert_eq!(running.get("/e/x?q=1").await.body, "/one/x?q=1");
+    assert_eq!(running.get("/e/x/y?q=2").await.body, "/two/y?q=2");
+    assert_eq!(running.get("/e").await.body, "/two/e");
+    assert_eq!(running.get("/f").await.status, 404);
+}
+
+#[tokio::test]
+async fn path_handling_v1_has_an_effect_under_the_flavour_traditional_only() {
+    let upstream = echo_target();
+    for (flavor, expected) in [
+        (RouterFlavor::Traditional, ["/s/q", "/sq", "/s"]),
+        (RouterFlavor::TraditionalCompatible, ["/s/q", "/s/q", "/s/"]),
+    ] {
+        let running = start_as(flavor).await;
+        let v1 = |paths: &str| json!({"paths": [paths], "path_handling": "v1"});
+        running
+            .put(&[
+                (
+                    "services",
+                    service("s", upstream.address.port(), json!({"path": "/s"})),
+                ),
+                ("routes", route("r1", "s", v1("/r"))),
+                ("routes", route("r2", "s", v1("/t/"))),
+            ])
+            .await;
+        for (path, expected) in ["/r/q", "/rq", "/t/"].into_iter().zip(expected) {
+            assert_eq!(running.get(path).await.body, expected, "{flavor:?} {path}");
+        }
+    }
+}
+
+/// Kong answers 404: its engine takes texts only.
+#[tokio::test]
+async fn paths_that_are_no_text_are_routed_and_sent_as_they_are() {
+    let upstream = echo_target();
+    let running = start_as(RouterFlavor::default()).await;
+    running
+        .put(&[
+            ("services", service("s", upstream.address.port(), json!({}))),
+            (
+                "routes",
+                route("r", "s", json!({"paths": ["/caf"], "strip_path": false})),
+            ),
+        ])
+        .await;
+    assert_eq!(running.get("/caf%E9").await.body, "/caf%E9");
+    assert_eq!(running.get("/caf%c3%a9").await.body, "/caf%C3%A9");
 }

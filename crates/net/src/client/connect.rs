@@ -3,14 +3,20 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::aim::Aim;
 use super::connection::Upstream;
-use super::dns::Resolver;
 use super::{SendError, Target, Timeouts, tls};
 use crate::Scheme;
 use crate::transport::Transport;
+
+/// How long one address is waited for before the next one is tried as well (RFC 8305 section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Where a request may go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,22 +41,22 @@ pub fn is_loopback(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// Resolves, connects and shakes hands, all within the connect timeout.
+/// Connects to one of the addresses and shakes hands, all within the connect timeout.
 pub(super) async fn connect(
-    resolver: &Resolver,
+    aim: &Aim,
     target: &Target,
     timeouts: &Timeouts,
     reach: Reach,
 ) -> Result<Box<Upstream>, SendError> {
     let dial = Dial {
-        resolver,
+        aim,
         target,
         timeouts,
         reach,
     };
     let connecting = async {
-        let (transport, loopback) = dial.establish(&[]).await?;
-        Ok(Upstream::new(transport, target, loopback))
+        let (transport, address) = dial.establish(&[]).await?;
+        Ok(Upstream::new(transport, target, address))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
         Ok(result) => result,
@@ -62,21 +68,21 @@ pub(super) async fn connect(
 
 /// What a connection is made by.
 pub(crate) struct Dial<'a> {
-    pub(crate) resolver: &'a Resolver,
+    pub(crate) aim: &'a Aim,
     pub(crate) target: &'a Target,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) reach: Reach,
 }
 
 impl Dial<'_> {
-    /// Resolves, connects and shakes hands, however long that takes; `true` for a loopback address.
-    /// Over TLS, `protocols` are what it is made for (ALPN).
+    /// Connects to one of the addresses and shakes hands, however long that takes. Over TLS, `protocols`
+    /// are what the connection is made for (ALPN).
     pub(crate) async fn establish(
         &self,
         protocols: &[&[u8]],
-    ) -> Result<(Transport, bool), SendError> {
+    ) -> Result<(Transport, SocketAddr), SendError> {
         let target = self.target;
-        let mut addresses = self.resolver.resolve(&target.host, target.port).await?;
+        let mut addresses = self.aim.addresses(target.port);
         addresses.retain(|it| self.reach.covers(is_loopback(it.ip())));
         let (stream, address) = tcp(target, &addresses).await?;
         let transport = match target.scheme {
@@ -90,29 +96,44 @@ impl Dial<'_> {
                     })?
             }
         };
-        Ok((transport, is_loopback(address.ip())))
+        Ok((transport, address))
     }
 }
 
-/// The first address that answers.
+/// The first address that answers: the next one is tried when one fails or takes its time.
 async fn tcp(
     target: &Target,
     addresses: &[SocketAddr],
 ) -> Result<(TcpStream, SocketAddr), SendError> {
     let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => match stream.set_nodelay(true) {
-                Ok(()) => return Ok((stream, *address)),
-                Err(error) => last = error,
-            },
-            Err(error) => last = error,
+    let mut rest = addresses.iter();
+    let mut dialled = FuturesUnordered::new();
+    loop {
+        match rest.next() {
+            Some(address) => dialled.push(dial(*address)),
+            None if dialled.is_empty() => break,
+            None => {}
+        }
+        let ended = match rest.len() {
+            0 => Ok(dialled.next().await),
+            _ => tokio::time::timeout(ATTEMPT_DELAY, dialled.next()).await,
+        };
+        match ended {
+            Ok(Some(Ok(connected))) => return Ok(connected),
+            Ok(Some(Err(error))) => last = error,
+            Ok(None) | Err(_) => {}
         }
     }
     Err(SendError::Connect {
         target: target.to_string(),
         source: last,
     })
+}
+
+async fn dial(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, address))
 }
 
 async fn tls_over(

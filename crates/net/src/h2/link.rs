@@ -2,6 +2,7 @@
 //! it; requests and response bodies hold it, and it ends with the last of them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,8 +91,8 @@ impl State {
 
 /// One connection.
 pub(super) struct Link {
-    /// The other end is a loopback address.
-    pub(super) loopback: bool,
+    /// The other end.
+    pub(super) address: SocketAddr,
     pub(super) state: Arc<State>,
     sender: SendRequest<Bytes>,
     driver: AbortHandle,
@@ -126,7 +127,7 @@ impl Link {
     /// Begins to speak on a connected stream; `ended` is called when that is over.
     pub(super) async fn open(
         transport: Transport,
-        loopback: bool,
+        address: SocketAddr,
         timeouts: &Timeouts,
         lasts: Lasts,
         ended: impl FnOnce(&Arc<State>) + Send + 'static,
@@ -169,7 +170,7 @@ impl Link {
             ended(&of_driver);
         });
         Ok(Arc::new(Self {
-            loopback,
+            address,
             state,
             sender,
             driver: driver.abort_handle(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use foldhash::fast::RandomState;
@@ -11,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::link::{Failed, Lasts, Link, Slot, State};
 use crate::Body;
-use crate::client::connect::{Dial, Reach};
+use crate::client::connect::{Dial, is_loopback};
 use crate::client::{InvalidResponse, PoolSettings, SendError, Target};
 
 /// Connections that may turn out to take no more requests before one fails.
@@ -40,10 +41,17 @@ impl Group {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(&self, reach: Reach) -> Option<Slot> {
+    /// Room on a connection that goes where the request is to go.
+    fn reserve(&self, dial: &Dial<'_>) -> Option<Slot> {
+        self.reserve_on(|address| {
+            dial.aim.leads_to(address) && dial.reach.covers(is_loopback(address.ip()))
+        })
+    }
+
+    fn reserve_on(&self, fits: impl Fn(SocketAddr) -> bool) -> Option<Slot> {
         let mut links = self.lock();
         links.retain(|it| !it.state.is_closed());
-        let mut fitting = links.iter().filter(|it| reach.covers(it.loopback));
+        let mut fitting = links.iter().filter(|it| fits(it.address));
         fitting.find_map(Link::reserve)
     }
 
@@ -104,13 +112,13 @@ impl Links {
     async fn slot(self: &Arc<Self>, dial: &Dial<'_>) -> Result<Slot, SendError> {
         let using = self.using(dial.target);
         let group = &using.group;
-        if let Some(slot) = group.reserve(dial.reach) {
+        if let Some(slot) = group.reserve(dial) {
             return Ok(slot);
         }
         let making = async {
             // Never closed; whoever gets no permit makes a connection all the same.
             let _permit = group.making.acquire().await;
-            if let Some(slot) = group.reserve(dial.reach) {
+            if let Some(slot) = group.reserve(dial) {
                 return Ok(slot);
             }
             self.connect(dial, group).await
@@ -128,11 +136,15 @@ impl Links {
         dial: &Dial<'_>,
         group: &Arc<Group>,
     ) -> Result<Slot, SendError> {
-        let (transport, loopback) = dial.establish(&[b"h2"]).await?;
+        let (transport, address) = dial.establish(&[b"h2"]).await?;
+        // Another address than that whose turn it was may have answered, and be connected already.
+        if let Some(slot) = group.reserve_on(|it| it == address) {
+            return Ok(slot);
+        }
         let (links, of) = (Arc::downgrade(self), Arc::downgrade(group));
         let target = dial.target.clone();
         let ended = move |state: &Arc<State>| forget(&links, &of, &target, state);
-        let link = Link::open(transport, loopback, dial.timeouts, self.lasts, ended).await;
+        let link = Link::open(transport, address, dial.timeouts, self.lasts, ended).await;
         let link = link.map_err(|source| SendError::Connect {
             target: dial.target.to_string(),
             source,

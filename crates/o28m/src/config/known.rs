@@ -84,13 +84,6 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
         "KONG_NGINX_*",
         Ignored("there is no nginx that would take the directive"),
     ),
-    (
-        "KONG_ROUTER_FLAVOR",
-        Only(
-            &["traditional_compatible", "traditional"],
-            "routes of another flavour would not match as they are written",
-        ),
-    ),
     ("KONG_ROLE", Only(&["traditional"], NO_HYBRID)),
     ("KONG_CLUSTER_*", Ignored(NO_HYBRID)),
     ("KONG_STREAM_LISTEN", Only(OFF, NO_STREAM)),
@@ -126,14 +119,7 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
         Ignored("external plugin servers are not there"),
     ),
     ("KONG_UNTRUSTED_LUA*", Accepted),
-    (
-        "KONG_DNS_*",
-        Ignored("names are resolved as the operating system does"),
-    ),
-    (
-        "KONG_RESOLVER_*",
-        Ignored("names are resolved as the operating system does"),
-    ),
+    ("KONG_RESOLVER_MEM_CACHE_SIZE", Accepted),
     ("KONG_NEW_DNS_CLIENT", Accepted),
     ("KONG_SSL_PREFER_SERVER_CIPHERS", Accepted),
     ("KONG_SSL_DHPARAM", Accepted),
@@ -209,7 +195,6 @@ mod tests {
             "KONG_NGINX_DAEMON",
             "KONG_PROXY_ERROR_LOG",
             "KONG_ADMIN_ERROR_LOG",
-            "KONG_ROUTER_FLAVOR",
             "KONG_LUA_SSL_PROTOCOLS",
         ] {
             let fate = fate(name);

@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
 use o28m_gateway::{
     AccessLogFormat, Calculation, Charset, ErrorForms, Gateway, Headers, LocalEngine, PluginKind,
-    Variables,
+    RouterFlavor, Variables,
 };
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
+use o28m_net::dns::Resolver;
 use o28m_plugins::Deliveries;
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
@@ -382,9 +383,13 @@ pub(super) fn gateway(
     kinds: Vec<Arc<dyn PluginKind>>,
     engines: Vec<LocalEngine>,
     metrics: &Registry,
+    resolver: &Arc<Resolver>,
     ambient: &Ambient,
 ) -> Result<Arc<Gateway>> {
-    let settings = gateway_settings(config)?;
+    let settings = o28m_gateway::Settings {
+        resolver: Some(resolver.clone()),
+        ..gateway_settings(config)?
+    };
     let gateway = Gateway::new(settings, kinds, engines, metrics, ambient.clone());
     gateway.map_err(named)
 }
@@ -423,6 +428,10 @@ fn gateway_settings(config: &Config) -> Result<o28m_gateway::Settings> {
     }
     let permille = |text: &str| Some((text.parse::<f64>().ok()? * 1000.0).round() as u32);
     Ok(o28m_gateway::Settings {
+        // The process has one for everything, made before.
+        resolver: None,
+        hash_at_random: config.text("upstream.hash_without_value") == "random",
+        recovery_time: Some(config.duration("upstream.recovery_time")).filter(|it| !it.is_zero()),
         trusted_ips: config.list("proxy.trusted_ips"),
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
@@ -451,6 +460,7 @@ fn gateway_settings(config: &Config) -> Result<o28m_gateway::Settings> {
         websocket_idle_timeout: config.optional_duration("proxy.websocket_idle_timeout"),
         request_timeout: config.optional_duration("upstream.request_timeout"),
         retry_permille: config.optional("upstream.retry_ratio").and_then(permille),
+        router_flavor: router_flavor(config),
         route_match_calculation: match config.text("proxy.route_match_calculation") {
             "strict" => Calculation::Strict,
             _ => Calculation::Original,
@@ -482,6 +492,18 @@ fn error_forms(config: &Config) -> Result<ErrorForms> {
         default_type: config.text("proxy.errors.default_type").to_owned(),
         minimal: config.text("proxy.errors.detail") == "minimal",
     })
+}
+
+fn router_flavor(config: &Config) -> RouterFlavor {
+    RouterFlavor::named(config.text("proxy.router_flavor")).unwrap_or_default()
+}
+
+/// Settles for this process on the fields that routes have; before anything looks at an entity.
+///
+/// # Errors
+/// When it was settled otherwise.
+pub fn settle_routes(config: &Config) -> Result<()> {
+    o28m_kong::settle_router_flavor(router_flavor(config)).context("proxy.router_flavor")
 }
 
 fn read(path: &Path) -> Result<String> {

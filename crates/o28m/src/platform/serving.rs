@@ -144,8 +144,9 @@ impl Platform {
         let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
         let limits = limits(&self.config);
         let settings = pool_settings(&self.config);
+        let resolver = self.resolver.clone();
         let work = self.serving.proxies.track_future(async move {
-            let pool = Pool::with_settings(settings);
+            let pool = Pool::with_resolver(settings, resolver);
             let serving = listeners.into_iter().map(|listener| {
                 let (service, pool) = (service.clone(), pool.clone());
                 server::serve_with(listener, service, pool, limits, drain.clone(), stop.clone())

@@ -284,11 +284,7 @@ fn what_would_be_unsafe_to_leave_out_keeps_the_node_from_starting() {
             "127.0.0.1:1 udp",
             "udp is not supported",
         ),
-        (
-            "KONG_ROUTER_FLAVOR",
-            "expressions",
-            "traditional_compatible",
-        ),
+        ("KONG_ROUTER_FLAVOR", "expression", "traditional_compatible"),
         ("KONG_ROLE", "data_plane", "only traditional is supported"),
         ("KONG_STREAM_LISTEN", "127.0.0.1:1", "only off"),
         (
@@ -395,4 +391,29 @@ fn head_limits_keep_alive_and_headers_follow_the_environment() {
         !admin.contains("server:") && !admin.contains("x-kong-admin-latency"),
         "{admin}"
     );
+}
+
+/// The fields of routes, the settings shown and the matching follow the flavour.
+#[test]
+fn routes_have_expressions_under_their_flavour() {
+    let configuration = r#"{"_format_version":"3.0","routes":[
+        {"name":"e","expression":"http.path ^= \"/e\" && http.queries.q == \"1\"","priority":5}]}"#;
+    let node = Node::new(&[
+        ("KONG_DATABASE", "off"),
+        ("KONG_DECLARATIVE_CONFIG_STRING", configuration),
+        ("KONG_ROUTER_FLAVOR", "expressions"),
+    ]);
+    let _gateway = node.start();
+    let route = get(node.port(8001), "/routes/e");
+    assert!(route.contains("\"priority\":5"), "{route}");
+    let schema = get(node.port(8001), "/schemas/routes");
+    assert!(schema.contains("\"expression\""), "{schema}");
+    let settings = get(node.port(8001), "/");
+    assert!(
+        settings.contains("\"router_flavor\":\"expressions\""),
+        "{settings}"
+    );
+    // It has no service.
+    assert!(get(node.port(8000), "/e/x?q=1").starts_with("HTTP/1.1 503"));
+    assert!(get(node.port(8000), "/e/x?q=2").starts_with("HTTP/1.1 404"));
 }
