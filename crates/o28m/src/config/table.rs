@@ -301,14 +301,14 @@ pub const SETTINGS: &[Setting] = &[
         "proxy.listen",
         Kind::Listen,
         "0.0.0.0:8000",
-        "Listeners of the proxy: address:port with Kong's flags such as ssl, separated by commas.",
+        "Listeners of the proxy: address:port with Kong's flags such as ssl and http2, separated by commas. http2 on one of them means all.",
     )
     .compat(&["KONG_PROXY_LISTEN"]),
     setting(
         "proxy.tls_listen",
         Kind::Listen,
         "off",
-        "Further listeners of the proxy, all with TLS.",
+        "Further listeners of the proxy, all with TLS; http2 counts as above.",
     ),
     setting(
         "proxy.tls.cert",
