@@ -163,9 +163,11 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<()> {
             bench.scenario(scenario, &mut verdicts)?;
         }
     }
-    println!();
-    for line in verdicts {
-        println!("{line}");
+    if options.only.is_none() {
+        println!("\n== all targets");
+        for line in verdicts {
+            println!("{line}");
+        }
     }
     println!("load average {}", scale::load_average());
     Ok(())

@@ -21,8 +21,10 @@ const PROXY_CORE: u32 = 0;
 pub(crate) const LOAD_CORE: u32 = 1;
 /// How long a process may take to answer.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Added to every port of the `o28m` under test.
-const PORT_OFFSET: u16 = 21_000;
+/// What may be added to every port of the `o28m` under test: the first whose ports are free.
+const PORT_OFFSETS: std::ops::Range<u16> = 21_000..21_100;
+/// Ports that it listens on without an offset: proxy, Admin API, status.
+const PORTS: [u16; 3] = [8000, 8001, 8100];
 
 /// Path every subject has a route for; the backend sees `/`.
 pub(crate) const PATH: &str = "/bench";
@@ -154,7 +156,9 @@ impl Subject {
     pub(crate) fn o28m(program: &Path, dir: &Path, backend: u16) -> Result<Self> {
         let data = dir.join("o28m");
         let (program, data_dir) = (program.display().to_string(), data.display().to_string());
-        let offset = PORT_OFFSET.to_string();
+        let offset = free_offset()?;
+        let [port, admin, status] = PORTS.map(|port| port + offset);
+        let offset = offset.to_string();
         let command = [
             program.as_str(),
             "up",
@@ -169,16 +173,16 @@ impl Subject {
         ];
         let process = Process::start(Some(PROXY_CORE), &command, &environment)?;
         let ready = "GET /status/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        wait_for(ready, 8100 + PORT_OFFSET)?;
+        wait_for(ready, status)?;
         let credentials = std::fs::read_to_string(data.join("credentials.env"))?;
         let service = format!(r#"{{"url":"http://127.0.0.1:{backend}/"}}"#);
-        put(&credentials, "/services/bench", &service)?;
+        put(admin, &credentials, "/services/bench", &service)?;
         put(
+            admin,
             &credentials,
             "/services/bench/routes/bench",
             r#"{"paths":["/bench"]}"#,
         )?;
-        let port = 8000 + PORT_OFFSET;
         Self::ready("o28m", process, port)
     }
 }
@@ -231,7 +235,7 @@ fn ask(request: &str, port: u16) -> std::io::Result<String> {
 }
 
 /// A `PUT` to the Admin API of the `o28m` under test.
-fn put(credentials: &str, path: &str, body: &str) -> Result<()> {
+fn put(port: u16, credentials: &str, path: &str, body: &str) -> Result<()> {
     let value = |key: &str| {
         let line = credentials.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|line| line.strip_prefix('='))
@@ -245,12 +249,20 @@ fn put(credentials: &str, path: &str, body: &str) -> Result<()> {
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = ask(&request, 8001 + PORT_OFFSET)?;
+    let answer = ask(&request, port)?;
     if answer.starts_with("HTTP/1.1 200") {
         Ok(())
     } else {
         bail!("PUT {path}: {answer}")
     }
+}
+
+/// The ports of a process that is still there would be mistaken for those of the one under test.
+fn free_offset() -> Result<u16> {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut offsets = PORT_OFFSETS.step_by(10);
+    let free = offsets.find(|offset| PORTS.iter().all(|port| is_free(port + offset)));
+    free.context("the ports of o28m are in use")
 }
 
 fn free_port() -> Result<u16> {
