@@ -16,7 +16,7 @@ use crate::scale::document;
 use crate::scale::node::{self, Databases, Node};
 
 /// Core of the proxy under test.
-const PROXY_CORE: u32 = 0;
+pub(crate) const PROXY_CORE: u32 = 0;
 /// Core of backend and load generator.
 pub(crate) const LOAD_CORE: u32 = 1;
 /// How long a process may take to answer.

@@ -6,10 +6,10 @@
 
 pub(crate) mod changes;
 pub(crate) mod document;
-mod http;
+pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod node;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -52,6 +52,14 @@ impl Base {
         }
     }
 
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> &str {
+        let begin = self.url.find("://").map_or(0, |at| at + 3);
+        let rest = self.url.get(begin..).unwrap_or_default();
+        let end = begin + rest.find('/').unwrap_or(rest.len());
+        self.url.get(..end).unwrap_or_default()
+    }
+
     /// What issuers start with: the realm's name follows.
     pub(crate) fn issuer_base(&self) -> String {
         format!("{}/realms/", self.url)
@@ -146,14 +154,11 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        let connection = Connection {
-            peer: "203.0.113.9:5".parse().unwrap(),
-            local: "127.0.0.1:8180".parse().unwrap(),
-            scheme: Scheme::Http,
-            server_name: None,
-            pool: o28m_net::client::Pool::new(),
-            in_process: false,
-        };
+        let connection = Connection::plain(
+            "203.0.113.9:5".parse().unwrap(),
+            "127.0.0.1:8180".parse().unwrap(),
+            o28m_net::client::Pool::new(),
+        );
         Base::of(&settings, &map, &connection)
     }
 

@@ -14,8 +14,10 @@ mod management;
 mod metadata;
 mod protocol;
 mod reply;
+mod requests;
 mod router;
 mod service;
+mod web;
 
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ pub struct Settings {
 /// `http_server_requests_seconds` and logins as `keycloak_user_events_total`.
 #[must_use]
 pub fn service(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Arc<dyn HttpService> {
+    iris.use_web(Arc::new(web::Web::new()));
     let counted = metrics.clone();
     iris.on_event(move |realm, event| login_events::count(&counted, realm, event));
     Arc::new(service::Public::new(iris, settings, metrics))

@@ -3,18 +3,23 @@
 
 mod body;
 mod chunked;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod incoming;
 mod outgoing;
+pub mod proxy_protocol;
 mod service;
 mod spelling;
 mod timer;
 mod transport;
 mod tunnel;
+mod websocket;
 
 pub use body::{Body, BodyError, TooLarge};
-pub use service::{Connection, HttpService, Rejection, Scheme};
+pub use service::{Connection, HttpService, Interim, Rejection, Scheme};
 pub use spelling::ReceivedHead;
 pub mod client;
+pub mod dns;
 pub mod server;
 pub mod tls;
 

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use o28m_kong::{Route, Service};
 use o28m_net::Scheme;
 use o28m_net::client::{Target, Timeouts, TlsPolicy, is_loopback};
+use o28m_net::dns::is_service;
 
 use super::{Compiler, Id, number};
 
@@ -43,9 +44,9 @@ pub(crate) struct ServiceEntry {
     /// `Host` of requests that do not keep the client's.
     pub(crate) host: HeaderValue,
     pub(crate) timeouts: Timeouts,
-    /// The port, when it is one that a component of this process with private headers listens on and
-    /// only the resolver knows whether the host is this machine.
-    pub(crate) near_engine: Option<u16>,
+    /// The ports that components of this process with private headers listen on and that its
+    /// connections may go to: only the resolver knows whether the host is this machine.
+    pub(crate) near_engines: Vec<u16>,
 }
 
 /// Where the requests of a service go.
@@ -81,6 +82,8 @@ pub(crate) struct EnginePorts {
     pub(crate) all: Vec<u16>,
     /// Those behind which a component with private headers is.
     pub(crate) private: Vec<u16>,
+    /// Every name may bring a port along.
+    pub(crate) any_is_service: bool,
 }
 
 impl EnginePorts {
@@ -89,13 +92,19 @@ impl EnginePorts {
         (LOOPBACK.contains(&bare) && self.all.contains(&port)).then_some(port)
     }
 
-    /// The port, when a component with private headers may be reached there over a socket.
-    pub(crate) fn near(&self, bare: &str, port: u16) -> Option<u16> {
-        let is_elsewhere = || {
-            let address = bare.parse::<IpAddr>();
-            address.is_ok_and(|it| !is_loopback(it))
-        };
-        (self.private.contains(&port) && !is_elsewhere()).then_some(port)
+    /// The ports at which components with private headers may be reached over a socket by this name:
+    /// its own, or any where the name brings its port along.
+    pub(crate) fn near(&self, bare: &str, port: u16) -> Vec<u16> {
+        match bare.parse::<IpAddr>() {
+            Ok(address) if !is_loopback(address) => Vec::new(),
+            Err(_) if self.any_is_service || is_service(bare) => self.private.clone(),
+            Ok(_) | Err(_) => self
+                .private
+                .iter()
+                .copied()
+                .filter(|it| *it == port)
+                .collect(),
+        }
     }
 }
 
@@ -154,9 +163,9 @@ impl ServiceEntry {
                 }
             },
         };
-        let near_engine = match destination {
+        let near_engines = match destination {
             Destination::Network(_) => ports.near(bare, port),
-            _ => None,
+            _ => Vec::new(),
         };
         let millis = Duration::from_millis;
         Ok(Self {
@@ -168,7 +177,7 @@ impl ServiceEntry {
                 write: millis(service.write_timeout),
                 read: millis(service.read_timeout),
             },
-            near_engine,
+            near_engines,
             service: Arc::new(service),
         })
     }

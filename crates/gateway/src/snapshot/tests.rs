@@ -13,6 +13,7 @@ use super::{
     Compiler, Destination, ENTITY_KINDS, EnginePorts, Kinds, Snapshot, Update, UpstreamTls,
     Variables, number,
 };
+use crate::balance::Balancing;
 use crate::{BadConfig, Plugin, PluginKind};
 
 struct Named(&'static str, i32);
@@ -47,7 +48,9 @@ fn compiler() -> Compiler {
         engine_ports: EnginePorts {
             all: vec![8080],
             private: vec![8080],
+            any_is_service: false,
         },
+        flavor: o28m_kong::RouterFlavor::default(),
         calculation: Calculation::default(),
         balancing: Arc::default(),
         upstream_tls: UpstreamTls::default(),
@@ -340,8 +343,11 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
             host: "",
             port: 80,
             path,
+            query: "",
             server_name: None,
             headers: &NoHeaders,
+            source: None,
+            destination: None,
         });
         seen.push(format!("{path}: {:?}", found.map(|it| it.route.id.clone())));
     }
@@ -372,7 +378,7 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
         let balancer = snapshot.balancer_of(&id(6, at));
         seen.push(format!(
             "upstream {at}: {:?}",
-            balancer.map(|it| (&it.upstream, it.health(), &it.identity))
+            balancer.map(|it| (&it.upstream, it.health(&Balancing::default()), &it.identity))
         ));
         seen.push(format!(
             "consumer {at}: {:?} {:?}",

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway::{Gateway, LocalEngine, PluginKind, Settings};
 use o28m_net::client::Pool;
+use o28m_net::dns::Resolver;
 use o28m_net::server::{HeadLimits, Listener, serve};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{MigrationStep, Object, Store, Write};
@@ -117,6 +118,8 @@ pub(crate) struct Setup {
     pub(crate) kinds: Vec<Arc<dyn PluginKind>>,
     pub(crate) engines: Vec<LocalEngine>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
     /// A migrated store; without one the gateway gets a SQLite file of its own.
     pub(crate) store: Option<Store>,
 }
@@ -139,6 +142,11 @@ pub(crate) async fn start(setup: Setup) -> Running {
         None => open_store(url).await,
     };
     let metrics = Registry::default();
+    let resolver = setup.settings.resolver.clone();
+    let pool = Pool::with_resolver(
+        o28m_net::client::PoolSettings::default(),
+        resolver.unwrap_or_else(Resolver::shared),
+    );
     let gateway = Gateway::new(
         setup.settings,
         setup.kinds,
@@ -152,11 +160,12 @@ pub(crate) async fn start(setup: Setup) -> Running {
     tokio::spawn(gateway.clone().follow(store.clone(), stop.clone()));
     let mut listener = Listener::bind("proxy", ([127, 0, 0, 1], 0).into()).unwrap();
     listener.tls = setup.tls;
+    listener.proxy_protocol = setup.proxy_protocol;
     let address = listener.address();
     tokio::spawn(serve(
         listener,
         gateway.clone(),
-        Pool::new(),
+        pool,
         HeadLimits::default(),
         stop.clone(),
         stop.clone(),
@@ -403,6 +412,13 @@ impl Upstream {
     ) -> Self {
         let mut listener = Listener::bind("upstream", ([127, 0, 0, 1], 0).into()).unwrap();
         listener.tls = tls;
+        Self::serve(listener, script)
+    }
+
+    pub(crate) fn serve(
+        listener: Listener,
+        script: impl Fn(&Received) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.address();
         let service = Scripted::new(script);
         let stop = CancellationToken::new();

@@ -3,14 +3,19 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 use super::connection::Upstream;
-use super::dns::Resolver;
 use super::{SendError, Target, Timeouts, tls};
 use crate::Scheme;
 use crate::transport::Transport;
+
+/// How long one address is waited for before the next one is tried as well (RFC 8305 section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Where a request may go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,15 +40,14 @@ pub fn is_loopback(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// Resolves, connects and shakes hands, all within the connect timeout.
+/// Connects to one of the addresses and shakes hands, all within the connect timeout.
 pub(super) async fn connect(
-    resolver: &Resolver,
+    mut addresses: Vec<SocketAddr>,
     target: &Target,
     timeouts: &Timeouts,
     reach: Reach,
 ) -> Result<Box<Upstream>, SendError> {
     let connecting = async {
-        let mut addresses = resolver.resolve(&target.host, target.port).await?;
         addresses.retain(|it| reach.covers(is_loopback(it.ip())));
         let (stream, address) = tcp(target, &addresses).await?;
         let transport = match target.scheme {
@@ -57,8 +61,7 @@ pub(super) async fn connect(
                     })?
             }
         };
-        let loopback = is_loopback(address.ip());
-        Ok(Upstream::new(transport, target, loopback))
+        Ok(Upstream::new(transport, target, address))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
         Ok(result) => result,
@@ -68,25 +71,40 @@ pub(super) async fn connect(
     }
 }
 
-/// The first address that answers.
+/// The first address that answers: the next one is tried when one fails or takes its time.
 async fn tcp(
     target: &Target,
     addresses: &[SocketAddr],
 ) -> Result<(TcpStream, SocketAddr), SendError> {
     let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => match stream.set_nodelay(true) {
-                Ok(()) => return Ok((stream, *address)),
-                Err(error) => last = error,
-            },
-            Err(error) => last = error,
+    let mut rest = addresses.iter();
+    let mut dialled = FuturesUnordered::new();
+    loop {
+        match rest.next() {
+            Some(address) => dialled.push(dial(*address)),
+            None if dialled.is_empty() => break,
+            None => {}
+        }
+        let ended = match rest.len() {
+            0 => Ok(dialled.next().await),
+            _ => tokio::time::timeout(ATTEMPT_DELAY, dialled.next()).await,
+        };
+        match ended {
+            Ok(Some(Ok(connected))) => return Ok(connected),
+            Ok(Some(Err(error))) => last = error,
+            Ok(None) | Err(_) => {}
         }
     }
     Err(SendError::Connect {
         target: target.to_string(),
         source: last,
     })
+}
+
+async fn dial(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, address))
 }
 
 async fn tls_over(

@@ -70,6 +70,18 @@ pub(super) fn outgoing(response: Response<Body>, asked: Asked) -> (Outgoing, boo
     (Outgoing::new(out, coding, body), keep)
 }
 
+/// The head of a response as it is sent.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn printed(response: Response<Body>, bodyless: bool, version_11: bool) -> Vec<u8> {
+    let asked = Asked {
+        version_11,
+        bodyless,
+        keep_alive: true,
+        trailers: false,
+    };
+    outgoing(response, asked).0.head().to_vec()
+}
+
 fn push_head(out: &mut Vec<u8>, parts: &Parts, version_11: bool) {
     let version: &[u8] = if version_11 {
         b"HTTP/1.1 "

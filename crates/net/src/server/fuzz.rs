@@ -1,0 +1,214 @@
+//! What must hold for every head that a client may send.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+
+use super::HeadLimits;
+use super::head::{HeadReader, Sound, Step, quoted};
+use super::request;
+use crate::client::fuzz::printed;
+use crate::fuzz::{Cuts, Stop, check_body, content, lines_of, shared, sorted};
+use crate::incoming::{Framing, Incoming};
+
+/// Limits that inputs of a few bytes reach.
+const NARROW: HeadLimits = HeadLimits {
+    line_bytes_max: 40,
+    head_bytes_max: 120,
+    lines_max: 4,
+};
+/// For heads that we print ourselves.
+const WIDE: HeadLimits = HeadLimits {
+    line_bytes_max: 64 * 1024,
+    head_bytes_max: 128 * 1024,
+    lines_max: 2000,
+};
+
+/// Bytes from a client: the first one chooses limits and cuts.
+///
+/// # Panics
+/// When the cut into reads decides what is accepted, another reader reads another request, or what we
+/// would print of it is not read as the same request again.
+pub fn head(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else {
+        return;
+    };
+    let limits = if choice & 1 == 0 {
+        HeadLimits::default()
+    } else {
+        NARROW
+    };
+    let mut reader = HeadReader::default();
+    let whole = reader.advance(bytes, &limits);
+    let cut = in_pieces(bytes, &limits, *choice);
+    match (&whole, &cut) {
+        // A long or odd line is refused before its end is seen: the reason may differ.
+        (Step::Refused(_), Step::Refused(_)) => {}
+        _ => assert_eq!(whole, cut, "the cut decides"),
+    }
+    let Step::Complete(sound) = whole else {
+        return;
+    };
+    let (head, rest) = bytes.split_at(sound.length);
+    let parts = request::parts(shared(head), &reader);
+    assert!(parts.is_some(), "a sound head makes no request");
+    let Some(parts) = parts else {
+        return;
+    };
+    check_other_reader(head, &reader, &sound, &parts);
+    check_print(&parts);
+    check_body(Incoming::of_client, sound.framing, rest, *choice);
+}
+
+fn in_pieces(bytes: &[u8], limits: &HeadLimits, seed: u8) -> Step {
+    let (mut cuts, mut left) = (Cuts::new(seed), bytes);
+    let mut reader = HeadReader::default();
+    let mut step = Step::Partial;
+    while step == Step::Partial && cuts.take(&mut left).is_some() {
+        let read = bytes.len() - left.len();
+        step = reader.advance(bytes.get(..read).unwrap_or_default(), limits);
+    }
+    step
+}
+
+/// `httparse` reads the same method, target and lines, and they say what we think they say.
+fn check_other_reader(head: &[u8], reader: &HeadReader, sound: &Sound, parts: &Parts) {
+    let mut escaped = head.to_vec();
+    if let Some((target, true)) = reader.target(head)
+        && let Some(space) = head.iter().position(|byte| *byte == b' ')
+    {
+        let start = space + 1;
+        escaped.splice(start..start + target.len(), quoted(target));
+    }
+    let mut lines = [httparse::EMPTY_HEADER; 1024];
+    let mut other = httparse::Request::new(&mut lines);
+    let parsed = other.parse(&escaped);
+    assert_eq!(parsed, Ok(httparse::Status::Complete(escaped.len())));
+    assert_eq!(other.method, Some(parts.method.as_str()));
+    assert_eq!(other.version == Some(1), sound.version_11);
+    let target = other.path.unwrap_or_default();
+    let absolute = !target.starts_with('/');
+    if !absolute {
+        let ours = parts.uri.path_and_query().map(|it| it.as_str());
+        assert_eq!(ours, Some(target));
+    }
+    // The authority of an absolute target stands in for `Host`.
+    let without: &[&str] = if absolute { &["host"] } else { &[] };
+    let theirs = other.headers.iter().map(|line| (line.name, line.value));
+    let theirs = theirs.filter(|(name, _)| !(absolute && name.eq_ignore_ascii_case("host")));
+    assert_eq!(lines_of(&parts.headers, without), sorted(theirs));
+    check_facts(sound, parts);
+}
+
+fn check_facts(sound: &Sound, parts: &Parts) {
+    let values = |name| {
+        let values = parts.headers.get_all(name).iter();
+        values
+            .map(|it| it.to_str().unwrap_or("?"))
+            .collect::<Vec<_>>()
+    };
+    let framing = match (&*values(CONTENT_LENGTH), &*values(TRANSFER_ENCODING)) {
+        ([], []) => Some(Framing::Length(0)),
+        ([length], []) => length.parse().ok().map(Framing::Length),
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
+        _ => None,
+    };
+    assert_eq!(
+        framing,
+        Some(sound.framing),
+        "the framing is not the only one"
+    );
+    let hosts = values(HOST).len();
+    assert!(hosts <= 1 && (hosts == 1 || !sound.version_11));
+}
+
+/// What we print is read as the same request again.
+fn check_print(parts: &Parts) {
+    if !parts.headers.contains_key(HOST) {
+        return;
+    }
+    let bytes = printed(parts);
+    let mut reader = HeadReader::default();
+    let step = reader.advance(&bytes, &WIDE);
+    let sound = match &step {
+        Step::Complete(sound) => Some(*sound),
+        Step::Partial | Step::Refused(_) => None,
+    };
+    assert!(sound.is_some(), "what we print is refused: {step:?}");
+    let Some(sound) = sound else {
+        return;
+    };
+    assert_eq!(sound.length, bytes.len(), "what we print is two messages");
+    assert_eq!(sound.framing, Framing::Length(0));
+    let again = request::parts(Bytes::from(bytes), &reader);
+    assert!(again.is_some());
+    let Some(again) = again else {
+        return;
+    };
+    assert_eq!(again.method, parts.method);
+    assert_eq!(again.uri, parts.uri);
+    let without = &["content-length", "transfer-encoding"];
+    assert_eq!(
+        lines_of(&again.headers, without),
+        lines_of(&parts.headers, without)
+    );
+}
+
+/// A request that a client sent whole, as the strict reader reads it.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its head.
+    pub parts: Parts,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Why no request follows the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The bytes ended between two requests or within a head.
+    Quiet,
+    /// The next head is refused.
+    Refused,
+    /// The last request ends the connection.
+    Close,
+    /// The last request asks to leave HTTP.
+    Upgrade,
+    /// The bytes ended within the body of another request.
+    HalfBody,
+    /// The body of another request breaks the rules.
+    BrokenBody,
+}
+
+/// All requests that a client sends in these bytes, and how it goes on behind them.
+#[must_use]
+pub fn read_all(mut bytes: &[u8]) -> (Vec<Arrived>, Ending) {
+    let mut requests = Vec::new();
+    loop {
+        let mut reader = HeadReader::default();
+        let step = reader.advance(bytes, &HeadLimits::default());
+        let sound = match step {
+            Step::Partial => return (requests, Ending::Quiet),
+            Step::Refused(_) => return (requests, Ending::Refused),
+            Step::Complete(sound) => sound,
+        };
+        let (head, rest) = bytes.split_at(sound.length);
+        let Some(parts) = request::parts(shared(head), &reader) else {
+            return (requests, Ending::Refused);
+        };
+        let incoming = Incoming::of_client(sound.framing);
+        let (body, stop) = content(incoming, std::iter::once(rest));
+        match stop {
+            Stop::More => return (requests, Ending::HalfBody),
+            Stop::Broken => return (requests, Ending::BrokenBody),
+            Stop::End(behind) => bytes = rest.get(rest.len() - behind..).unwrap_or_default(),
+        }
+        requests.push(Arrived { parts, body });
+        if sound.upgrade {
+            return (requests, Ending::Upgrade);
+        }
+        if !sound.keep_alive {
+            return (requests, Ending::Close);
+        }
+    }
+}
