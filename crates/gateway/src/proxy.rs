@@ -21,6 +21,9 @@ use crate::{Access, Exchange, Shared, Source, Verdict, body_limit, errors, grpc,
 /// What ends a request early, or what it goes on with.
 type Step<T> = ControlFlow<Response<Body>, T>;
 
+/// The route of a request and its service.
+type Found<'a> = (&'a RouteEntry, Option<&'a Arc<ServiceEntry>>);
+
 /// Answers one request.
 pub(crate) async fn handle(
     shared: &Arc<Shared>,
@@ -37,15 +40,13 @@ pub(crate) async fn handle(
 
 /// The way of a request that nothing stops.
 async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>> {
-    let route = match find_route(flight, snapshot) {
-        ControlFlow::Continue(route) => route,
+    let (route, service) = match find_route(flight, snapshot) {
+        ControlFlow::Continue(found) => found,
         ControlFlow::Break(response) => {
             choose_global(flight, snapshot);
             return ControlFlow::Break(response);
         }
     };
-    let service = flight.service.clone();
-    let service = service.as_ref();
     if let Some(service) = service {
         drop_private_headers(flight, service);
         if flight.keeps_private_headers {
@@ -65,7 +66,7 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
 }
 
 /// Everything before plugins: method, path, route, and what the route demands of the connection.
-fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a RouteEntry> {
+fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<Found<'a>> {
     check_method(flight)?;
     check_length(flight)?;
     check_server_name(flight)?;
@@ -74,14 +75,14 @@ fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a Route
         return ControlFlow::Break(refuse_as_server(flight, StatusCode::BAD_REQUEST));
     };
     flight.exchange.path = path.into_owned();
-    let Some(route) = match_route(flight, snapshot) else {
+    let Some(found) = match_route(flight, snapshot) else {
         flight.shared.metrics.unmatched.add(1);
         let message = "no Route matched with those values";
         return ControlFlow::Break(refuse(flight, StatusCode::NOT_FOUND, message));
     };
-    check_scheme(flight, route)?;
-    check_grpc(flight, route)?;
-    ControlFlow::Continue(route)
+    check_scheme(flight, found.0)?;
+    check_grpc(flight, found.0)?;
+    ControlFlow::Continue(found)
 }
 
 fn check_method(flight: &Flight) -> Step<()> {
@@ -119,7 +120,7 @@ fn check_server_name(flight: &Flight) -> Step<()> {
     ControlFlow::Break(refuse_as_server(flight, StatusCode::MISDIRECTED_REQUEST))
 }
 
-fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a RouteEntry> {
+fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<Found<'a>> {
     let exchange = &mut flight.exchange;
     let connection = &exchange.connection;
     let host = flight.client_host.as_ref();
@@ -145,7 +146,7 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
     flight.prefix_length = found.prefix_length;
     flight.path_handling = found.path_handling;
     flight.service = service.cloned();
-    Some(route)
+    Some((route, service))
 }
 
 /// The client. Its port is known only when it is the peer.

@@ -149,7 +149,7 @@ impl Sink for RequestWriter {
 
     fn set(&mut self, field: &Field, value: Value<'_>) {
         match value {
-            Value::Whole(value) => self.field(field.spelled, value.as_bytes()),
+            Value::Whole(value) => self.value(field.spelled, value),
             Value::Text(text) => self.field(field.spelled, text),
         }
     }
