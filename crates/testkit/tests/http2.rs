@@ -302,8 +302,11 @@ async fn errors_are_grpc_for_grpc_calls() {
 async fn calls_are_balanced_and_sent_again_when_nobody_listens() {
     let platform = platform().await;
     let upstream = GrpcUpstream::start(None).await;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = gone.local_addr().unwrap();
+    // Nobody listens there any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let balanced = json!({"name": "calls.example"});
     let _ = platform
         .admin("POST", "/upstreams", balanced)
