@@ -9,6 +9,8 @@ pub mod errors;
 mod exchange;
 mod feed;
 mod flight;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod headers;
 mod metrics;
 mod observed;

@@ -162,8 +162,6 @@ pub enum Ending {
     Refused,
     /// The last request ends the connection.
     Close,
-    /// The last request asks to leave HTTP.
-    Upgrade,
     /// The bytes ended within the body of another request.
     HalfBody,
     /// The body of another request breaks the rules.
@@ -193,9 +191,6 @@ pub fn read_all(mut bytes: &[u8]) -> (Vec<Arrived>, Ending) {
             Stop::End(behind) => bytes = rest.get(rest.len() - behind..).unwrap_or_default(),
         }
         requests.push(Arrived { parts, body });
-        if sound.upgrade {
-            return (requests, Ending::Upgrade);
-        }
         if !sound.keep_alive {
             return (requests, Ending::Close);
         }

@@ -1,0 +1,37 @@
+//! Entry points of the fuzz targets: each takes any bytes and panics when a promise is broken. The same
+//! functions run over the committed inputs in an ordinary test.
+
+mod client;
+mod proxy;
+mod recorder;
+mod world;
+
+pub use proxy::proxy;
+
+/// What takes an input; it panics when a promise is broken.
+pub type Entry = fn(&[u8]);
+
+/// Name and entry point of each target.
+pub const TARGETS: &[(&str, Entry)] = &[("proxy", proxy)];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// What the fuzz targets promise holds for every committed input.
+    #[test]
+    fn committed_inputs_break_nothing() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+        for (target, entry) in super::TARGETS {
+            let mut count = 0;
+            for file in std::fs::read_dir(corpus.join(target)).unwrap() {
+                let path = file.unwrap().path();
+                let data = std::fs::read(&path).unwrap();
+                let ran = std::panic::catch_unwind(|| entry(&data));
+                assert!(ran.is_ok(), "{}", path.display());
+                count += 1;
+            }
+            assert!(count > 5, "{target} has {count} inputs");
+        }
+    }
+}
