@@ -142,6 +142,11 @@ impl Outgoing {
         self.begun
     }
 
+    /// Only the end of the connection tells the peer that the body is whole.
+    pub(crate) fn ends_by_close(&self) -> bool {
+        matches!(self.coding, Coding::Close)
+    }
+
     /// The body again, when [`Outgoing::has_begun`] says that none of it was used.
     pub(crate) fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)

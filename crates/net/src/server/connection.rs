@@ -388,6 +388,12 @@ impl Http1<'_> {
             Ok(false) => After::Cut,
             Err(Stopped::Body(error)) => {
                 tracing::debug!(peer = %self.connection.peer, %error, "response broken off");
+                if outgoing.ends_by_close()
+                    && let Ok(transport) = lock(&self.stream).transport()
+                {
+                    // An end in order would make it look whole. Nothing can be done if that fails.
+                    let _reset = transport.socket().set_zero_linger();
+                }
                 After::Cut
             }
             Err(Stopped::Io(error)) => {
