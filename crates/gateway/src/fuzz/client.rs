@@ -7,10 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// How long a connection may take to end.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// How long an answer may be in coming before the client finishes.
-const PAUSE: Duration = Duration::from_millis(40);
+/// How long an answer, or the end of a connection, may be in coming.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What came back.
 #[derive(Debug, Default)]
@@ -123,7 +121,7 @@ pub(super) async fn talk(address: SocketAddr, script: &Script<'_>) -> io::Result
         tokio::task::yield_now().await;
     }
     while answers.statuses.len() < script.wanted && !answers.switched && !answers.ended {
-        match tokio::time::timeout(PAUSE, stream.read_buf(&mut answers.left)).await {
+        match tokio::time::timeout(PATIENCE, stream.read_buf(&mut answers.left)).await {
             Ok(Ok(0) | Err(_)) => answers.ended = true,
             Ok(Ok(_)) => answers.take(&script.methods, false),
             Err(_) => break,

@@ -26,6 +26,9 @@ use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
 use crate::{Body, Connection, HttpService, Rejection, Scheme};
 
+/// How long a request that is on its way when the drain begins may take: the first of a connection, and
+/// one whose head has begun.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes asked for at once while a head is awaited.
 const HEAD_READ_BYTES: usize = 16 * 1024;
 /// Bytes read ahead while a request is served.
@@ -130,6 +133,15 @@ struct Http1<'a> {
     calls: u64,
 }
 
+/// How far the next request is.
+#[derive(Default)]
+struct Wait {
+    /// Some of it arrived.
+    begun: bool,
+    /// It has only as long as the drain leaves it.
+    hurries: bool,
+}
+
 /// What came from the client.
 enum Arrival {
     Request(Request<Body>, Sound),
@@ -191,18 +203,22 @@ impl Http1<'_> {
         };
         self.timer.set(patience);
         let mut reader = HeadReader::default();
-        let mut begun = false;
-        std::future::poll_fn(|context| self.poll_next(context, &mut reader, &mut begun)).await
+        let mut wait = Wait::default();
+        std::future::poll_fn(|context| self.poll_next(context, &mut reader, &mut wait)).await
     }
 
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
         reader: &mut HeadReader,
-        begun: &mut bool,
+        wait: &mut Wait,
     ) -> Poll<Arrival> {
         let draining = self.is_draining(context);
         let mut stream = lock(&self.stream);
+        if draining && !wait.hurries {
+            wait.hurries = true;
+            self.timer.set(DRAIN_PATIENCE);
+        }
         loop {
             if !stream.input.is_empty() {
                 match reader.advance(&stream.input, &self.common.limits) {
@@ -216,22 +232,27 @@ impl Http1<'_> {
                         return Poll::Ready(refused(&stream.input, reader, refusal));
                     }
                 }
-                if !*begun {
-                    *begun = true;
-                    self.timer.set(self.common.timeouts.head);
+                if !wait.begun {
+                    wait.begun = true;
+                    if !wait.hurries {
+                        self.timer.set(self.common.timeouts.head);
+                    }
                 }
             }
             match stream.poll_read(context, HEAD_READ_BYTES) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Arrival::Gone),
-                Poll::Pending if draining => return Poll::Ready(Arrival::Gone),
+                // Between requests; a client that knew would have asked elsewhere.
+                Poll::Pending if draining && self.calls > 0 && !wait.begun => {
+                    return Poll::Ready(Arrival::Gone);
+                }
                 Poll::Pending => break,
             }
         }
         if !self.timer.is_due(context) {
             return Poll::Pending;
         }
-        if !*begun {
+        if !wait.begun {
             return Poll::Ready(Arrival::Gone);
         }
         let refusal = Refusal {

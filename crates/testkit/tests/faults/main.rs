@@ -2,11 +2,11 @@
 //! wrong, nothing that may be repeated is lost, nothing leaks (spec gateway-proxy 4.5, 6.4, 7, 8, 14, 15).
 
 //mod answers;
-//mod changes;
+mod changes;
 mod clients;
 //mod memory;
-//mod requests;
-//mod restarts;
+mod requests;
+mod restarts;
 mod upstreams;
 
 use o28m_testkit::{Database, Platform, eventually};
