@@ -153,7 +153,9 @@ pub(crate) fn sorted<'a>(
 
 /// Header lines of a map, without those of some names.
 pub(crate) fn lines_of(headers: &http::HeaderMap, without: &[&str]) -> Vec<(String, Vec<u8>)> {
-    let lines = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let lines = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
     sorted(lines.filter(|(name, _)| !without.contains(name)))
 }
 

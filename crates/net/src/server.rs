@@ -149,7 +149,13 @@ pub async fn serve_with(
         () = drain.cancelled() => common.drain.begin(),
         () = accept(name, &socket, &common, limits.connections_max, &mut connections) => {}
     }
-    accept_waiting(name, socket, &common, limits.connections_max, &mut connections);
+    accept_waiting(
+        name,
+        socket,
+        &common,
+        limits.connections_max,
+        &mut connections,
+    );
     tokio::select! {
         () = stop.cancelled() => {}
         () = async { while connections.join_next().await.is_some() {} } => {}
@@ -221,8 +227,8 @@ fn begin(
         tracing::debug!(listener = name, %peer, %error, "client left before it was served");
         return;
     }
-    let serving = connection::run(common.clone(), stream, peer);
-    connections.spawn(counts::counted(serving));
+    let open = counts::Open::new();
+    connections.spawn(connection::run(common.clone(), stream, peer, open));
 }
 
 /// The client left while it waited: the next one can be accepted at once.

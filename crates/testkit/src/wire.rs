@@ -292,7 +292,10 @@ fn dechunk(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
             // Trailers, up to an empty line.
             let end = match data {
                 [b'\r', b'\n', ..] => Some(2),
-                _ => data.windows(4).position(|it| it == b"\r\n\r\n").map(|it| it + 4),
+                _ => data
+                    .windows(4)
+                    .position(|it| it == b"\r\n\r\n")
+                    .map(|it| it + 4),
             };
             return (body, end.map(|end| at + line + 2 + end));
         }

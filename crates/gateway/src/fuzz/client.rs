@@ -38,7 +38,11 @@ impl Answers {
     /// Takes whole answers off.
     fn take(&mut self, methods: &[&str], closed: bool) {
         while self.odd.is_none() && !self.switched {
-            match take(&self.left, methods.get(self.statuses.len()).copied(), closed) {
+            match take(
+                &self.left,
+                methods.get(self.statuses.len()).copied(),
+                closed,
+            ) {
                 Ok(Some((status, used))) => {
                     self.left.drain(..used);
                     self.switched = status == 101;
@@ -74,7 +78,11 @@ fn take(
     for line in response.headers.iter() {
         if line.name.eq_ignore_ascii_case("content-length") {
             let value = std::str::from_utf8(line.value).ok();
-            lengths.push(value.and_then(|it| it.parse::<usize>().ok()).ok_or("length")?);
+            lengths.push(
+                value
+                    .and_then(|it| it.parse::<usize>().ok())
+                    .ok_or("length")?,
+            );
         } else if line.name.eq_ignore_ascii_case("transfer-encoding") {
             chunked += 1;
         }
@@ -103,7 +111,9 @@ fn take(
 /// A chunked body with trailers, as the upstream sends it.
 fn trailed(rest: &[u8], head: usize, status: u16) -> Result<Option<(u16, usize)>, &'static str> {
     let end = b"\r\n0\r\nx-sum: 1\r\n\r\n";
-    let at = rest.windows(end.len()).position(|it| it.eq_ignore_ascii_case(end));
+    let at = rest
+        .windows(end.len())
+        .position(|it| it.eq_ignore_ascii_case(end));
     Ok(at.map(|at| (status, head + at + end.len())))
 }
 

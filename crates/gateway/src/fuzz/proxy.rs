@@ -49,7 +49,11 @@ pub fn proxy(data: &[u8]) {
     let certain = requests.len() + usize::from(answers_once_more(ending));
     let cut = choice & 1 == 1;
     let script = Script {
-        pieces: if cut { pieces(bytes, *choice) } else { vec![bytes] },
+        pieces: if cut {
+            pieces(bytes, *choice)
+        } else {
+            vec![bytes]
+        },
         methods: requests.iter().map(|it| it.parts.method.as_str()).collect(),
         wanted: certain,
     };
@@ -104,14 +108,22 @@ fn check_answers(answers: &Answers, requests: &[Arrived], ending: Ending, cut: b
     assert!(answers.ended, "the connection does not end: {answers:?}");
     assert_eq!(answers.odd, None, "{answers:?}");
     let count = answers.statuses.len();
-    assert!(answers.switched || answers.left.is_empty(), "half an answer: {answers:?}");
+    assert!(
+        answers.switched || answers.left.is_empty(),
+        "half an answer: {answers:?}"
+    );
     assert!(count <= requests.len() + 1, "too many answers: {answers:?}");
     // A body that nobody wants and that has not arrived yet ends the connection behind its answer, and
     // so does one whose end a client of HTTP/1.0 could not tell otherwise.
-    let old = requests.iter().any(|it| it.parts.version == http::Version::HTTP_10);
+    let old = requests
+        .iter()
+        .any(|it| it.parts.version == http::Version::HTTP_10);
     let certain = !cut && !answers.switched && !old;
     let wanted = requests.len() + usize::from(answers_once_more(ending));
-    assert!(!certain || count >= wanted, "{count} of {wanted} answers: {answers:?}");
+    assert!(
+        !certain || count >= wanted,
+        "{count} of {wanted} answers: {answers:?}"
+    );
     let ours = answers.statuses.iter().find(|it| OURS.contains(it));
     assert_eq!(ours, None, "{answers:?}");
 }
@@ -168,16 +180,26 @@ fn check_one(seen: &Seen, arrived: &Arrived, world: &World) {
     let host = host.and_then(|it| it.to_str().ok()).unwrap_or_default();
     match name {
         "guarded" => assert_eq!(seen.values(KEY.0).first(), Some(&KEY.1.as_bytes())),
-        "host" => assert!(bare_host(host).eq_ignore_ascii_case("secret.example"), "{seen:?}"),
+        "host" => assert!(
+            bare_host(host).eq_ignore_ascii_case("secret.example"),
+            "{seen:?}"
+        ),
         _ => {}
     }
-    let wanted = if name == "host" { host } else { &world.upstream_host };
+    let wanted = if name == "host" {
+        host
+    } else {
+        &world.upstream_host
+    };
     assert_eq!(seen.values("host"), [wanted.as_bytes()]);
     for (name, _) in &seen.lines {
         let name = name.replace('_', "-");
         assert!(!IDENTITY.contains(&&*name), "{seen:?} says who it is");
     }
     let chain = seen.values("x-forwarded-for");
-    assert!(matches!(*chain, [chain] if chain.ends_with(b"127.0.0.1")), "{seen:?}");
+    assert!(
+        matches!(*chain, [chain] if chain.ends_with(b"127.0.0.1")),
+        "{seen:?}"
+    );
     assert_eq!(seen.values("x-real-ip"), [b"127.0.0.1"]);
 }

@@ -150,7 +150,10 @@ fn read_head(head: &[u8]) -> Result<Seen, &'static str> {
     let mut lines = [httparse::EMPTY_HEADER; 1100];
     let mut request = httparse::Request::new(&mut lines);
     let parsed = request.parse(head).map_err(|_| "no request")?;
-    ensure(parsed == httparse::Status::Complete(head.len()), "head ends elsewhere")?;
+    ensure(
+        parsed == httparse::Status::Complete(head.len()),
+        "head ends elsewhere",
+    )?;
     ensure(request.version == Some(1), "version")?;
     let target = request.path.unwrap_or_default();
     ensure(target.starts_with('/'), "target is no path")?;
@@ -172,8 +175,17 @@ fn read_head(head: &[u8]) -> Result<Seen, &'static str> {
 
 fn check_hop_by_hop(seen: &Seen) -> Result<(), &'static str> {
     ensure(seen.values("host").len() == 1, "host")?;
-    for name in ["expect", "keep-alive", "proxy", "proxy-connection", "trailer"] {
-        ensure(seen.values(name).is_empty(), "a header of another connection")?;
+    for name in [
+        "expect",
+        "keep-alive",
+        "proxy",
+        "proxy-connection",
+        "trailer",
+    ] {
+        ensure(
+            seen.values(name).is_empty(),
+            "a header of another connection",
+        )?;
     }
     let upgrade = seen.values("upgrade");
     let wanted: &[&[u8]] = match *upgrade {

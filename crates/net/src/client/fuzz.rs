@@ -53,7 +53,12 @@ pub fn response(data: &[u8]) {
     let (text, rest) = bytes.split_at(length);
     check_other_reader(text, &head, bodyless);
     check_print(&head, bodyless, choice & 2 == 0);
-    check_body(Incoming::of_upstream, framing(&head.incoming), rest, *choice);
+    check_body(
+        Incoming::of_upstream,
+        framing(&head.incoming),
+        rest,
+        *choice,
+    );
 }
 
 /// The head and its bytes.

@@ -24,7 +24,7 @@ use crate::outgoing::Stopped;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
-use crate::{Body, Connection, HttpService, Rejection, Scheme};
+use crate::{Body, BoxFuture, Connection, HttpService, Rejection, Scheme};
 
 /// How long a request that is on its way when the drain begins may take: the first of a connection, and
 /// one whose head has begun.
@@ -48,8 +48,14 @@ pub(super) struct Common {
     pub(super) drain: Drain,
 }
 
-/// Serves one accepted connection to its end.
-pub(super) async fn run(common: Arc<Common>, stream: TcpStream, peer: std::net::SocketAddr) {
+/// Serves one accepted connection to its end. Its future is most of what an idle connection holds, so
+/// nothing is wrapped around it: each wrapper would hold it twice.
+pub(super) async fn run(
+    common: Arc<Common>,
+    stream: TcpStream,
+    peer: std::net::SocketAddr,
+    _open: super::counts::Open,
+) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -180,13 +186,17 @@ impl Http1<'_> {
         loop {
             let after = match arrival {
                 Arrival::Gone => return,
-                Arrival::Refused(rejection, bodyless) => self.refuse(&rejection, bodyless).await,
+                // Boxed, as everything that few requests need: what a connection holds while it is idle is
+                // the size of the largest of its futures.
+                Arrival::Refused(rejection, bodyless) => {
+                    Box::pin(self.refuse(rejection, bodyless)).await
+                }
                 Arrival::Request(request, sound) => self.exchange(request, &sound).await,
             };
             match after {
                 After::Next => {}
-                After::End => return self.finish().await,
-                After::Tunnel(tunnel) => return self.tunnel(tunnel).await,
+                After::End => return Box::pin(self.finish()).await,
+                After::Tunnel(tunnel) => return Box::pin(self.tunnel(tunnel)).await,
                 After::Cut => return,
             }
             arrival = self.next().await;
@@ -295,16 +305,18 @@ impl Http1<'_> {
     /// Has the service answer a request, and sends what it says.
     async fn exchange(&mut self, request: Request<Body>, sound: &Sound) -> After {
         let bodyless = *request.method() == Method::HEAD;
-        let answer = {
-            let call = async { self.common.service.call(request, &self.connection).await };
-            let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
-            let answer = std::future::poll_fn(|context| {
-                if let Poll::Ready(answer) = call.as_mut().poll(context) {
-                    return Poll::Ready(Some(answer));
-                }
-                self.poll_gone(context).map(|()| None)
-            });
-            answer.await
+        let answer = match self.begin_call(request) {
+            Ok(call) => {
+                let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+                let answer = std::future::poll_fn(|context| {
+                    if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                        return Poll::Ready(Some(answer));
+                    }
+                    self.poll_gone(context).map(|()| None)
+                });
+                answer.await
+            }
+            Err(panic) => Some(Err(panic)),
         };
         let Some(answer) = answer else {
             return After::Cut;
@@ -312,7 +324,7 @@ impl Http1<'_> {
         let Ok(mut response) = answer else {
             tracing::error!(peer = %self.connection.peer, "service panicked");
             let panicked = rejection(StatusCode::INTERNAL_SERVER_ERROR, "service panicked");
-            return self.refuse(&panicked, bodyless).await;
+            return Box::pin(self.refuse(panicked, bodyless)).await;
         };
         let mut tunnel = None;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -323,7 +335,7 @@ impl Http1<'_> {
             if tunnel.is_none() {
                 tracing::error!("service answered 101 without an upstream connection");
                 let broken = rejection(StatusCode::INTERNAL_SERVER_ERROR, "101 without a tunnel");
-                return self.refuse(&broken, bodyless).await;
+                return Box::pin(self.refuse(broken, bodyless)).await;
             }
         }
         let asked = Asked {
@@ -338,15 +350,24 @@ impl Http1<'_> {
         }
     }
 
+    /// What the service does before it waits; a panic in that is one of the request too.
+    fn begin_call(
+        &self,
+        request: Request<Body>,
+    ) -> std::thread::Result<BoxFuture<'_, Response<Body>>> {
+        let begin = || self.common.service.call(request, &self.connection);
+        std::panic::catch_unwind(AssertUnwindSafe(begin))
+    }
+
     /// Answers in place of the service and closes.
-    async fn refuse(&mut self, rejection: &Rejection, bodyless: bool) -> After {
+    async fn refuse(&mut self, rejection: Rejection, bodyless: bool) -> After {
         tracing::debug!(
             peer = %self.connection.peer,
             status = rejection.status.as_u16(),
             reason = rejection.reason,
             "request refused"
         );
-        let mut response = self.common.service.reject(rejection, &self.connection);
+        let mut response = self.common.service.reject(&rejection, &self.connection);
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

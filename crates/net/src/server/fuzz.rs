@@ -100,7 +100,9 @@ fn check_other_reader(head: &[u8], sound: &Sound, parts: &Parts) {
 fn check_facts(sound: &Sound, parts: &Parts) {
     let values = |name| {
         let values = parts.headers.get_all(name).iter();
-        values.map(|it| it.to_str().unwrap_or("?")).collect::<Vec<_>>()
+        values
+            .map(|it| it.to_str().unwrap_or("?"))
+            .collect::<Vec<_>>()
     };
     let framing = match (&*values(CONTENT_LENGTH), &*values(TRANSFER_ENCODING)) {
         ([], []) => Some(Framing::Length(0)),
@@ -108,7 +110,11 @@ fn check_facts(sound: &Sound, parts: &Parts) {
         ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
         _ => None,
     };
-    assert_eq!(framing, Some(sound.framing), "the framing is not the only one");
+    assert_eq!(
+        framing,
+        Some(sound.framing),
+        "the framing is not the only one"
+    );
     let hosts = values(HOST).len();
     assert!(hosts <= 1 && (hosts == 1 || !sound.version_11));
 }

@@ -30,7 +30,10 @@ impl Beside {
     where
         F: Future<Output = ()> + Send,
     {
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, rounds) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let mut tasks = JoinSet::new();
         for _ in 0..count {
             let (stop, rounds, work) = (stop.clone(), rounds.clone(), work.clone());
@@ -172,7 +175,9 @@ async fn shown(address: &str, name: &str) -> io::Result<(Vec<u8>, u16)> {
 
 fn der(pem: &str) -> Vec<u8> {
     use rustls::pki_types::pem::PemObject as _;
-    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .unwrap()
+        .to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +209,10 @@ async fn certificates_are_replaced_under_load() {
                 let (certificate, status) = shown(&address, NAME).await.unwrap();
                 let after = newest.load(Ordering::SeqCst);
                 let which = known.iter().position(|it| *it == certificate).unwrap();
-                assert!((before..=after).contains(&which), "{which} not in {before}..={after}");
+                assert!(
+                    (before..=after).contains(&which),
+                    "{which} not in {before}..={after}"
+                );
                 assert_eq!(status, 200);
             }
         }
@@ -229,11 +237,19 @@ async fn the_trust_in_an_upstream_changes_under_load() {
     let platform = Platform::start(Database::Sqlite).await.unwrap();
     let mut ids = Vec::new();
     for root in [&one, &two] {
-        let made = change(&platform, "POST", "/ca_certificates", json!({"cert": root.pem})).await;
+        let made = change(
+            &platform,
+            "POST",
+            "/ca_certificates",
+            json!({"cert": root.pem}),
+        )
+        .await;
         ids.push(made["id"].clone());
     }
     let url = format!("https://localhost:{}", provider.address().port());
-    platform.route("echo", &url, json!({"paths": ["/echo"]})).await;
+    platform
+        .route("echo", &url, json!({"paths": ["/echo"]}))
+        .await;
     let trust = async |ids: &[&Value]| {
         let change_to = json!({"tls_verify": true, "ca_certificates": ids});
         change(&platform, "PATCH", "/services/echo", change_to).await;
@@ -308,7 +324,11 @@ async fn services_routes_and_plugins_change_under_load_as_a_whole() {
         json!({"name": "request-transformer", "config": {"add": {"headers": headers}}})
     };
     platform
-        .route("moving", &format!("{}/one", one.url()), json!({"paths": ["/moving"]}))
+        .route(
+            "moving",
+            &format!("{}/one", one.url()),
+            json!({"paths": ["/moving"]}),
+        )
         .await;
     let plugin = "/services/moving/plugins/b864d58b-7183-4889-8b32-0b92d6c4d599";
     change(&platform, "PUT", plugin, pair(0)).await;
@@ -323,7 +343,11 @@ async fn services_routes_and_plugins_change_under_load_as_a_whole() {
                 let reply = client.get(&url).await.expect(200);
                 let text = reply.text();
                 let words: Vec<_> = text.split(' ').collect();
-                assert_eq!(words[1], format!("/{}/x", words[0]), "half a service: {text}");
+                assert_eq!(
+                    words[1],
+                    format!("/{}/x", words[0]),
+                    "half a service: {text}"
+                );
                 assert_eq!(words[2], words[3], "half a plugin: {text}");
                 let seen: usize = words[2].parse().unwrap();
                 assert!(seen >= before, "{seen} after {before}");
@@ -359,7 +383,11 @@ async fn requests_on_their_way_keep_their_configuration() {
     for name in ["buffered", "live"] {
         let mut client = Wire::connect(&proxy).await;
         let head = format!("PUT /{name} HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n");
-        assert!(client.send(format!("{head}Expect: 100-continue\r\n\r\n")).await);
+        assert!(
+            client
+                .send(format!("{head}Expect: 100-continue\r\n\r\n"))
+                .await
+        );
         // Its turn to send: the request is past its route.
         let told = client.until("\r\n\r\n").await;
         assert!(told.starts_with("HTTP/1.1 100 "), "{told}");
@@ -368,8 +396,18 @@ async fn requests_on_their_way_keep_their_configuration() {
     }
     for name in ["buffered", "live"] {
         change(&platform, "DELETE", &format!("/routes/{name}"), Value::Null).await;
-        change(&platform, "DELETE", &format!("/services/{name}"), Value::Null).await;
-        let _ = platform.http.get(&platform.gateway(&format!("/{name}"))).await.expect(404);
+        change(
+            &platform,
+            "DELETE",
+            &format!("/services/{name}"),
+            Value::Null,
+        )
+        .await;
+        let _ = platform
+            .http
+            .get(&platform.gateway(&format!("/{name}")))
+            .await
+            .expect(404);
     }
     for mut client in begun {
         assert!(client.send("half").await);

@@ -43,7 +43,10 @@ impl Watch {
 
 /// Waits for what an upstream has to see.
 async fn sees(watch: &Watch, wanted: (usize, usize, usize)) {
-    eventually("the upstream to see it", async || (watch.seen() == wanted).then_some(())).await;
+    eventually("the upstream to see it", async || {
+        (watch.seen() == wanted).then_some(())
+    })
+    .await;
 }
 
 const LEAVES: [fn(Wire); 2] = [drop, Wire::reset];
@@ -89,7 +92,11 @@ async fn leaving_during_the_upload_ends_the_streamed_request() {
             let mut client = Wire::connect(&proxy).await;
             let head = format!("PUT /live HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
             assert!(client.send(head).await);
-            let half = if framing.starts_with('C') { "half" } else { "4\r\nhalf\r\n" };
+            let half = if framing.starts_with('C') {
+                "half"
+            } else {
+                "4\r\nhalf\r\n"
+            };
             assert!(client.send(half).await);
             eventually("the upstream to see it", async || {
                 (watch.seen().0 == count + 1).then_some(())
@@ -157,7 +164,8 @@ async fn leaving_during_the_download_frees_the_upstream() {
                 true => "Transfer-Encoding: chunked",
                 false => "Content-Length: 1000000000000",
             };
-            wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).await;
+            wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"))
+                .await;
             let piece = pattern(5, 65536);
             let piece = match chunked {
                 true => [b"10000\r\n", &*piece, b"\r\n"].concat(),
@@ -200,13 +208,20 @@ async fn leaving_during_the_download_frees_the_upstream() {
     let mut same = 0;
     eventually("the upstream to be held back", async || {
         let now = sent.load(Ordering::SeqCst);
-        same = if now == last && now > before { same + 1 } else { 0 };
+        same = if now == last && now > before {
+            same + 1
+        } else {
+            0
+        };
         last = now;
         (same == 100).then_some(())
     })
     .await;
     let held = (last - before) * 65536;
-    assert!(held < 32 * 1024 * 1024, "{held} bytes are held for a client that reads nothing");
+    assert!(
+        held < 32 * 1024 * 1024,
+        "{held} bytes are held for a client that reads nothing"
+    );
     drop(client);
     quiet(&platform).await;
 }

@@ -1,10 +1,10 @@
 //! What the data plane does when peers die, stall, lie or change under load: nothing that looks whole is
 //! wrong, nothing that may be repeated is lost, nothing leaks (spec gateway-proxy 4.5, 6.4, 7, 8, 14, 15).
 
-//mod answers;
+mod answers;
 mod changes;
 mod clients;
-//mod memory;
+mod memory;
 mod requests;
 mod restarts;
 mod upstreams;

@@ -49,7 +49,8 @@ async fn recording() -> (RawUpstream, Record) {
         async move {
             while let Some(request) = wire.request().await {
                 into.lock().unwrap().push(request);
-                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    .await;
             }
         }
     });
@@ -70,7 +71,13 @@ async fn platform_for(upstream: &RawUpstream) -> Platform {
     }
     let plugin = json!({"name": "key-auth"});
     change(&platform, "POST", "/routes/guarded/plugins", plugin).await;
-    change(&platform, "PUT", "/consumers/one", json!({"username": "one"})).await;
+    change(
+        &platform,
+        "PUT",
+        "/consumers/one",
+        json!({"username": "one"}),
+    )
+    .await;
     let key = json!({"key": "letmein"});
     change(&platform, "POST", "/consumers/one/key-auth", key).await;
     platform
@@ -126,7 +133,11 @@ async fn play(proxy: &str, row: &Row, pieces: &[&[u8]]) -> Result<Vec<u16>, Stri
 
 /// Method, target and body of a request.
 fn told(request: &Message) -> String {
-    format!("{} {}", request.line(), String::from_utf8_lossy(&request.body))
+    format!(
+        "{} {}",
+        request.line(),
+        String::from_utf8_lossy(&request.body)
+    )
 }
 
 /// What is wrong with what became of a row.
@@ -154,7 +165,10 @@ fn check(row: &Row, statuses: &[u16], seen: &[Message]) -> Result<(), String> {
     for request in seen {
         let key = request.header("apikey");
         let guarded = request.line().contains(" /g");
-        if guarded && key.as_deref() != Some("letmein") && !request.line().contains("apikey=letmein") {
+        if guarded
+            && key.as_deref() != Some("letmein")
+            && !request.line().contains("apikey=letmein")
+        {
             return Err(format!("unauthorised: {request:?}"));
         }
         // Marks what must never arrive.

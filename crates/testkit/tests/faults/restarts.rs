@@ -25,11 +25,14 @@ async fn node_that_is_told_to_stop() {
     let (Ok(dir), Ok(url)) = (std::env::var(NODE_DIR), std::env::var(NODE_DATABASE)) else {
         return;
     };
-    let command = [
-        ("database.url".to_owned(), url),
+    let mut command = BTreeMap::from([
         ("node.worker_threads".to_owned(), "1".to_owned()),
         ("log.level".to_owned(), "error".to_owned()),
-    ];
+    ]);
+    // Without one it keeps its state in a file.
+    if !url.is_empty() {
+        command.insert("database.url".to_owned(), url);
+    }
     let options = o28m::up::Options {
         data_dir: dir.into(),
         ports: o28m::up::Ports::Any,
@@ -37,9 +40,14 @@ async fn node_that_is_told_to_stop() {
         sources: o28m::config::Sources {
             file: None,
             environment: BTreeMap::new(),
-            command: command.into_iter().collect(),
+            command,
         },
     };
+    // Whoever started it holds the other end: without them it has no purpose.
+    std::thread::spawn(|| {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        std::process::exit(1);
+    });
     let signals = Signals::listen(Hangup::Stops).unwrap();
     let running = o28m::up::start(options, o28m::ambient::system())
         .await
@@ -48,14 +56,15 @@ async fn node_that_is_told_to_stop() {
 }
 
 /// A node in a process of its own.
-struct Node {
+pub(crate) struct Node {
     child: Child,
-    known: BTreeMap<String, String>,
+    /// What it wrote about itself.
+    pub(crate) known: BTreeMap<String, String>,
 }
 
 impl Node {
     /// Starts a node and waits until it is ready.
-    async fn start(dir: &Path, database_url: &str) -> Self {
+    pub(crate) async fn start(dir: &Path, database_url: &str) -> Self {
         let credentials = dir.join("credentials.env");
         // Its ports are those of the last run until it has written new ones.
         let before = std::fs::read_to_string(&credentials).unwrap_or_default();
@@ -63,7 +72,7 @@ impl Node {
             .args(["--exact", "restarts::node_that_is_told_to_stop"])
             .env(NODE_DIR, dir)
             .env(NODE_DATABASE, database_url)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -83,19 +92,22 @@ impl Node {
         Self { child, known }
     }
 
-    fn proxy(&self) -> &str {
+    pub(crate) fn proxy(&self) -> &str {
         &self.known["GATEWAY_URL"]
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// SIGTERM; how it ended.
-    async fn stop(mut self) -> ExitStatus {
+    pub(crate) async fn stop(mut self) -> ExitStatus {
         let told = Command::new("kill").arg(self.pid().to_string()).status();
         assert!(told.unwrap().success());
-        eventually("the node to end", async || self.child.try_wait().unwrap()).await
+        let held = self.child.stdin.take();
+        let status = eventually("the node to end", async || self.child.try_wait().unwrap()).await;
+        drop(held);
+        status
     }
 
     /// Without a chance to finish anything.
@@ -184,8 +196,15 @@ impl Caller {
                 continue;
             };
             assert_eq!(answer.broken, None, "half an answer: {}", answer.head);
-            assert_eq!(answer.status(), 200, "{}", String::from_utf8_lossy(&answer.body));
-            let echoed = answer.body.strip_prefix(format!("{method} {seed} ").as_bytes());
+            assert_eq!(
+                answer.status(),
+                200,
+                "{}",
+                String::from_utf8_lossy(&answer.body)
+            );
+            let echoed = answer
+                .body
+                .strip_prefix(format!("{method} {seed} ").as_bytes());
             assert!(echoed == Some(&*body), "other bytes");
             self.tally.answered.fetch_add(1, Ordering::SeqCst);
             if answer.header("connection").as_deref() != Some("close") {
@@ -268,7 +287,10 @@ impl Pair {
         let upstream = echo();
         let one = Node::start(dirs[0].path(), &url).await;
         let credentials = "credentials.env";
-        let (from, to) = (dirs[0].path().join(credentials), dirs[1].path().join(credentials));
+        let (from, to) = (
+            dirs[0].path().join(credentials),
+            dirs[1].path().join(credentials),
+        );
         std::fs::copy(from, to).unwrap();
         let known = &one.known;
         let admin = Client::default().basic(
@@ -277,7 +299,10 @@ impl Pair {
         );
         for (path, body) in [
             ("/services/echo", json!({"url": upstream.url()})),
-            ("/services/echo/routes/echo", json!({"paths": ["/echo"], "strip_path": false})),
+            (
+                "/services/echo/routes/echo",
+                json!({"paths": ["/echo"], "strip_path": false}),
+            ),
         ] {
             let at = format!("{}{path}", known["GATEWAY_ADMIN_URL"]);
             let _ = admin.json("PUT", &at, body).await.expect(200);
@@ -397,14 +422,19 @@ async fn what_is_in_flight_ends_before_the_platform_does() {
     assert!(stream.send(get("/buffered/stream")).await);
     stream.until("one").await;
     let mut socket = Wire::connect(&proxy).await;
-    let upgrade = "GET /buffered HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let upgrade =
+        "GET /buffered HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert!(socket.send(upgrade).await);
     assert!(socket.until("\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
     let mut uploads = Vec::new();
     for path in ["/buffered", "/live"] {
         let mut upload = Wire::connect(&proxy).await;
         let head = format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n");
-        assert!(upload.send(format!("{head}Expect: 100-continue\r\n\r\n")).await);
+        assert!(
+            upload
+                .send(format!("{head}Expect: 100-continue\r\n\r\n"))
+                .await
+        );
         upload.until("\r\n\r\n").await;
         assert!(upload.send("half").await);
         uploads.push(upload);
@@ -450,13 +480,16 @@ fn with_answer(path: &str) -> String {
 async fn what_does_not_end_is_cut_when_the_drain_is_over() {
     let upstream = RawUpstream::start(|mut wire, _| async move {
         wire.request().await;
-        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+            .await;
         wire.end().await;
     })
     .await;
     let settings = [("node.drain_timeout", "200ms")];
     let platform = Platform::start_with(None, &settings).await;
-    platform.route("slow", &upstream.url(), json!({"paths": ["/slow"]})).await;
+    platform
+        .route("slow", &upstream.url(), json!({"paths": ["/slow"]}))
+        .await;
     let mut client = Wire::connect(platform.credential("GATEWAY_URL")).await;
     assert!(client.send(get("/slow")).await);
     client.until("half").await;

@@ -1,7 +1,7 @@
 //! Upstreams that die, stall or answer too early.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -92,10 +92,22 @@ async fn death_within_the_body_is_never_a_whole_answer() {
         for (what, answer, deaths) in [
             ("length", [length.as_bytes(), sent].concat(), &DEATHS[..]),
             ("half a chunk", [half.as_bytes(), sent].concat(), &DEATHS),
-            ("no last chunk", [chunk.as_bytes(), sent, b"\r\n"].concat(), &DEATHS),
-            ("half a last chunk", [chunk.as_bytes(), sent, b"\r\n0\r\n"].concat(), &DEATHS),
+            (
+                "no last chunk",
+                [chunk.as_bytes(), sent, b"\r\n"].concat(),
+                &DEATHS,
+            ),
+            (
+                "half a last chunk",
+                [chunk.as_bytes(), sent, b"\r\n0\r\n"].concat(),
+                &DEATHS,
+            ),
             // A connection that ends in order is a sound end of such a body.
-            ("until close", [until_close.as_bytes(), sent].concat(), &[Death::Reset]),
+            (
+                "until close",
+                [until_close.as_bytes(), sent].concat(),
+                &[Death::Reset],
+            ),
         ] {
             for death in deaths {
                 *words.lock().unwrap() = (answer.clone(), *death);
@@ -112,7 +124,11 @@ async fn death_within_the_body_is_never_a_whole_answer() {
                         continue;
                     }
                     assert_eq!(answer.status(), 200, "{case}");
-                    assert!(answer.broken.is_some(), "{case}: {} bytes", answer.body.len());
+                    assert!(
+                        answer.broken.is_some(),
+                        "{case}: {} bytes",
+                        answer.body.len()
+                    );
                     assert!(sent.starts_with(&answer.body), "{case}: other bytes");
                 }
                 quiet(&platform).await;
@@ -206,7 +222,14 @@ async fn dead_idle_connections_over_tls_cost_no_request() {
         ..Limits::default()
     };
     let (drain, pool) = (stop.clone(), Pool::new());
-    tokio::spawn(serve_with(listener, Arc::new(Echo), pool, limits, drain, stop));
+    tokio::spawn(serve_with(
+        listener,
+        Arc::new(Echo),
+        pool,
+        limits,
+        drain,
+        stop,
+    ));
     let platform = platform_to(&format!("https://127.0.0.1:{port}"), 0).await;
     let trust = json!({"tls_verify": false});
     change(&platform, "PATCH", "/services/buffered", trust).await;
@@ -215,7 +238,11 @@ async fn dead_idle_connections_over_tls_cost_no_request() {
         all_closed(port).await;
         let body = format!("body {round}");
         let answer = client.ask(&with_body("POST", "/buffered", &body)).await;
-        assert_eq!((answer.status(), answer.body), (200, body.into_bytes()), "{round}");
+        assert_eq!(
+            (answer.status(), answer.body),
+            (200, body.into_bytes()),
+            "{round}"
+        );
     }
 }
 
@@ -253,7 +280,11 @@ async fn a_body_that_stalls_is_broken_off() {
     let answer = client.ask(&get("/buffered")).await;
     assert_eq!((answer.status(), &*answer.body), (200, &b"half"[..]));
     assert_eq!(answer.broken, Some(Ended::Finished));
-    assert_eq!(upstream.count(), 1, "an answer that was begun is not asked for again");
+    assert_eq!(
+        upstream.count(),
+        1,
+        "an answer that was begun is not asked for again"
+    );
     quiet(&platform).await;
     all_closed(upstream.address().port()).await;
 }
@@ -268,8 +299,10 @@ async fn an_answer_before_the_end_of_the_upload_arrives() {
         async move {
             wire.until("\r\n\r\n").await;
             count.fetch_add(1, Ordering::SeqCst);
-            wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop")
-                .await;
+            wire.send(
+                "HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop",
+            )
+            .await;
             wire.finish().await;
             wire.end().await;
         }
@@ -301,9 +334,14 @@ async fn an_answer_before_the_end_of_the_upload_arrives() {
                 }
             }
         };
-        tokio::time::timeout(o28m_testkit::PATIENCE, reading).await.unwrap();
+        tokio::time::timeout(o28m_testkit::PATIENCE, reading)
+            .await
+            .unwrap();
         let text = String::from_utf8_lossy(&answer).into_owned();
-        assert!(text.starts_with("HTTP/1.1 413 ") && text.ends_with("stop"), "{round}: {text}");
+        assert!(
+            text.starts_with("HTTP/1.1 413 ") && text.ends_with("stop"),
+            "{round}: {text}"
+        );
         sending.abort();
     }
     assert_eq!(reached.load(Ordering::SeqCst), 5);
