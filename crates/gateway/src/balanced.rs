@@ -135,7 +135,7 @@ pub(crate) async fn send(
             port: peer.address.port(),
             tls: policy,
         };
-        let request = template.request(flight, body_now, false);
+        let request = template.written(flight, body_now);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
         let outcome = pool.send(&target, request, &service.timeouts).await;

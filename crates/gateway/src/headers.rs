@@ -3,17 +3,47 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 
+/// A field that the gateway sets: its name, and how that is spelled on HTTP/1.
+pub(crate) struct Field {
+    pub(crate) name: HeaderName,
+    pub(crate) spelled: &'static str,
+}
+
+impl Field {
+    const fn new(name: HeaderName, spelled: &'static str) -> Self {
+        Self { name, spelled }
+    }
+
+    const fn own(lower: &'static str, spelled: &'static str) -> Self {
+        Self::new(HeaderName::from_static(lower), spelled)
+    }
+}
+
+/// Fields of requests to upstreams.
+pub(crate) mod fields {
+    use http::header::{CONNECTION, HOST, TE, UPGRADE};
+
+    use super::{Field, REQUEST_ID};
+
+    pub(crate) static OF_HOST: Field = Field::new(HOST, "Host");
+    pub(crate) static OF_TE: Field = Field::new(TE, "TE");
+    pub(crate) static OF_CONNECTION: Field = Field::new(CONNECTION, "Connection");
+    pub(crate) static OF_UPGRADE: Field = Field::new(UPGRADE, "Upgrade");
+    pub(crate) static OF_REQUEST_ID: Field = Field::new(REQUEST_ID, "X-Kong-Request-Id");
+    pub(crate) static FORWARDED_FOR: Field = Field::own("x-forwarded-for", "X-Forwarded-For");
+    pub(crate) static FORWARDED_PROTO: Field = Field::own("x-forwarded-proto", "X-Forwarded-Proto");
+    pub(crate) static FORWARDED_HOST: Field = Field::own("x-forwarded-host", "X-Forwarded-Host");
+    pub(crate) static FORWARDED_PORT: Field = Field::own("x-forwarded-port", "X-Forwarded-Port");
+    pub(crate) static FORWARDED_PATH: Field = Field::own("x-forwarded-path", "X-Forwarded-Path");
+    pub(crate) static FORWARDED_PREFIX: Field =
+        Field::own("x-forwarded-prefix", "X-Forwarded-Prefix");
+    pub(crate) static REAL_IP: Field = Field::own("x-real-ip", "X-Real-IP");
+}
+
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-kong-request-id");
 pub(crate) const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 pub(crate) const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 pub(crate) const RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
-pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub(crate) const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-pub(crate) const FORWARDED_PATH: HeaderName = HeaderName::from_static("x-forwarded-path");
-pub(crate) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-pub(crate) const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 pub(crate) const KEEP_ALIVE: HeaderValue = HeaderValue::from_static("keep-alive");
 pub(crate) const KEEP_ALIVE_UPGRADE: HeaderValue = HeaderValue::from_static("keep-alive, Upgrade");
@@ -95,8 +125,10 @@ fn is_identity(name: &str) -> bool {
 /// on.
 pub(crate) fn strip_response(headers: &mut HeaderMap, asked: Asked) {
     let mut doomed = named_by_connection(headers);
+    // Most responses have this one and no other.
+    headers.remove(CONNECTION);
     let goes = |name: &HeaderName| match name.as_str() {
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
+        "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
         "trailer" => !asked.trailers,
         name => {
             name.starts_with("x-")

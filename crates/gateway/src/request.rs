@@ -1,17 +1,20 @@
 //! The request as the upstream gets it (spec gateway-proxy 4).
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TE, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use http_body::Body as _;
-use o28m_net::Body;
+use o28m_net::client::{RequestWriter, WrittenRequest};
+use o28m_net::{Body, ReceivedHead};
 
 use crate::Exchange;
 use crate::flight::Flight;
-use crate::headers as names;
+use crate::headers::{self as names, Field, fields};
 use crate::snapshot::ServiceEntry;
 
 /// Headers that a request gets on its way at most.
@@ -53,14 +56,34 @@ impl Template {
         &self.host
     }
 
-    /// One attempt's request. One that stays in this process has no connection to keep alive.
-    pub(crate) fn request(&self, flight: &Flight, body: Body, in_process: bool) -> Request<Body> {
+    /// One attempt's request for an upstream that speaks HTTP/1.
+    pub(crate) fn written(&self, flight: &Flight, body: Body) -> WrittenRequest {
+        let request = &flight.exchange.request;
+        let mut writer = RequestWriter::new(&request.method, &self.uri);
+        self.fields(flight, false, &mut writer);
+        writer.finish(body)
+    }
+
+    /// One attempt's request for a component of this process, which has no connection to keep alive.
+    pub(crate) fn request(&self, flight: &Flight, body: Body) -> Request<Body> {
         let exchange = &flight.exchange;
-        let mut headers = copy_with_room(&exchange.request.headers);
-        headers.insert(HOST, self.host.clone());
-        if flight.asked.trailers {
-            headers.insert(TE, names::TRAILERS);
+        let room = exchange.request.headers.len() + HEADERS_ADDED_MAX;
+        // Growing costs more than the room.
+        let mut headers = HeaderMap::with_capacity(room);
+        self.fields(flight, true, &mut headers);
+        set_length(&mut headers, &exchange.request, &body);
+        let mut request = Request::new(body);
+        request.method_mut().clone_from(&exchange.request.method);
+        request.uri_mut().clone_from(&self.uri);
+        *request.headers_mut() = headers;
+        if let Some(head) = exchange.request.extensions.get::<ReceivedHead>() {
+            request.extensions_mut().insert(head.clone());
         }
+        request
+    }
+
+    /// Every field but those that frame the body.
+    fn fields(&self, flight: &Flight, in_process: bool, sink: &mut impl Sink) {
         let websocket = flight.asked.websocket;
         let of_connection = match (in_process, websocket) {
             (false, false) => Some(names::KEEP_ALIVE),
@@ -68,82 +91,137 @@ impl Template {
             (true, true) => Some(names::UPGRADE_ONLY),
             (true, false) => None,
         };
-        if let Some(of_connection) = of_connection {
-            headers.insert(CONNECTION, of_connection);
+        let te = flight.asked.trailers.then_some(names::TRAILERS);
+        let upgrade = websocket.then_some(names::WEBSOCKET);
+        let of_connection = [
+            (&fields::OF_TE, te),
+            (&fields::OF_CONNECTION, of_connection),
+            (&fields::OF_UPGRADE, upgrade),
+        ];
+        let set = |name: &HeaderName| {
+            let mut set = of_connection.iter().filter(|(_, value)| value.is_some());
+            set.any(|(field, _)| field.name == *name)
+        };
+        sink.set(&fields::OF_HOST, Value::Whole(&self.host));
+        sink.pass(&flight.exchange.request, |name| {
+            passes(name, flight.peer_trusted) && !set(name)
+        });
+        for (field, value) in &of_connection {
+            if let Some(value) = value {
+                sink.set(field, Value::Whole(value));
+            }
         }
-        if websocket {
-            headers.insert(UPGRADE, names::WEBSOCKET);
-        }
-        forward(flight, &mut headers);
-        headers.insert(names::REQUEST_ID, self.request_id.clone());
-        set_length(&mut headers, &exchange.request.method, &body);
-        let mut request = Request::new(body);
-        request.method_mut().clone_from(&exchange.request.method);
-        request.uri_mut().clone_from(&self.uri);
-        *request.headers_mut() = headers;
-        request
+        forward(flight, sink);
+        sink.set(&fields::OF_REQUEST_ID, Value::Whole(&self.request_id));
     }
 }
 
-/// A copy without `Expect`, and with room for the headers that are added: growing costs more than
-/// copying one by one.
-fn copy_with_room(headers: &HeaderMap) -> HeaderMap {
-    let mut copy = HeaderMap::with_capacity(headers.len() + HEADERS_ADDED_MAX);
-    for (name, value) in headers.iter().filter(|(name, _)| *name != EXPECT) {
-        copy.append(name.clone(), value.clone());
+/// The value of a field.
+enum Value<'a> {
+    Whole(&'a HeaderValue),
+    /// Left out when it has bytes that no value may have.
+    Text(&'a [u8]),
+}
+
+/// Where the fields of a request go.
+trait Sink {
+    /// Takes those of the client's fields that `keeps` says.
+    fn pass(&mut self, client: &Parts, keeps: impl Fn(&HeaderName) -> bool);
+
+    /// Takes a field that was not passed.
+    fn set(&mut self, field: &Field, value: Value<'_>);
+}
+
+impl Sink for RequestWriter {
+    fn pass(&mut self, client: &Parts, keeps: impl Fn(&HeaderName) -> bool) {
+        self.fields(&client.headers, &client.extensions, keeps);
     }
-    copy
+
+    fn set(&mut self, field: &Field, value: Value<'_>) {
+        match value {
+            Value::Whole(value) => self.field(field.spelled, value.as_bytes()),
+            Value::Text(text) => self.field(field.spelled, text),
+        }
+    }
+}
+
+impl Sink for HeaderMap {
+    fn pass(&mut self, client: &Parts, keeps: impl Fn(&HeaderName) -> bool) {
+        for (name, value) in client.headers.iter().filter(|(name, _)| keeps(name)) {
+            self.append(name.clone(), value.clone());
+        }
+    }
+
+    fn set(&mut self, field: &Field, value: Value<'_>) {
+        let value = match value {
+            Value::Whole(value) => Ok(value.clone()),
+            Value::Text(text) => HeaderValue::from_bytes(text),
+        };
+        if let Ok(value) = value {
+            self.append(field.name.clone(), value);
+        }
+    }
+}
+
+/// Whether a field of the client, or one that a plugin set, goes to the upstream as it is: not what the
+/// gateway says itself, and forwarding headers from peers that are trusted alone.
+fn passes(name: &HeaderName, trusted: bool) -> bool {
+    if matches!(*name, HOST | EXPECT) {
+        return false;
+    }
+    match name.as_str().strip_prefix("x-") {
+        None => true,
+        Some("forwarded-for" | "real-ip" | "kong-request-id") => false,
+        Some(
+            "forwarded-proto" | "forwarded-host" | "forwarded-port" | "forwarded-path"
+            | "forwarded-prefix",
+        ) => trusted,
+        Some(_) => true,
+    }
 }
 
 /// Where the request comes from and what it asked for; clients' own claims are replaced.
-fn forward(flight: &Flight, headers: &mut HeaderMap) {
+fn forward(flight: &Flight, sink: &mut impl Sink) {
     let exchange = &flight.exchange;
+    let headers = &exchange.request.headers;
     let connection = &exchange.connection;
-    let peer = connection.peer.ip().to_canonical();
-    let client = address_value(exchange.client_ip);
-    let chain = match headers.get(&names::FORWARDED_FOR) {
-        Some(_) => Some(forwarded_for(headers, peer)),
-        None => client.clone(),
-    };
-    let mut replace = |name, value: Option<HeaderValue>| match value {
-        Some(value) => drop(headers.insert(name, value)),
-        None => drop(headers.remove(name)),
-    };
-    replace(names::FORWARDED_FOR, chain);
-    replace(names::REAL_IP, client);
-    let trusted = flight.peer_trusted;
-    let mut set = |name, value: &dyn Fn() -> Option<HeaderValue>| {
-        if !(trusted && headers.contains_key(&name)) {
-            match value() {
-                Some(value) => drop(headers.insert(name, value)),
-                None => drop(headers.remove(name)),
-            }
+    let client = Short::address(exchange.client_ip);
+    if headers.contains_key(&fields::FORWARDED_FOR.name) {
+        let chain = forwarded_for(headers, connection.peer.ip().to_canonical());
+        sink.set(&fields::FORWARDED_FOR, Value::Text(&chain));
+    } else {
+        sink.set(&fields::FORWARDED_FOR, Value::Text(client.as_slice()));
+    }
+    sink.set(&fields::REAL_IP, Value::Text(client.as_slice()));
+    let is_told = |field: &Field| flight.peer_trusted && headers.contains_key(&field.name);
+    let mut tell = |field: &Field, value: Value<'_>| {
+        if !is_told(field) {
+            sink.set(field, value);
         }
     };
-    set(names::FORWARDED_PROTO, &|| {
-        Some(HeaderValue::from_static(connection.scheme.name()))
-    });
-    set(names::FORWARDED_HOST, &|| {
-        let host = flight.client_host.as_ref()?.to_str().ok()?;
-        let bare = bare_host(host);
-        if bare.len() == host.len() && !host.bytes().any(|it| it.is_ascii_uppercase()) {
-            return flight.client_host.clone();
+    let scheme = connection.scheme.name();
+    tell(&fields::FORWARDED_PROTO, Value::Text(scheme.as_bytes()));
+    if let Some(host) = &flight.client_host {
+        let text = host.to_str().unwrap_or_default();
+        let bare = bare_host(text);
+        if bare.bytes().any(|it| it.is_ascii_uppercase()) {
+            let lower = bare.to_ascii_lowercase();
+            tell(&fields::FORWARDED_HOST, Value::Text(lower.as_bytes()));
+        } else if bare.len() == host.len() {
+            tell(&fields::FORWARDED_HOST, Value::Whole(host));
+        } else if !text.is_empty() {
+            tell(&fields::FORWARDED_HOST, Value::Text(bare.as_bytes()));
         }
-        HeaderValue::try_from(bare.to_ascii_lowercase()).ok()
-    });
-    set(names::FORWARDED_PORT, &|| {
-        Some(HeaderValue::from(connection.local.port()))
-    });
-    set(names::FORWARDED_PATH, &|| {
-        HeaderValue::from_bytes(raw_path(&exchange.request.uri).as_bytes()).ok()
-    });
-    set(names::FORWARDED_PREFIX, &|| {
-        let prefix = flight.matched();
-        let strips = exchange.route.as_ref().is_some_and(|it| it.strip_path);
-        let told = strips && !matches!(prefix, "" | "/");
-        told.then(|| HeaderValue::from_bytes(prefix.as_bytes()).ok())
-            .flatten()
-    });
+    }
+    let port = Short::decimal(connection.local.port());
+    tell(&fields::FORWARDED_PORT, Value::Text(port.as_slice()));
+    let path = raw_path(&exchange.request.uri);
+    tell(&fields::FORWARDED_PATH, Value::Text(path.as_bytes()));
+    let prefix = flight.matched();
+    let strips = exchange.route.as_ref().is_some_and(|it| it.strip_path);
+    if strips && !matches!(prefix, "" | "/") {
+        tell(&fields::FORWARDED_PREFIX, Value::Text(prefix.as_bytes()));
+    }
 }
 
 /// The request target's path as the client sent it.
@@ -206,39 +284,55 @@ fn is_same_value(host: &HeaderValue, client: Option<&HeaderValue>) -> bool {
     client.is_some_and(|client| std::ptr::eq(client.as_bytes(), host.as_bytes()))
 }
 
-fn address_value(address: IpAddr) -> Option<HeaderValue> {
-    match address {
-        IpAddr::V4(address) => HeaderValue::from_bytes(dotted(address).as_slice()).ok(),
-        IpAddr::V6(address) => HeaderValue::try_from(address.to_string()).ok(),
-    }
-}
-
-/// The dotted form of an IPv4 address. The standard formatter costs ten times as much, once for every
-/// request.
-fn dotted(address: Ipv4Addr) -> Dotted {
-    let mut text = Dotted {
-        bytes: [0; 15],
-        length: 0,
-    };
-    for (at, octet) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            text.push(b'.');
-        }
-        for (unit, needed) in [(100, octet >= 100), (10, octet >= 10), (1, true)] {
-            if needed {
-                text.push(b'0' + octet / unit % 10);
-            }
-        }
-    }
-    text
-}
-
-struct Dotted {
-    bytes: [u8; 15],
+/// A short text, made without an allocation: the standard formatter costs ten times as much, several
+/// times for every request.
+struct Short {
+    /// The longest IPv6 address.
+    bytes: [u8; 45],
     length: usize,
 }
 
-impl Dotted {
+impl Short {
+    const EMPTY: Self = Self {
+        bytes: [0; 45],
+        length: 0,
+    };
+
+    /// An address in the form of the standard library.
+    fn address(address: IpAddr) -> Self {
+        let mut text = Self::EMPTY;
+        match address {
+            IpAddr::V4(address) => text.push_dotted(address),
+            IpAddr::V6(address) => {
+                let _fits = write!(text, "{address}");
+            }
+        }
+        text
+    }
+
+    fn decimal(number: u16) -> Self {
+        let mut text = Self::EMPTY;
+        text.push_decimal(number);
+        text
+    }
+
+    fn push_dotted(&mut self, address: Ipv4Addr) {
+        for (at, octet) in address.octets().into_iter().enumerate() {
+            if at > 0 {
+                self.push(b'.');
+            }
+            self.push_decimal(octet.into());
+        }
+    }
+
+    fn push_decimal(&mut self, number: u16) {
+        for unit in [10_000, 1000, 100, 10, 1] {
+            if number >= unit || unit == 1 {
+                self.push(b'0' + (number / unit % 10) as u8);
+            }
+        }
+    }
+
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.bytes.get_mut(self.length) {
             *place = byte;
@@ -251,24 +345,30 @@ impl Dotted {
     }
 }
 
+impl std::fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        text.bytes().for_each(|byte| self.push(byte));
+        Ok(())
+    }
+}
+
 /// Every line the client sent, and the peer. Kong keeps only the first line.
-fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> HeaderValue {
+fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> Vec<u8> {
     let mut chain = Vec::with_capacity(64);
-    for line in headers.get_all(&names::FORWARDED_FOR) {
+    for line in headers.get_all(&fields::FORWARDED_FOR.name) {
         chain.extend_from_slice(line.as_bytes());
         chain.extend_from_slice(b", ");
     }
-    chain.extend_from_slice(peer.to_string().as_bytes());
-    HeaderValue::from_maybe_shared(Bytes::from(chain))
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    chain.extend_from_slice(Short::address(peer).as_slice());
+    chain
 }
 
 /// The length that the body really has: plugins may have changed it, and buffering finds it out.
-fn set_length(headers: &mut HeaderMap, method: &Method, body: &Body) {
+fn set_length(headers: &mut HeaderMap, client: &Parts, body: &Body) {
     let announced = headers.get(CONTENT_LENGTH);
     match body.size_hint().exact() {
         None => drop(headers.remove(CONTENT_LENGTH)),
-        Some(0) if announced.is_none() && !expects_body(method) => {}
+        Some(0) if announced.is_none() && !expects_body(&client.method) => {}
         Some(length) => {
             let value = HeaderValue::from(length);
             if announced != Some(&value) {
@@ -292,7 +392,7 @@ pub(crate) fn server_name(host: &HeaderValue) -> Option<&str> {
 /// The scheme the client used as far as we believe it: of the connection, or what a trusted peer
 /// says.
 pub(crate) fn forwarded_proto(exchange: &Exchange, peer_trusted: bool) -> &[u8] {
-    let told = exchange.request.headers.get(&names::FORWARDED_PROTO);
+    let told = exchange.request.headers.get(&fields::FORWARDED_PROTO.name);
     match told.filter(|_| peer_trusted) {
         Some(value) => value.as_bytes(),
         None => exchange.connection.scheme.name().as_bytes(),
@@ -301,13 +401,33 @@ pub(crate) fn forwarded_proto(exchange: &Exchange, peer_trusted: bool) -> &[u8] 
 
 #[cfg(test)]
 mod tests {
-    use super::{bare_host, dotted};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::{Short, bare_host};
 
     #[test]
     fn addresses_have_the_form_of_the_standard_library() {
-        for bits in (0..=u32::MAX).step_by(1_000_003) {
-            let address = std::net::Ipv4Addr::from_bits(bits);
-            assert_eq!(dotted(address).as_slice(), address.to_string().as_bytes());
+        let v4 = (0..=u32::MAX).step_by(1_000_003).map(Ipv4Addr::from_bits);
+        let v6 = [
+            0,
+            1,
+            u128::MAX,
+            0xffff_7f00_0001,
+            1 << 127,
+            (u128::MAX / 3) << 64,
+        ];
+        let v6 = v6.into_iter().map(Ipv6Addr::from_bits);
+        for address in v4.map(IpAddr::from).chain(v6.map(IpAddr::from)) {
+            let text = Short::address(address);
+            assert_eq!(text.as_slice(), address.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn ports_have_the_form_of_the_standard_library() {
+        for port in 0..=u16::MAX {
+            let text = Short::decimal(port);
+            assert_eq!(text.as_slice(), port.to_string().as_bytes());
         }
     }
 

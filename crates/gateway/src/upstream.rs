@@ -146,7 +146,7 @@ pub(crate) async fn call_engine(
         pool: flight.exchange.connection.pool.clone(),
         in_process: true,
     };
-    let request = template.request(flight, body, true);
+    let request = template.request(flight, body);
     let begun = Instant::now();
     let call = AssertUnwindSafe(engine.call(request, &connection)).catch_unwind();
     let outcome = tokio::time::timeout(service.timeouts.read, call).await;
@@ -179,7 +179,7 @@ async fn over_network(
         let Some(body_now) = next.take() else {
             return failed(flight, StatusCode::BAD_GATEWAY);
         };
-        let request = template.request(flight, body_now, false);
+        let request = template.written(flight, body_now);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
         let outcome = if flight.keeps_private_headers {

@@ -17,12 +17,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-
 use crate::tls::Identity;
-use crate::{Body, BodyError, Scheme};
+use crate::{BodyError, Scheme};
 pub use connect::is_loopback;
 pub use pool::Pool;
+pub use request::{RequestWriter, WrittenRequest};
 pub use tls::config as tls_config;
 pub use trust::trust_instead_of_system;
 pub use url::parse_url;
@@ -119,8 +118,6 @@ pub enum SendError {
         reused: bool,
         /// Not a byte of the request was handed to the connection.
         unsent: bool,
-        /// The request, given back when it can be replayed (bodyless and not sent).
-        request: Option<Box<Request<Body>>>,
         /// The cause.
         #[source]
         source: std::io::Error,

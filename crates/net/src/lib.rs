@@ -8,12 +8,14 @@ pub mod fuzz;
 mod incoming;
 mod outgoing;
 mod service;
+mod spelling;
 mod timer;
 mod transport;
 mod tunnel;
 
 pub use body::{Body, BodyError, TooLarge};
 pub use service::{Connection, HttpService, Rejection, Scheme};
+pub use spelling::ReceivedHead;
 pub mod client;
 pub mod server;
 pub mod tls;

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
+use crate::spelling::push_field;
 use crate::transport::Transport;
 use crate::{Body, BodyError};
 
@@ -145,11 +146,6 @@ impl Outgoing {
     /// Only the end of the connection tells the peer that the body is whole.
     pub(crate) fn ends_by_close(&self) -> bool {
         matches!(self.coding, Coding::Close)
-    }
-
-    /// The body again, when [`Outgoing::has_begun`] says that none of it was used.
-    pub(crate) fn take_body(&mut self) -> Body {
-        std::mem::take(&mut self.body)
     }
 
     /// Moves on until somebody blocks; `Ready` when the message is through.
@@ -318,14 +314,6 @@ fn may_trail(name: &HeaderName) -> bool {
             | TRAILER
             | TRANSFER_ENCODING
     )
-}
-
-/// Writes a header or trailer line.
-pub(crate) fn push_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {

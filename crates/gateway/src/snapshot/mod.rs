@@ -41,13 +41,16 @@ use crate::balance::{Balancer, Balancing};
 /// Id of an entity as a number: cheaper to hash and compare than its text.
 type Id = u128;
 
+/// Hashes the keys that every request looks up, several times: a quarter of what the standard one costs.
+type QuickHash = foldhash::fast::RandomState;
+
 /// The configuration of the data plane at one version.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     version: i64,
     router: Router,
-    routes: HashTrieMapSync<Id, Arc<RouteEntry>>,
-    services: HashTrieMapSync<Id, Arc<ServiceEntry>>,
+    routes: HashTrieMapSync<Id, Arc<RouteEntry>, QuickHash>,
+    services: HashTrieMapSync<Id, Arc<ServiceEntry>, QuickHash>,
     /// Routes by service: what has to be looked at when a service changes.
     routes_of_service: HashTrieMapSync<Id, RedBlackTreeSetSync<Id>>,
     consumers: Consumers,

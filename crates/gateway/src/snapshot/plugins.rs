@@ -7,7 +7,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 use serde_json::Value;
 
 use super::interned::Interned;
-use super::{Id, number};
+use super::{Id, QuickHash, number};
 use crate::{BadConfig, Plugin, PluginKind};
 
 /// The kinds of plugins of this process in execution order. The place in that order is the kind's
@@ -212,7 +212,7 @@ impl Slots {
 #[derive(Clone, Default)]
 pub(crate) struct Plugins {
     by_id: HashTrieMapSync<Arc<str>, Arc<Instance>>,
-    by_scope: HashTrieMapSync<Scope, Slots>,
+    by_scope: HashTrieMapSync<Scope, Slots, QuickHash>,
     global: Slots,
     /// The instances of a scope that stand in for plugins without a kind: these share a rank.
     closed: HashTrieMapSync<Scope, RedBlackTreeSetSync<Arc<str>>>,

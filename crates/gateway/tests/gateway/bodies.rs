@@ -182,7 +182,7 @@ async fn trailers_pass_to_clients_that_want_them() {
         .put(&[("services", service), ("routes", route)])
         .await;
     for (wants, end) in [
-        ("TE: trailers\r\n", "0\r\nx-sum: 7\r\n\r\n"),
+        ("TE: trailers\r\n", "0\r\nX-Sum: 7\r\n\r\n"),
         ("", "0\r\n\r\n"),
     ] {
         let mut stream = TcpStream::connect(running.address).await.unwrap();

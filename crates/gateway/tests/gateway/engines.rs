@@ -216,7 +216,7 @@ const UPGRADE: &[u8] =
 /// Agrees to a WebSocket, says hello and echoes until the client ends.
 async fn echo(mut stream: TcpStream) {
     let head = read_until(&mut stream, "\r\n\r\n").await;
-    assert!(head.contains("sec-websocket-key: x\r\n"), "{head}");
+    assert!(head.contains("Sec-WebSocket-Key: x\r\n"), "{head}");
     let answer =
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Accept: y\r\n\r\nhello";

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::Response;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -271,4 +273,73 @@ async fn head_responses_keep_their_length() {
     assert_eq!(reply.header("content-length").as_deref(), Some("5"));
     assert_eq!(reply.body, "");
     assert_eq!(upstream.one().method(), "HEAD");
+}
+
+#[tokio::test]
+async fn names_keep_their_letters_and_their_order_in_both_directions() {
+    let (heads, mut received) = tokio::sync::mpsc::channel(8);
+    let (upstream, _) = misbehaving(move |mut stream, _| {
+        let heads = heads.clone();
+        async move {
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            heads.send(head).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: x-gone\r\nX-ODD: 1\r\nX-Gone: 1\r\n\
+                set-cookie: a\r\nETAG: \"b\"\r\nSet-Cookie: c\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let running = start(Setup::default()).await;
+    let service = service("s", upstream.port(), json!({}));
+    let route = route("r", "s", json!({"paths": ["/"]}));
+    running
+        .put(&[("services", service), ("routes", route)])
+        .await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nKeep-Alive: 1\r\nhOST: a\r\nX-one: 1\r\nx-TWO: 2\r\nX-ONE: 3\r\n\
+        aCCept: x\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_until(&mut client, "\r\n\r\nok").await;
+
+    let head = received.recv().await.unwrap();
+    let names = |head: &str| {
+        let lines = head.lines().skip(1);
+        let lines = lines.filter_map(|line| line.split_once(": "));
+        lines.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&head),
+        [
+            "Host",
+            "X-one",
+            "x-TWO",
+            "X-ONE",
+            "aCCept",
+            "Connection",
+            "X-Forwarded-For",
+            "X-Real-IP",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Path",
+            "X-Kong-Request-Id",
+        ],
+        "{head}"
+    );
+    assert_eq!(
+        names(&answer),
+        [
+            "X-ODD",
+            "set-cookie",
+            "ETAG",
+            "Set-Cookie",
+            "X-Kong-Upstream-Latency",
+            "X-Kong-Proxy-Latency",
+            "Server",
+            "X-Kong-Request-Id",
+            "Date",
+            "Content-Length",
+        ],
+        "{answer}"
+    );
 }

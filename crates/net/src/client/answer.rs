@@ -10,9 +10,12 @@ use o28m_core::limits;
 
 use super::InvalidResponse;
 use crate::incoming::{Framing, Incoming};
+use crate::spelling::ReceivedHead;
 
 /// Header lines of nearly all heads.
 const LINES: usize = 64;
+/// Fields that are added on the way to the client without growing the map: that costs more than the room.
+const ROOM: usize = 6;
 
 /// A response head.
 pub(super) struct Head {
@@ -66,7 +69,7 @@ impl HeadReader {
     fn end(&mut self, input: &[u8]) -> Option<usize> {
         loop {
             let rest = input.get(self.searched..)?;
-            let line_end = rest.iter().position(|byte| *byte == b'\n');
+            let line_end = memchr::memchr(b'\n', rest);
             let Some(line_end) = line_end else {
                 self.searched = input.len();
                 return None;
@@ -111,7 +114,7 @@ fn parse<'a>(
     if !is_11 {
         parts.version = Version::HTTP_10;
     }
-    parts.headers.reserve(raw.headers.len());
+    parts.headers.reserve(raw.headers.len() + ROOM);
     let mut facts = Facts::default();
     for line in raw.headers.iter() {
         let name =
@@ -136,6 +139,7 @@ fn parse<'a>(
             .headers
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+    parts.extensions.insert(ReceivedHead::new(head.clone()));
     let framing = if bodyless {
         Framing::Length(0)
     } else {

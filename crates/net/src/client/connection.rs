@@ -8,8 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::UPGRADE;
-use http::{Method, Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::Frame;
 use o28m_core::limits;
 use socket2::SockRef;
@@ -17,7 +16,7 @@ use socket2::SockRef;
 use super::answer::{Head, HeadReader};
 use super::download::{Download, Pumped};
 use super::pool::Pool;
-use super::{InvalidResponse, Target, Timeouts, request};
+use super::{InvalidResponse, Target, Timeouts, WrittenRequest};
 use crate::incoming::{Incoming, Next};
 use crate::outgoing::{Outgoing, Stopped};
 use crate::timer::Timer;
@@ -78,7 +77,7 @@ pub(super) enum Failed {
     /// Nothing moved for too long.
     Timeout,
     /// The connection broke; the request, when nothing of it was sent.
-    Closed(io::Error, Option<Box<Request<Body>>>),
+    Closed(io::Error, Option<WrittenRequest>),
     /// The request's body failed.
     Body(BodyError),
     /// What came is no response.
@@ -111,22 +110,34 @@ impl Upstream {
     /// Sends a request and waits for the response head.
     pub(super) async fn exchange(
         mut self: Box<Self>,
-        request: Request<Body>,
+        request: WrittenRequest,
         timeouts: &Timeouts,
         pool: &Arc<Pool>,
     ) -> Result<Response<Body>, Failed> {
-        let (parts, body) = request.into_parts();
+        let WrittenRequest {
+            message,
+            bodyless,
+            upgrading,
+            probes,
+        } = request;
         self.requests += 1;
         self.interim = 0;
         self.waited = None;
-        self.bodyless = parts.method == Method::HEAD;
-        self.upgrading = parts.headers.contains_key(UPGRADE);
-        self.upload = request::outgoing(&parts, body);
+        self.bodyless = bodyless;
+        self.upgrading = upgrading;
+        self.upload = message;
         match std::future::poll_fn(|context| self.poll_head(context, timeouts)).await {
             Ok(head) => Ok(self.answered(head, timeouts, pool)),
             Err(Failed::Closed(source, _)) if !self.upload.has_begun() => {
-                let request = Request::from_parts(parts, self.upload.take_body());
-                Err(Failed::Closed(source, Some(Box::new(request))))
+                // Nothing was taken from it: it is as it was.
+                let message = std::mem::replace(&mut self.upload, Outgoing::none());
+                let unsent = WrittenRequest {
+                    message,
+                    bodyless,
+                    upgrading,
+                    probes,
+                };
+                Err(Failed::Closed(source, Some(unsent)))
             }
             Err(failed) => Err(failed),
         }

@@ -3,14 +3,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use http::{Method, Request, Response};
+use http::Response;
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
 use super::connect::{Reach, connect, is_loopback};
 use super::connection::{Failed, Upstream};
 use super::dns::Resolver;
-use super::{SendError, Target, Timeouts};
+use super::{SendError, Target, Timeouts, WrittenRequest};
 use crate::Body;
 
 /// Idle connections of all targets together.
@@ -77,10 +77,10 @@ impl Pool {
     pub async fn send(
         self: &Arc<Self>,
         target: &Target,
-        request: Request<Body>,
+        request: impl Into<WrittenRequest>,
         timeouts: &Timeouts,
     ) -> Result<Response<Body>, SendError> {
-        self.send_within(target, request, timeouts, Reach::Anywhere)
+        self.send_within(target, request.into(), timeouts, Reach::Anywhere)
             .await
     }
 
@@ -94,10 +94,10 @@ impl Pool {
     pub async fn send_beyond_loopback(
         self: &Arc<Self>,
         target: &Target,
-        request: Request<Body>,
+        request: impl Into<WrittenRequest>,
         timeouts: &Timeouts,
     ) -> Result<Response<Body>, SendError> {
-        self.send_within(target, request, timeouts, Reach::BeyondLoopback)
+        self.send_within(target, request.into(), timeouts, Reach::BeyondLoopback)
             .await
     }
 
@@ -113,11 +113,11 @@ impl Pool {
     async fn send_within(
         self: &Arc<Self>,
         target: &Target,
-        mut request: Request<Body>,
+        mut request: WrittenRequest,
         timeouts: &Timeouts,
         reach: Reach,
     ) -> Result<Response<Body>, SendError> {
-        let probe = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let probe = request.probes;
         let mut stale = 0;
         loop {
             let idle = if stale < STALE_MAX {
@@ -134,7 +134,7 @@ impl Pool {
                 Ok(response) => return Ok(response),
                 // Nothing was sent: another connection may take it, whatever the method.
                 Err(Failed::Closed(_, Some(unsent))) if reused => {
-                    request = *unsent;
+                    request = unsent;
                     stale += 1;
                 }
                 Err(failed) => return Err(failure(failed, target, reused)),
@@ -238,11 +238,10 @@ fn failure(failed: Failed, target: &Target, reused: bool) -> SendError {
         Failed::Timeout => SendError::Timeout { target },
         Failed::Invalid(source) => SendError::Invalid { target, source },
         Failed::Body(source) => SendError::RequestBody { target, source },
-        Failed::Closed(source, request) => SendError::Closed {
+        Failed::Closed(source, unsent) => SendError::Closed {
             target,
             reused,
-            unsent: request.is_some(),
-            request,
+            unsent: unsent.is_some(),
             source,
         },
     }

@@ -103,6 +103,7 @@ pub(super) async fn run(
         drained: Box::pin(common.drain.begins()),
         watching: false,
         calls: 0,
+        reader: HeadReader::default(),
     };
     http1.run(plain_on_tls).await;
 }
@@ -137,6 +138,7 @@ struct Http1<'a> {
     watching: bool,
     /// Requests so far.
     calls: u64,
+    reader: HeadReader,
 }
 
 /// How far the next request is.
@@ -212,9 +214,12 @@ impl Http1<'_> {
             timeouts.idle
         };
         self.timer.set(patience);
-        let mut reader = HeadReader::default();
+        let mut reader = std::mem::take(&mut self.reader).renewed();
         let mut wait = Wait::default();
-        std::future::poll_fn(|context| self.poll_next(context, &mut reader, &mut wait)).await
+        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut wait);
+        let arrival = std::future::poll_fn(next).await;
+        self.reader = reader;
+        arrival
     }
 
     fn poll_next(
@@ -236,7 +241,7 @@ impl Http1<'_> {
                     Step::Complete(sound) => {
                         let head = stream.input.split_to(sound.length).freeze();
                         drop(stream);
-                        return Poll::Ready(self.arrived(head, sound));
+                        return Poll::Ready(self.arrived(head, reader, sound));
                     }
                     Step::Refused(refusal) => {
                         return Poll::Ready(refused(&stream.input, reader, refusal));
@@ -273,9 +278,9 @@ impl Http1<'_> {
     }
 
     /// Makes a request of a sound head.
-    fn arrived(&mut self, head: bytes::Bytes, sound: Sound) -> Arrival {
+    fn arrived(&mut self, head: bytes::Bytes, reader: &HeadReader, sound: Sound) -> Arrival {
         self.calls += 1;
-        let Some(parts) = request::parts(head, &sound) else {
+        let Some(parts) = request::parts(head, reader) else {
             let reason = "request target cannot be handed on";
             return Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false);
         };

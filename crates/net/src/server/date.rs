@@ -21,7 +21,7 @@ pub(super) fn push(out: &mut Vec<u8>) {
             *last = second;
             *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
         }
-        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(b"Date: ");
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(b"\r\n");
     });

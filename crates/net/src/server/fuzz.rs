@@ -38,7 +38,8 @@ pub fn head(data: &[u8]) {
     } else {
         NARROW
     };
-    let whole = HeadReader::default().advance(bytes, &limits);
+    let mut reader = HeadReader::default();
+    let whole = reader.advance(bytes, &limits);
     let cut = in_pieces(bytes, &limits, *choice);
     match (&whole, &cut) {
         // A long or odd line is refused before its end is seen: the reason may differ.
@@ -49,13 +50,13 @@ pub fn head(data: &[u8]) {
         return;
     };
     let (head, rest) = bytes.split_at(sound.length);
-    let parts = request::parts(shared(head), &sound);
+    let parts = request::parts(shared(head), &reader);
     assert!(parts.is_some(), "a sound head makes no request");
     let Some(parts) = parts else {
         return;
     };
-    check_other_reader(head, &sound, &parts);
-    check_print(&parts);
+    check_other_reader(head, &reader, &sound, &parts);
+    check_print(head, &parts);
     check_body(Incoming::of_client, sound.framing, rest, *choice);
 }
 
@@ -71,12 +72,16 @@ fn in_pieces(bytes: &[u8], limits: &HeadLimits, seed: u8) -> Step {
 }
 
 /// `httparse` reads the same method, target and lines, and they say what we think they say.
-fn check_other_reader(head: &[u8], sound: &Sound, parts: &Parts) {
-    let escaped = if sound.quote {
-        quoted(head)
-    } else {
-        head.to_vec()
-    };
+fn check_other_reader(head: &[u8], reader: &HeadReader, sound: &Sound, parts: &Parts) {
+    let (target, _) = reader.target(head).unwrap_or_default();
+    let start = target.as_ptr().addr() - head.as_ptr().addr();
+    let (before, behind) = (head.get(..start), head.get(start + target.len()..));
+    let escaped = [
+        before.unwrap_or_default(),
+        &quoted(target),
+        behind.unwrap_or_default(),
+    ]
+    .concat();
     let mut lines = [httparse::EMPTY_HEADER; 1024];
     let mut other = httparse::Request::new(&mut lines);
     let parsed = other.parse(&escaped);
@@ -119,13 +124,37 @@ fn check_facts(sound: &Sound, parts: &Parts) {
     assert!(hosts <= 1 && (hosts == 1 || !sound.version_11));
 }
 
-/// What we print is read as the same request again.
-fn check_print(parts: &Parts) {
+/// Fields in their order and letters, without those that frame a body.
+fn spelled(head: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut lines = [httparse::EMPTY_HEADER; 1100];
+    let mut other = httparse::Request::new(&mut lines);
+    // The target may have bytes that this reader does not take.
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let start = head.windows(2).position(|it| it == b"\r\n")?;
+    let text = [b"GET / HTTP/1.1", head.get(start..)?].concat();
+    other.parse(&text).ok()?;
+    let frames = ["content-length", "transfer-encoding"];
+    let fields = other.headers.iter();
+    let fields = fields.filter(|it| !frames.iter().any(|name| it.name.eq_ignore_ascii_case(name)));
+    Some(
+        fields
+            .map(|it| (it.name.to_owned(), it.value.to_vec()))
+            .collect(),
+    )
+}
+
+/// What we print is read as the same request again, and is spelled as it was.
+fn check_print(head: &[u8], parts: &Parts) {
     if !parts.headers.contains_key(HOST) {
         return;
     }
     let bytes = printed(parts);
-    let step = HeadReader::default().advance(&bytes, &WIDE);
+    // The authority of an absolute target takes the place of a field.
+    if !head.windows(3).any(|it| it == b"://") {
+        assert_eq!(spelled(&bytes), spelled(head), "spelled otherwise");
+    }
+    let mut reader = HeadReader::default();
+    let step = reader.advance(&bytes, &WIDE);
     let sound = match &step {
         Step::Complete(sound) => Some(*sound),
         Step::Partial | Step::Refused(_) => None,
@@ -136,7 +165,7 @@ fn check_print(parts: &Parts) {
     };
     assert_eq!(sound.length, bytes.len(), "what we print is two messages");
     assert_eq!(sound.framing, Framing::Length(0));
-    let again = request::parts(Bytes::from(bytes), &sound);
+    let again = request::parts(Bytes::from(bytes), &reader);
     assert!(again.is_some());
     let Some(again) = again else {
         return;
@@ -179,14 +208,15 @@ pub enum Ending {
 pub fn read_all(mut bytes: &[u8]) -> (Vec<Arrived>, Ending) {
     let mut requests = Vec::new();
     loop {
-        let step = HeadReader::default().advance(bytes, &HeadLimits::default());
+        let mut reader = HeadReader::default();
+        let step = reader.advance(bytes, &HeadLimits::default());
         let sound = match step {
             Step::Partial => return (requests, Ending::Quiet),
             Step::Refused(_) => return (requests, Ending::Refused),
             Step::Complete(sound) => sound,
         };
         let (head, rest) = bytes.split_at(sound.length);
-        let Some(parts) = request::parts(shared(head), &sound) else {
+        let Some(parts) = request::parts(shared(head), &reader) else {
             return (requests, Ending::Refused);
         };
         let incoming = Incoming::of_client(sound.framing);

@@ -1,13 +1,16 @@
 //! The strict, resumable reader of one request head (RFC 9112 sections 2 to 6, nginx 1.25 limits).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use std::ops::Range;
 
-use super::HeadLimits;
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{HeadLimits, request};
 use crate::Rejection;
 use crate::incoming::Framing;
 
-/// Whitespace a header value may be surrounded by.
-const OWS: [char; 2] = [' ', '\t'];
+/// Header lines whose places are kept from one head to the next.
+const KEPT_LINES_MAX: usize = 64;
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +49,15 @@ pub(super) struct Sound {
     pub(super) expects_continue: bool,
     /// The client takes trailers.
     pub(super) trailers: bool,
-    /// The target has bytes that a URI must escape: hand on [`quoted`] instead.
-    pub(super) quote: bool,
-    /// Header lines.
-    pub(super) lines: usize,
+}
+
+/// Where the parts of a header line lie in the head.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    name: u32,
+    name_end: u32,
+    value: u32,
+    value_end: u32,
 }
 
 pub(crate) type Checked<T> = Result<T, Refusal>;
@@ -66,6 +74,10 @@ const TOO_LARGE: Refusal = bad(Rejection::TOO_LARGE);
 /// Reads a head line by line; every byte is looked at once however it is cut into reads.
 #[derive(Default)]
 pub(super) struct HeadReader {
+    /// Method and target.
+    method: Range<usize>,
+    target: Range<usize>,
+    fields: Vec<Line>,
     /// Start of the line being read.
     line_start: usize,
     /// Bytes already searched for the end of the line.
@@ -88,6 +100,19 @@ pub(super) struct HeadReader {
 }
 
 impl HeadReader {
+    /// A reader of another head.
+    pub(super) fn renewed(self) -> Self {
+        let mut fields = self.fields;
+        if fields.capacity() > KEPT_LINES_MAX {
+            fields = Vec::new();
+        }
+        fields.clear();
+        Self {
+            fields,
+            ..Self::default()
+        }
+    }
+
     /// Reads on in `bytes`, which begin with the first byte of the head and are those of the last
     /// call and more.
     pub(super) fn advance(&mut self, bytes: &[u8], limits: &HeadLimits) -> Step {
@@ -100,7 +125,7 @@ impl HeadReader {
     fn lines_of(&mut self, bytes: &[u8], limits: &HeadLimits) -> Checked<Step> {
         loop {
             let unread = bytes.get(self.searched..).unwrap_or_default();
-            let Some(at) = unread.iter().position(|byte| *byte == b'\n') else {
+            let Some(at) = memchr::memchr(b'\n', unread) else {
                 self.searched = bytes.len();
                 self.check_partial(bytes, limits)?;
                 return Ok(Step::Partial);
@@ -191,11 +216,32 @@ impl HeadReader {
         }
         self.has_authority = check_target(target)?;
         self.quote = target.iter().copied().any(is_quoted);
+        self.method = self.line_start..self.line_start + method.len();
+        let start = self.method.end + 1;
+        self.target = start..start + target.len();
         Ok(())
     }
 
     fn header(&mut self, line: &[u8]) -> Checked<()> {
         let (name, value) = split_header(line)?;
+        self.note(name, value)?;
+        let place = |part: &[u8]| {
+            let at = part.as_ptr().addr().saturating_sub(line.as_ptr().addr());
+            u32::try_from(self.line_start + at).unwrap_or(u32::MAX)
+        };
+        let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX);
+        let (name_at, value_at) = (place(name), place(value));
+        self.fields.push(Line {
+            name: name_at,
+            name_end: name_at.saturating_add(length(name)),
+            value: value_at,
+            value_end: value_at.saturating_add(length(value)),
+        });
+        Ok(())
+    }
+
+    /// Takes what a line says of the message and the connection.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Checked<()> {
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => {
                 self.trailers |= lists(value, b"trailers");
@@ -288,8 +334,6 @@ impl HeadReader {
             upgrade: self.upgrade && self.version_11,
             expects_continue: self.expects_continue && self.version_11,
             trailers: self.trailers,
-            quote: self.quote,
-            lines: self.lines.unwrap_or_default(),
         }))
     }
 
@@ -300,33 +344,45 @@ impl HeadReader {
 
     /// The sound lines before the refused one, for logs and content negotiation.
     pub(super) fn sound_parts(&self, bytes: &[u8]) -> Option<http::request::Parts> {
-        self.lines?;
-        let sound = quoted(bytes.get(..self.line_start)?);
-        let sound = std::str::from_utf8(&sound).ok()?;
-        let mut lines = sound.trim_start().split("\r\n");
-        let mut words = lines.next()?.split(' ');
-        let mut request = http::Request::new(());
-        *request.method_mut() = words.next()?.parse::<Method>().ok()?;
-        *request.uri_mut() = words.next()?.parse::<Uri>().ok()?;
-        if !self.version_11 {
-            *request.version_mut() = Version::HTTP_10;
-        }
-        *request.headers_mut() = headers_of(lines);
-        Some(request.into_parts().0)
+        let _begun = self.lines?;
+        let sound = Bytes::copy_from_slice(bytes.get(..self.line_start)?);
+        request::parts(sound, self)
+    }
+
+    /// HTTP/1.1, not 1.0.
+    pub(super) fn is_version_11(&self) -> bool {
+        self.version_11
+    }
+
+    /// The method of a sound request line.
+    pub(super) fn method<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        head.get(self.method.clone())
+    }
+
+    /// The target of a sound request line, and whether it has bytes that a URI must escape: then
+    /// [`quoted`] is to be handed on.
+    pub(super) fn target<'a>(&self, head: &'a [u8]) -> Option<(&'a [u8], bool)> {
+        Some((head.get(self.target.clone())?, self.quote))
+    }
+
+    /// Names and values of the sound header lines.
+    pub(super) fn fields<'a>(
+        &self,
+        head: &'a [u8],
+    ) -> impl ExactSizeIterator<Item = Option<(&'a [u8], &'a [u8])>> {
+        let part = |from: u32, to: u32| head.get(from as usize..to as usize);
+        self.fields
+            .iter()
+            .map(move |line| part(line.name, line.name_end).zip(part(line.value, line.value_end)))
     }
 }
 
-/// A sound head with its target escaped: `"`, `<`, `>`, back quote and everything beyond ASCII. nginx
-/// takes such targets, and browsers and `curl` differ in whether they escape them; behind this point
-/// all are alike.
-pub(super) fn quoted(head: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(head.len() + 64);
-    let mut spaces = 0;
-    for byte in head {
-        if *byte == b' ' {
-            spaces += 1;
-        }
-        if spaces == 1 && is_quoted(*byte) {
+/// A sound target with `"`, `<`, `>`, back quote and everything beyond ASCII escaped. nginx takes such
+/// targets, and browsers and `curl` differ in whether they escape them; behind this point all are alike.
+pub(super) fn quoted(target: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(target.len() + 64);
+    for byte in target {
+        if is_quoted(*byte) {
             let digit = |value: u8| b"0123456789ABCDEF".get(usize::from(value)).copied();
             out.push(b'%');
             out.extend(digit(byte >> 4));
@@ -345,21 +401,6 @@ fn lists(value: &[u8], token: &[u8]) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-fn headers_of<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let Some((name, value)) = line.split_once(':') else {
-            continue;
-        };
-        let name = HeaderName::from_bytes(name.as_bytes());
-        let value = HeaderValue::from_str(value.trim_matches(OWS));
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
-        }
-    }
-    headers
-}
-
 /// Splits a header or trailer line into its name and its value without surrounding whitespace.
 pub(crate) fn split_header(line: &[u8]) -> Checked<(&[u8], &[u8])> {
     if matches!(line, [b' ' | b'\t', ..]) {
@@ -375,7 +416,7 @@ pub(crate) fn split_header(line: &[u8]) -> Checked<(&[u8], &[u8])> {
     if name.is_empty() {
         return Err(bad("empty header name"));
     }
-    if !value.iter().copied().all(is_field) {
+    if !is_field_text(value) {
         return Err(bad("control character in header value"));
     }
     Ok((name, value.trim_ascii()))
@@ -538,6 +579,15 @@ fn is_token(byte: u8) -> bool {
 
 pub(crate) fn is_field(byte: u8) -> bool {
     has(byte, FIELD)
+}
+
+/// Whether all of them are. Looks at every byte whatever it finds, which compilers make one instruction
+/// of for many of them: values such as tokens are long.
+pub(crate) fn is_field_text(value: &[u8]) -> bool {
+    let is_field = |byte: &u8| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t';
+    value
+        .iter()
+        .fold(true, |sound, byte| sound & is_field(byte))
 }
 
 fn is_target(byte: u8) -> bool {

@@ -6,32 +6,31 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use super::head::{Sound, quoted};
+use super::head::{HeadReader, quoted};
+use crate::spelling::ReceivedHead;
 
-/// The request as services see it: origin-form target, names in lower case. `None` when the target is
-/// none that can be handed on.
-pub(super) fn parts(head: Bytes, sound: &Sound) -> Option<Parts> {
-    let head = if sound.quote {
-        Bytes::from(quoted(&head))
-    } else {
-        head
-    };
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .skip_while(|line| line.is_empty());
+/// Fields that a service may add without growing the map: that costs more than the room.
+const ROOM: usize = 4;
+
+/// The request as services see it: origin-form target, names in lower case. `head` is what `reader`
+/// found sound of it. `None` when the target is none that can be handed on.
+pub(super) fn parts(head: Bytes, reader: &HeadReader) -> Option<Parts> {
     let mut parts = Request::new(()).into_parts().0;
-    let mut words = lines.next()?.split(|byte| *byte == b' ');
-    parts.method = Method::from_bytes(words.next()?).ok()?;
-    parts.uri = Uri::from_maybe_shared(head.slice_ref(words.next()?)).ok()?;
-    if !sound.version_11 {
+    parts.method = Method::from_bytes(reader.method(&head)?).ok()?;
+    let (target, quote) = reader.target(&head)?;
+    let target = if quote {
+        Bytes::from(quoted(target))
+    } else {
+        head.slice_ref(target)
+    };
+    parts.uri = Uri::from_maybe_shared(target).ok()?;
+    if !reader.is_version_11() {
         parts.version = Version::HTTP_10;
     }
-    parts.headers.reserve(sound.lines);
-    for line in lines.take(sound.lines) {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = line.split_at_checked(colon)?;
-        let value = value.get(1..)?.trim_ascii();
+    let fields = reader.fields(&head);
+    parts.headers.reserve(fields.len() + ROOM);
+    for field in fields {
+        let (name, value) = field?;
         let name = HeaderName::from_bytes(name).ok()?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).ok()?;
         parts.headers.append(name, value);
@@ -39,6 +38,7 @@ pub(super) fn parts(head: Bytes, sound: &Sound) -> Option<Parts> {
     if parts.uri.authority().is_some() {
         to_origin_form(&mut parts)?;
     }
+    parts.extensions.insert(ReceivedHead::new(head));
     Some(parts)
 }
 

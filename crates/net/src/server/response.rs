@@ -7,7 +7,8 @@ use http_body::Body as _;
 
 use super::date;
 use crate::Body;
-use crate::outgoing::{Coding, Outgoing, push_decimal, push_field};
+use crate::outgoing::{Coding, Outgoing, push_decimal};
+use crate::spelling::push_fields;
 
 /// Room for most heads.
 const HEAD_BYTES: usize = 1024;
@@ -57,7 +58,7 @@ pub(super) fn outgoing(response: Response<Body>, asked: Asked) -> (Outgoing, boo
             }
         }
         Coding::Length(length) => push_length(&mut out, length),
-        Coding::Chunked { .. } => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Coding::Chunked { .. } => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Coding::Close => {}
     }
     out.extend_from_slice(b"\r\n");
@@ -90,13 +91,10 @@ fn push_head(out: &mut Vec<u8>, parts: &Parts, version_11: bool) {
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
     let mut dated = parts.status.is_informational();
-    for (name, value) in &parts.headers {
-        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
-            continue;
-        }
+    push_fields(out, &parts.headers, &parts.extensions, |name| {
         dated |= *name == DATE;
-        push_field(out, name, value);
-    }
+        *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING
+    });
     if !dated {
         date::push(out);
     }
@@ -108,14 +106,14 @@ fn push_connection(out: &mut Vec<u8>, parts: &Parts, version_11: bool, keep: boo
         return;
     }
     if !keep {
-        out.extend_from_slice(b"connection: close\r\n");
+        out.extend_from_slice(b"Connection: close\r\n");
     } else if !version_11 {
-        out.extend_from_slice(b"connection: keep-alive\r\n");
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
 }
 
 fn push_length(out: &mut Vec<u8>, length: u64) {
-    out.extend_from_slice(b"content-length: ");
+    out.extend_from_slice(b"Content-Length: ");
     push_decimal(out, length);
     out.extend_from_slice(b"\r\n");
 }

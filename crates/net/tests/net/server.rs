@@ -156,7 +156,7 @@ async fn a_panic_costs_its_request() {
     });
     let answer = raw(server.address, b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(answer.contains("Connection: close"), "{answer}");
     let answer = raw(server.address, b"GET / HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
 }
@@ -253,7 +253,7 @@ async fn responses_during_a_drain_say_close() {
     go_on.notify_one();
     let answer = patiently("answer", read_all(&mut busy)).await;
     assert!(
-        answer.contains("connection: close") && answer.ends_with("body=0:"),
+        answer.contains("Connection: close") && answer.ends_with("body=0:"),
         "{answer}"
     );
     patiently("drain", server.serving.take().unwrap())

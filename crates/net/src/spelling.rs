@@ -1,0 +1,258 @@
+//! How the names of header fields are spelled on HTTP/1. Names are case-insensitive, but people read them
+//! and a few programs compare them: what is passed on keeps the letters and the order it came with,
+//! what is added has the usual spelling. HTTP/2 has lower case alone.
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+
+/// The head that a message came with, in its extensions. Values that nobody changed still lie in it,
+/// each behind the name it came with, so nothing else has to be kept. Whoever makes a message of
+/// another one hands this on; without it, names have the usual spelling.
+#[derive(Clone, Debug)]
+pub struct ReceivedHead(Bytes);
+
+/// Where a field stands that did not come with the head: behind those that did.
+const ADDED: usize = usize::MAX;
+
+impl ReceivedHead {
+    pub(crate) fn new(head: Bytes) -> Self {
+        Self(head)
+    }
+
+    /// Where a value lies in the head, and the name in front of it. [`ADDED`] when it does not, or stood
+    /// behind another name.
+    fn find(&self, name: &HeaderName, value: &HeaderValue) -> (usize, Option<&[u8]>) {
+        let at = value.as_bytes().as_ptr().addr();
+        let place = at.checked_sub(self.0.as_ptr().addr());
+        let found = place
+            .filter(|_| !value.is_empty())
+            .and_then(|place| Some((place, Some(self.name(name, place)?))));
+        found.unwrap_or((ADDED, None))
+    }
+
+    /// The name in front of the value that lies at `place`, unless it is another one.
+    fn name(&self, name: &HeaderName, place: usize) -> Option<&[u8]> {
+        let line = self.0.get(..place)?.trim_ascii_end().strip_suffix(b":")?;
+        let start = line.len().checked_sub(name.as_str().len())?;
+        let spelled = line.get(start..)?;
+        spelled
+            .eq_ignore_ascii_case(name.as_str().as_bytes())
+            .then_some(spelled)
+    }
+}
+
+/// Writes the lines of `headers` that `keeps` says.
+pub(crate) fn push_fields(
+    out: &mut Vec<u8>,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    mut keeps: impl FnMut(&HeaderName) -> bool,
+) {
+    let fields = headers.iter().filter(|(name, _)| keeps(name));
+    let Some(received) = extensions.get::<ReceivedHead>() else {
+        for (name, value) in fields {
+            push_field(out, name, value);
+        }
+        return;
+    };
+    let start = out.len();
+    let mut last = 0;
+    for (name, value) in fields {
+        let (place, spelled) = received.find(name, value);
+        if place < last {
+            // Removing from a map moves its last field to the gap, and fields of one name stand together.
+            out.truncate(start);
+            push_in_order(out, headers, received, keeps);
+            return;
+        }
+        last = place;
+        push_spelled(out, spelled, name, value);
+    }
+}
+
+fn push_in_order(
+    out: &mut Vec<u8>,
+    headers: &HeaderMap,
+    received: &ReceivedHead,
+    mut keeps: impl FnMut(&HeaderName) -> bool,
+) {
+    let fields = headers.iter().filter(|(name, _)| keeps(name));
+    let mut fields: Vec<_> = fields
+        .map(|(name, value)| (received.find(name, value), name, value))
+        .collect();
+    fields.sort_by_key(|((place, _), ..)| *place);
+    for ((_, spelled), name, value) in fields {
+        push_spelled(out, spelled, name, value);
+    }
+}
+
+fn push_spelled(out: &mut Vec<u8>, spelled: Option<&[u8]>, name: &HeaderName, value: &HeaderValue) {
+    match spelled {
+        Some(spelled) => push_line(out, spelled, value.as_bytes()),
+        None => push_field(out, name, value),
+    }
+}
+
+/// Writes a header or trailer line with the usual spelling of its name.
+pub(crate) fn push_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    push_name(out, name.as_str());
+    push_value(out, value.as_bytes());
+}
+
+/// Writes a line as it is.
+pub(crate) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    push_value(out, value);
+}
+
+fn push_value(out: &mut Vec<u8>, value: &[u8]) {
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Names whose usual spelling is not one capital for each word: those of RFCs, of Kong 3.9.3 and of
+/// trace propagation.
+const OTHERWISE: &[(&str, &str)] = &[
+    ("b3", "b3"),
+    ("dnt", "DNT"),
+    ("etag", "ETag"),
+    ("kong-request-id", "Kong-Request-ID"),
+    ("ratelimit-limit", "RateLimit-Limit"),
+    ("ratelimit-remaining", "RateLimit-Remaining"),
+    ("ratelimit-reset", "RateLimit-Reset"),
+    ("sec-websocket-accept", "Sec-WebSocket-Accept"),
+    ("sec-websocket-extensions", "Sec-WebSocket-Extensions"),
+    ("sec-websocket-key", "Sec-WebSocket-Key"),
+    ("sec-websocket-protocol", "Sec-WebSocket-Protocol"),
+    ("sec-websocket-version", "Sec-WebSocket-Version"),
+    ("te", "TE"),
+    ("traceparent", "traceparent"),
+    ("tracestate", "tracestate"),
+    ("uber-trace-id", "uber-trace-id"),
+    ("www-authenticate", "WWW-Authenticate"),
+    ("x-b3-parentspanid", "X-B3-ParentSpanId"),
+    ("x-b3-spanid", "X-B3-SpanId"),
+    ("x-b3-traceid", "X-B3-TraceId"),
+    ("x-consumer-custom-id", "X-Consumer-Custom-ID"),
+    ("x-consumer-id", "X-Consumer-ID"),
+    ("x-real-ip", "X-Real-IP"),
+];
+
+/// The start of others, with what is usual for it.
+const RATE_LIMIT: (&str, &str) = ("x-ratelimit-", "X-RateLimit-");
+
+/// Writes a name in lower case as it is usually spelled.
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    let otherwise = OTHERWISE.binary_search_by_key(&name, |(lower, _)| lower);
+    if let Some((_, usual)) = otherwise.ok().and_then(|at| OTHERWISE.get(at)) {
+        out.extend_from_slice(usual.as_bytes());
+        return;
+    }
+    let mut rest = name;
+    if let Some(of_limit) = name.strip_prefix(RATE_LIMIT.0) {
+        out.extend_from_slice(RATE_LIMIT.1.as_bytes());
+        rest = of_limit;
+    } else if name.contains('_') {
+        // Whoever names a field like a variable writes it like one.
+        out.extend_from_slice(name.as_bytes());
+        return;
+    }
+    let mut begins = true;
+    out.extend(rest.bytes().map(|byte| {
+        let letter = if begins {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        };
+        begins = byte == b'-';
+        letter
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(head: &'static str) -> (HeaderMap, Extensions) {
+        let head = Bytes::from_static(head.as_bytes());
+        let mut headers = HeaderMap::new();
+        for line in head.split(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+                continue;
+            };
+            let name = HeaderName::from_bytes(&line[..colon]).unwrap();
+            let value = head.slice_ref(line[colon + 1..].trim_ascii());
+            headers.append(name, HeaderValue::from_maybe_shared(value).unwrap());
+        }
+        let mut extensions = Extensions::new();
+        extensions.insert(ReceivedHead::new(head));
+        (headers, extensions)
+    }
+
+    fn written(headers: &HeaderMap, extensions: &Extensions) -> String {
+        let mut out = Vec::new();
+        push_fields(&mut out, headers, extensions, |_| true);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_came_keeps_its_letters_and_its_order() {
+        let head =
+            "GET / HTTP/1.1\r\nhOST: a\r\nX-a:1\r\ncookie: \t b\r\nX-A:  2\r\nlast: c \r\n\r\n";
+        let (mut headers, extensions) = received(head);
+        assert_eq!(
+            written(&headers, &extensions),
+            "hOST: a\r\nX-a: 1\r\ncookie: b\r\nX-A: 2\r\nlast: c\r\n"
+        );
+        headers.remove("host");
+        headers.insert("x-real-ip", HeaderValue::from_static("::1"));
+        assert_eq!(
+            written(&headers, &extensions),
+            "X-a: 1\r\ncookie: b\r\nX-A: 2\r\nlast: c\r\nX-Real-IP: ::1\r\n"
+        );
+    }
+
+    #[test]
+    fn what_was_changed_or_renamed_has_the_usual_spelling() {
+        let (mut headers, extensions) = received("A: b\r\nwWW-authenticate: c\r\nEMPTY:\r\n\r\n");
+        let value = headers.remove("a").unwrap();
+        headers.insert("x-b", value.clone());
+        headers.insert("b", value);
+        headers.insert("www-authenticate", HeaderValue::from_static("d"));
+        assert_eq!(
+            written(&headers, &extensions),
+            "Empty: \r\nWWW-Authenticate: d\r\nX-B: b\r\nB: b\r\n"
+        );
+        assert_eq!(
+            written(&headers, &Extensions::new()),
+            "Empty: \r\nWWW-Authenticate: d\r\nX-B: b\r\nB: b\r\n"
+        );
+    }
+
+    #[test]
+    fn usual_spellings() {
+        let mut sorted = OTHERWISE.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, OTHERWISE);
+        for usual in [
+            "Content-Type",
+            "ETag",
+            "TE",
+            "WWW-Authenticate",
+            "X-Real-IP",
+            "X-Forwarded-For",
+            "X-Kong-Request-Id",
+            "X-Consumer-Custom-ID",
+            "X-RateLimit-Remaining-Minute",
+            "RateLimit-Reset",
+            "remote_api_url",
+            "X",
+        ] {
+            let mut out = Vec::new();
+            push_name(&mut out, &usual.to_ascii_lowercase());
+            assert_eq!(String::from_utf8(out).unwrap(), usual);
+        }
+    }
+}
