@@ -19,5 +19,6 @@ mod outage;
 mod plugins;
 mod retries;
 mod routing;
+mod slow;
 mod support;
 mod tls;

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway::{Gateway, LocalEngine, PluginKind, Settings};
 use o28m_net::client::Pool;
-use o28m_net::server::{HeadLimits, Listener, serve};
+use o28m_net::server::{HeadLimits, Limits, Listener, serve, serve_with};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{MigrationStep, Object, Store, Write};
 use o28m_telemetry::metrics::Registry;
@@ -117,6 +117,8 @@ pub(crate) struct Setup {
     pub(crate) kinds: Vec<Arc<dyn PluginKind>>,
     pub(crate) engines: Vec<LocalEngine>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// What clients are allowed.
+    pub(crate) limits: Limits,
     /// A migrated store; without one the gateway gets a SQLite file of its own.
     pub(crate) store: Option<Store>,
 }
@@ -153,11 +155,11 @@ pub(crate) async fn start(setup: Setup) -> Running {
     let mut listener = Listener::bind("proxy", ([127, 0, 0, 1], 0).into()).unwrap();
     listener.tls = setup.tls;
     let address = listener.address();
-    tokio::spawn(serve(
+    tokio::spawn(serve_with(
         listener,
         gateway.clone(),
         Pool::new(),
-        HeadLimits::default(),
+        setup.limits,
         stop.clone(),
         stop.clone(),
     ));
