@@ -346,7 +346,9 @@ impl Http1<'_> {
         let asked = Asked {
             version_11: sound.version_11,
             bodyless,
-            keep_alive: sound.keep_alive && !self.common.drain.has_begun(),
+            keep_alive: sound.keep_alive
+                && !self.common.drain.has_begun()
+                && !lock(&self.stream).astray,
             trailers: sound.trailers,
         };
         match (self.respond(response, asked).await, tunnel) {

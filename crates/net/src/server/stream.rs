@@ -35,6 +35,8 @@ pub(super) struct Stream {
     pub(super) incoming: Incoming,
     /// The client finished sending.
     pub(super) finished: bool,
+    /// The request's body did not come as it should: nobody can tell where the next request begins.
+    pub(super) astray: bool,
     /// Requests so far: the body of a former one reads nothing any more.
     requests: u64,
     /// What is left to write of the interim response that the client waits for.
@@ -48,6 +50,7 @@ impl Stream {
             input: BytesMut::new(),
             incoming: Incoming::Ended,
             finished: false,
+            astray: false,
             requests: 0,
             owed: b"",
         }))
@@ -206,13 +209,17 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let next = this.poll_stream(context);
-        if next.is_ready() {
+        if let Poll::Ready(next) = next {
             this.timer = None;
-            return next;
+            if let Some(Err(_)) = &next {
+                lock(&this.stream).astray = true;
+            }
+            return Poll::Ready(next);
         }
         let patience = this.patience;
         let timer = this.timer.get_or_insert_with(|| Timer::new(patience));
         if timer.is_due(context) {
+            lock(&this.stream).astray = true;
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
         Poll::Pending
