@@ -12,6 +12,10 @@ pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HEAD_TIMEOUT_S: u64 = 60;
 /// Seconds a keep-alive connection from a client may idle between requests.
 pub const CLIENT_IDLE_TIMEOUT_S: u64 = 75;
+/// Requests of one connection from a client (Kong `nginx_http_keepalive_requests`).
+pub const CLIENT_REQUESTS_MAX: u64 = 10_000;
+/// Seconds after which a connection from a client is closed behind a response (nginx `keepalive_time`).
+pub const CLIENT_AGE_MAX_S: u64 = 3600;
 /// Connections one listener serves at once; more wait in the accept queue.
 pub const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Bytes of a request body on the gateway's Admin API (Kong `nginx_admin_client_max_body_size`).

@@ -106,7 +106,7 @@ impl Api {
         let own = json!({
             "database": if self.loaded().is_some() { "off" } else { "postgres" },
             "pg_password": "******",
-            "router_flavor": "traditional_compatible",
+            "router_flavor": o28m_kong::router_flavor().name(),
             "worker_consistency": if self.is_strict() { "strict" } else { "eventual" },
             "log_level": level,
             "plugins": enabled,

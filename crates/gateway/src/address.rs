@@ -1,6 +1,6 @@
 //! Whose request it is: the peer, or the client that a trusted peer names.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 
@@ -9,8 +9,15 @@ use crate::{Error, Settings};
 /// How client addresses are found (spec gateway-proxy 4.1).
 pub(crate) struct ClientAddress {
     trusted: Vec<Block>,
-    header: HeaderName,
+    from: From,
     recursive: bool,
+}
+
+/// Where a trusted peer names the client.
+enum From {
+    Header(HeaderName),
+    /// In the header of the PROXY protocol that the connection began with.
+    Connection,
 }
 
 /// An address block.
@@ -65,13 +72,14 @@ impl ClientAddress {
             "" => "x-real-ip",
             name => name,
         };
-        let header = match HeaderName::try_from(name.to_ascii_lowercase()) {
-            Ok(header) if name != "proxy_protocol" => header,
-            _ => return Err(Error::RealIpHeader(name.to_owned())),
+        let from = match HeaderName::try_from(name.to_ascii_lowercase()) {
+            Ok(_) if name == "proxy_protocol" => From::Connection,
+            Ok(header) => From::Header(header),
+            Err(_) => return Err(Error::RealIpHeader(name.to_owned())),
         };
         Ok(Self {
             trusted: entries.map(parse).collect::<Result<_, _>>()?,
-            header,
+            from,
             recursive: settings.real_ip_recursive,
         })
     }
@@ -81,17 +89,27 @@ impl ClientAddress {
         self.trusted.iter().any(|block| block.contains(peer))
     }
 
-    /// The client's address; the peer's unless it is trusted and names another.
-    pub(crate) fn find(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// The client's address; the peer's unless it is trusted and names another, in a header or as
+    /// `announced`.
+    pub(crate) fn find(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        announced: Option<SocketAddr>,
+    ) -> IpAddr {
         if self.trusted.is_empty() || !self.trusts(peer) {
             return peer;
         }
-        self.named(headers).unwrap_or(peer)
+        let named = match &self.from {
+            From::Header(header) => self.named(header, headers),
+            From::Connection => announced.map(|it| it.ip().to_canonical()),
+        };
+        named.unwrap_or(peer)
     }
 
-    fn named(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        let mut values: Vec<_> = headers.get_all(&self.header).iter().collect();
-        if self.header != "x-forwarded-for" {
+    fn named(&self, header: &HeaderName, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut values: Vec<_> = headers.get_all(header).iter().collect();
+        if *header != "x-forwarded-for" {
             values.truncate(1);
         }
         let mut named = None;
@@ -139,7 +157,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         finder
-            .find("10.0.0.9".parse().unwrap(), &headers)
+            .find("10.0.0.9".parse().unwrap(), &headers, None)
             .to_string()
     }
 
@@ -207,9 +225,23 @@ mod tests {
             .unwrap()
         };
         assert!(matches!(refuse("10.0.0.0/33", ""), Error::TrustedIp(_)));
-        assert!(matches!(
-            refuse("unix:", "proxy_protocol"),
-            Error::RealIpHeader(_)
-        ));
+        assert!(matches!(refuse("unix:", "a b"), Error::RealIpHeader(_)));
+    }
+
+    #[test]
+    fn trusted_peers_name_clients_by_the_proxy_protocol() {
+        let announced = Some("192.0.2.7:99".parse().unwrap());
+        let mut headers = HeaderMap::new();
+        headers.insert("x-real-ip", "1.2.3.4".parse().unwrap());
+        for (trusted, header, announced, client) in [
+            ("10.0.0.0/8", "proxy_protocol", announced, "192.0.2.7"),
+            ("10.0.0.0/8", "proxy_protocol", None, "10.0.0.9"),
+            ("11.0.0.0/8", "proxy_protocol", announced, "10.0.0.9"),
+            ("10.0.0.0/8", "X-Real-IP", announced, "1.2.3.4"),
+        ] {
+            let finder = finder(&[trusted], header, false);
+            let found = finder.find("10.0.0.9".parse().unwrap(), &headers, announced);
+            assert_eq!(found.to_string(), client, "{trusted} {header}");
+        }
     }
 }

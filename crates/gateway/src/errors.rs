@@ -1,16 +1,20 @@
 //! The one place that turns failures into response bodies (spec gateway-proxy 6).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use o28m_net::Body;
 
+use crate::error_templates::Templates;
+use crate::{Error, ErrorForms};
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// The shape of an error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     Json,
     Html,
     Xml,
@@ -31,9 +35,73 @@ pub fn respond(
     render(status, message, format, request_id)
 }
 
-/// An error of the server underneath: by `Accept`, else by the request's `Content-Type`, else plain
-/// text (path B). The message is the status's.
+/// What was chosen of the forms.
+pub(crate) struct Forms {
+    /// For errors of the server underneath, when the request says nothing.
+    default: Format,
+    templates: Option<Box<Templates>>,
+    /// Messages do not name hosts and causes.
+    pub(crate) minimal: bool,
+}
+
+impl Forms {
+    pub(crate) fn new(settings: &ErrorForms) -> Result<Self, Error> {
+        Ok(Self {
+            default: match settings.default_type.as_str() {
+                "" | "text/plain" => Format::Plain,
+                "text/html" => Format::Html,
+                "application/json" => Format::Json,
+                "application/xml" => Format::Xml,
+                other => return Err(Error::ErrorType(other.to_owned())),
+            },
+            templates: Templates::new(settings)?,
+            minimal: settings.minimal,
+        })
+    }
+
+    /// Puts an error that was made here, or by a plugin with the means of this module, into the form of
+    /// its template, where there is one.
+    pub(crate) fn fill(&self, mut response: Response<Body>, request_id: &str) -> Response<Body> {
+        let Some(templates) = &self.templates else {
+            return response;
+        };
+        let Some(made) = response.extensions_mut().remove::<Made>() else {
+            return response;
+        };
+        let message = escaped(&made.message, made.format);
+        if let Some(body) = templates.fill(made.format, &message, request_id) {
+            let length = HeaderValue::from(body.len());
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+            *response.body_mut() = Body::full(body);
+        }
+        response
+    }
+}
+
+/// What an error body was made of, in the response's extensions.
+#[derive(Clone)]
+struct Made {
+    message: Arc<str>,
+    format: Format,
+}
+
+/// A message that fits into a body of the format.
+fn escaped(message: &str, format: Format) -> Cow<'_, str> {
+    match format {
+        Format::Html | Format::Xml => escape_markup(message),
+        Format::Json => {
+            let quoted = serde_json::Value::from(message).to_string();
+            let inner = quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+            Cow::Owned(inner.unwrap_or_default().to_owned())
+        }
+        Format::Plain | Format::Nothing => Cow::Borrowed(message),
+    }
+}
+
+/// An error of the server underneath: by `Accept`, else by the request's `Content-Type`, else in the
+/// default form (path B). The message is the status's.
 pub(crate) fn server(
+    forms: &Forms,
     status: StatusCode,
     message: &str,
     request_headers: &HeaderMap,
@@ -45,7 +113,7 @@ pub(crate) fn server(
         Some(format_of(&media_type.trim().to_ascii_lowercase()))
     };
     let format = accepted(request_headers).or_else(by_type);
-    render(status, message, format.unwrap_or(Format::Plain), request_id)
+    render(status, message, format.unwrap_or(forms.default), request_id)
 }
 
 /// What a plugin answers by itself: compact JSON without request id (style X).
@@ -164,11 +232,20 @@ fn format_of(media_type: &str) -> Format {
 }
 
 fn render(status: StatusCode, message: &str, format: Format, id: &str) -> Response<Body> {
+    let mut response = built_in(status, &escaped(message, format), format, id);
+    response.extensions_mut().insert(Made {
+        message: message.into(),
+        format,
+    });
+    response
+}
+
+/// Kong's own form; the message is escaped.
+fn built_in(status: StatusCode, message: &str, format: Format, id: &str) -> Response<Body> {
     let media_type = HeaderValue::from_static;
     match format {
         Format::Json => {
-            let message = serde_json::Value::from(message);
-            let body = format!("{{\n  \"message\":{message},\n  \"request_id\":\"{id}\"\n}}");
+            let body = format!("{{\n  \"message\":\"{message}\",\n  \"request_id\":\"{id}\"\n}}");
             finish(status, JSON, body)
         }
         Format::Plain => {
@@ -176,7 +253,6 @@ fn render(status: StatusCode, message: &str, format: Format, id: &str) -> Respon
             finish(status, media_type("text/plain; charset=utf-8"), body)
         }
         Format::Xml => {
-            let message = escape_markup(message);
             let body = format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<error>\n  <message>{message}</message>\n  \
                  <requestid>{id}</requestid>\n</error>\n"
@@ -184,7 +260,6 @@ fn render(status: StatusCode, message: &str, format: Format, id: &str) -> Respon
             finish(status, media_type("application/xml; charset=utf-8"), body)
         }
         Format::Html => {
-            let message = escape_markup(message);
             let body = format!(
                 "<!doctype html>\n<html>\n  <head>\n    <meta charset=\"utf-8\">\n    \
                  <title>Error</title>\n  </head>\n  <body>\n    <h1>Error</h1>\n    \
@@ -319,8 +394,10 @@ mod tests {
     #[tokio::test]
     async fn server_errors_fall_back_to_the_content_type_and_then_to_plain_text() {
         let bad = StatusCode::BAD_GATEWAY;
-        let kind =
-            |lines: &[(&'static str, &str)]| media_type(&server(bad, "no", &headers(lines), ID));
+        let forms = Forms::new(&ErrorForms::default()).unwrap();
+        let kind = |lines: &[(&'static str, &str)]| {
+            media_type(&server(&forms, bad, "no", &headers(lines), ID))
+        };
         assert_eq!(kind(&[]), "text/plain; charset=utf-8");
         assert_eq!(
             kind(&[("content-type", "application/json")]),

@@ -41,7 +41,7 @@ pub(crate) struct Feed {
 impl Feed {
     pub(crate) fn new(compiler: Compiler, ambient: Ambient) -> Self {
         Self {
-            current: ArcSwap::from_pointee(Snapshot::empty(compiler.calculation)),
+            current: ArcSwap::from_pointee(Snapshot::empty(compiler.flavor, compiler.calculation)),
             compiler: Arc::new(compiler),
             applied: watch::Sender::new(0),
             ambient,
@@ -98,7 +98,9 @@ impl Feed {
             let compiling = on_a_thread(move || {
                 let mut parsed = parsed;
                 let updates = std::iter::from_fn(move || parsed.blocking_recv()).flatten();
-                Snapshot::of(&compiler, updates, Some(&previous))
+                let next = Snapshot::of(&compiler, updates, Some(&previous));
+                next.warn_of_divergences(None);
+                next
             });
             let (version, (), mut next) =
                 tokio::join!(reading, parse(stored, parsed_into), compiling);
@@ -202,13 +204,17 @@ impl Feed {
         let costly = present.iter().any(|it| is_costly(&it.kind));
         let inline = present.len() <= INLINE_COMPILES_MAX && !costly;
         let compile = move || {
+            let routes = present.iter().filter(|it| it.kind == "routes");
+            let routes: Vec<_> = routes.map(|it| it.id.clone()).collect();
             let gone = gone.into_iter().map(|(kind, id)| Update {
                 kind,
                 id,
                 record: None,
             });
             let updates = present.into_iter().map(Update::from).chain(gone);
-            base.apply(&compiler, updates.collect(), version, None)
+            let next = base.apply(&compiler, updates.collect(), version, None);
+            next.warn_of_divergences(Some(&routes));
+            next
         };
         if inline {
             return compile();

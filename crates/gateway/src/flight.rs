@@ -11,14 +11,15 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use o28m_net::{Body, BodyError, Connection};
+use o28m_net::{Body, BodyError, Connection, Interim};
+use o28m_router::PathHandling;
 
+use crate::access_log::AccessLog;
 use crate::balance::Held;
 use crate::headers::{self as names, Asked};
 use crate::snapshot::{Instance, ServiceEntry};
 use crate::{Attempt, Exchange, Shared, Try};
 
-const SERVER_TOKEN: HeaderValue = HeaderValue::from_static("kong/3.9.3");
 /// nginx's status for a client that went away before the response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -34,6 +35,7 @@ pub(crate) struct Flight {
     pub(crate) client_host: Option<HeaderValue>,
     /// Bytes of the path that the route matched.
     pub(crate) prefix_length: usize,
+    pub(crate) path_handling: PathHandling,
     pub(crate) service: Option<Arc<ServiceEntry>>,
     /// Set once the upstream was tried.
     pub(crate) proxied: Option<Attempt>,
@@ -46,6 +48,12 @@ pub(crate) struct Flight {
     pub(crate) new_cookie: Option<HeaderValue>,
     request_id: HeaderValue,
     chosen: Vec<Arc<Instance>>,
+}
+
+/// The way of interim responses to the client.
+pub(crate) struct Hints {
+    pub(crate) interim: Arc<dyn Interim>,
+    pub(crate) asked: Asked,
 }
 
 impl Flight {
@@ -66,7 +74,13 @@ impl Flight {
             shared.ambient.now(),
         );
         shared.metrics.begun.add_one();
-        if exchange.snapshot.plugins().needs_traffic() {
+        if let Some(port) = shared.options.host_port(connection.local.port()) {
+            exchange.connection.local.set_port(port);
+        }
+        let logged = shared.access_log.as_ref();
+        if exchange.snapshot.plugins().needs_traffic()
+            || logged.is_some_and(AccessLog::needs_traffic)
+        {
             let observed = &mut exchange.observed;
             observed.count_request(&exchange.request, &mut exchange.body);
         }
@@ -74,14 +88,16 @@ impl Flight {
         let peer = exchange.client_ip;
         let client_host = headers.get(HOST).cloned();
         // Before anything is stripped: `Connection` must not name the address header away.
-        exchange.client_ip = shared.client_address.find(peer, headers);
-        let asked = names::strip_request(headers);
+        let announced = connection.announced;
+        exchange.client_ip = shared.client_address.find(peer, headers, announced);
+        let asked = names::strip_request(headers, shared.options.keeps_identity_headers);
         Box::new(Self {
             exchange,
             asked,
             peer_trusted: shared.client_address.trusts(peer),
             client_host,
             prefix_length: 0,
+            path_handling: PathHandling::default(),
             service: None,
             proxied: None,
             held: None,
@@ -95,6 +111,21 @@ impl Flight {
 
     pub(crate) fn request_id_value(&self) -> HeaderValue {
         self.request_id.clone()
+    }
+
+    /// Interim responses of the upstream may be for the client.
+    pub(crate) fn wants_hints(&self) -> bool {
+        self.shared.options.early_hints
+    }
+
+    /// The way that they take; `None` when the client could not read them.
+    pub(crate) fn hints(&self) -> Option<Hints> {
+        let reads = self.wants_hints() && self.exchange.request.version >= http::Version::HTTP_11;
+        let interim = self.exchange.connection.interim.clone().filter(|_| reads)?;
+        Some(Hints {
+            interim,
+            asked: self.asked,
+        })
     }
 
     /// The part of the path that the route matched.
@@ -135,6 +166,8 @@ impl Flight {
 
     /// The response as the client gets it. Ends the exchange, or makes the body end it.
     pub(crate) fn finish(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+        let forms = &self.shared.options.forms;
+        let response = forms.fill(response, &self.exchange.request_id);
         let (mut head, body) = response.into_parts();
         self.exchange.observed.upstream = self.proxied;
         self.filter_headers(&mut head);
@@ -190,7 +223,10 @@ impl Flight {
         if let Some(cookie) = &self.new_cookie {
             headers.append(SET_COOKIE, cookie.clone());
         }
-        if let Some(content_type) = names::with_charset(headers) {
+        let options = &self.shared.options;
+        if let Some(charset) = &options.charset
+            && let Some(content_type) = names::with_charset(headers, charset)
+        {
             headers.insert(CONTENT_TYPE, content_type);
         }
         let wanted = self.shared.headers;
@@ -204,18 +240,58 @@ impl Flight {
                     let begun = self.exchange.observed.begun;
                     headers.insert(names::PROXY_LATENCY, millis(begun, attempt.begun));
                 }
+                if wanted.upstream_status
+                    && let Some(status) = self.exchange.upstream_statuses.last()
+                {
+                    headers.insert(names::UPSTREAM_STATUS, status.as_u16().into());
+                }
+                if wanted.server {
+                    let token = options.server_token.clone();
+                    headers.entry(SERVER).or_insert(token);
+                }
             }
-            None if wanted.response_latency => {
-                let begun = self.exchange.observed.begun;
-                headers.insert(names::RESPONSE_LATENCY, millis(begun, Instant::now()));
+            None => {
+                if wanted.response_latency {
+                    let begun = self.exchange.observed.begun;
+                    headers.insert(names::RESPONSE_LATENCY, millis(begun, Instant::now()));
+                }
+                // What a plugin answers is ours as well.
+                if wanted.server {
+                    headers.insert(SERVER, options.server_token.clone());
+                } else {
+                    headers.remove(SERVER);
+                }
             }
-            None => {}
         }
-        if wanted.server {
-            headers.entry(SERVER).or_insert(SERVER_TOKEN);
+        if options.debug_headers {
+            self.add_debug_headers(headers);
         }
         if wanted.request_id {
             headers.insert(names::REQUEST_ID, self.request_id.clone());
+        }
+    }
+
+    /// Tells those who ask what their request met.
+    #[cold]
+    fn add_debug_headers(&self, headers: &mut http::HeaderMap) {
+        let exchange = &self.exchange;
+        let asked = exchange.request.headers.get("kong-debug");
+        if asked.is_none_or(HeaderValue::is_empty) {
+            return;
+        }
+        let (route, service) = (exchange.route.as_ref(), exchange.service.as_ref());
+        for (name, value) in [
+            ("kong-route-id", route.map(|it| it.id.as_str())),
+            ("kong-route-name", route.and_then(|it| it.name.as_deref())),
+            ("kong-service-id", service.map(|it| it.id.as_str())),
+            (
+                "kong-service-name",
+                service.and_then(|it| it.name.as_deref()),
+            ),
+        ] {
+            if let Some(value) = value.and_then(|it| HeaderValue::from_bytes(it.as_bytes()).ok()) {
+                headers.insert(name, value);
+            }
         }
     }
 

@@ -1,18 +1,20 @@
 //! Entry points of the fuzz targets: each takes any bytes and panics when a promise is broken. The same
 //! functions run over the committed inputs in an ordinary test.
 
+mod accept;
 mod client;
 mod proxy;
 mod recorder;
 mod world;
 
+pub use accept::accept;
 pub use proxy::proxy;
 
 /// What takes an input; it panics when a promise is broken.
 pub type Entry = fn(&[u8]);
 
 /// Name and entry point of each target.
-pub const TARGETS: &[(&str, Entry)] = &[("proxy", proxy)];
+pub const TARGETS: &[(&str, Entry)] = &[("accept", accept), ("proxy", proxy)];
 
 #[cfg(test)]
 mod tests {

@@ -41,6 +41,7 @@ pub(crate) mod fields {
 }
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-kong-request-id");
+pub(crate) const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-kong-upstream-status");
 pub(crate) const UPSTREAM_LATENCY: HeaderName = HeaderName::from_static("x-kong-upstream-latency");
 pub(crate) const PROXY_LATENCY: HeaderName = HeaderName::from_static("x-kong-proxy-latency");
 pub(crate) const RESPONSE_LATENCY: HeaderName = HeaderName::from_static("x-kong-response-latency");
@@ -61,6 +62,13 @@ const IDENTITY: &[&str] = &[
     "x-authenticated-groups",
 ];
 
+/// Kong's means to look into a single request, which end at it.
+const DEBUG: &[&str] = &[
+    "x-kong-request-debug",
+    "x-kong-request-debug-token",
+    "x-kong-request-debug-log",
+];
+
 /// What a client's `Connection` header cannot name away: we frame and route by them.
 const ESSENTIAL: &[&str] = &["host", "content-length", "expect"];
 
@@ -73,12 +81,12 @@ pub(crate) struct Asked {
     pub(crate) websocket: bool,
 }
 
-/// Removes what concerns only the connection to the client, and what only plugins may set. `Expect`
-/// stays for plugins to see; the upstream request goes without.
-pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
+/// Removes what concerns only the connection to the client, and what only plugins may set unless
+/// clients may as well. `Expect` stays for plugins to see; the upstream request goes without.
+pub(crate) fn strip_request(headers: &mut HeaderMap, keeps_identity: bool) -> Asked {
     let doomed: Vec<_> = headers
         .keys()
-        .filter(|it| goes(it.as_str()))
+        .filter(|it| goes(it.as_str(), keeps_identity))
         .cloned()
         .collect();
     // Most requests have nothing of all that.
@@ -95,11 +103,11 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
-fn goes(name: &str) -> bool {
+fn goes(name: &str, keeps_identity: bool) -> bool {
     match name {
         "connection" | "keep-alive" | "proxy" | "proxy-connection" | "transfer-encoding" | "te"
         | "upgrade" | "trailer" => true,
-        _ if name.starts_with('x') && is_identity(name) => true,
+        _ if name.starts_with('x') && is_ours(name, keeps_identity) => true,
         _ => !name.bytes().all(is_name_byte),
     }
 }
@@ -107,6 +115,10 @@ fn goes(name: &str) -> bool {
 /// nginx drops lines whose name has other characters, so nothing behind a gateway expects them.
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+fn is_ours(name: &str, keeps_identity: bool) -> bool {
+    !keeps_identity && is_identity(name) || DEBUG.contains(&name)
 }
 
 /// Many servers cannot tell `_` from `-`, so neither may a client choose.
@@ -187,8 +199,8 @@ const CHARSET_TYPES: &[&str] = &[
     "application/rss+xml",
 ];
 
-/// The content type with a charset, when one has to be added.
-pub(crate) fn with_charset(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The content type with `charset` behind it, when one has to be added.
+pub(crate) fn with_charset(headers: &HeaderMap, charset: &str) -> Option<HeaderValue> {
     let value = headers.get(http::header::CONTENT_TYPE)?.to_str().ok()?;
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     let media_type = media_type.trim();
@@ -199,7 +211,7 @@ pub(crate) fn with_charset(headers: &HeaderMap) -> Option<HeaderValue> {
     if !eligible || headers.contains_key(http::header::CONTENT_ENCODING) || has_charset() {
         return None;
     }
-    HeaderValue::try_from(format!("{value}; charset=UTF-8")).ok()
+    HeaderValue::try_from(format!("{value}{charset}")).ok()
 }
 
 #[cfg(test)]
@@ -236,7 +248,7 @@ mod tests {
             ("proxy-authorization", "x"),
             ("close", "x"),
         ]);
-        let asked = strip_request(&mut headers);
+        let asked = strip_request(&mut headers, false);
         assert_eq!(names(&headers), ["close", "host", "proxy-authorization"]);
         assert_eq!(
             asked,
@@ -259,10 +271,15 @@ mod tests {
             ("x-authenticated-groups", "1"),
             ("x.consumer.id", "1"),
             ("x-consumer", "kept"),
+            ("x-kong-request-debug-token", "1"),
             ("remote_api_url", "kept"),
         ]);
-        strip_request(&mut headers);
+        let mut theirs = headers.clone();
+        strip_request(&mut headers, false);
         assert_eq!(names(&headers), ["remote_api_url", "x-consumer"]);
+        // Unless they may.
+        strip_request(&mut theirs, true);
+        assert_eq!(theirs.len(), 9);
     }
 
     #[test]
@@ -286,7 +303,7 @@ mod tests {
     #[test]
     fn proxy_case_031_charset_is_added_where_it_is_missing() {
         let added = |lines: &[(&'static str, &'static str)]| {
-            with_charset(&map(lines)).map(|it| it.to_str().unwrap().to_owned())
+            with_charset(&map(lines), "; charset=UTF-8").map(|it| it.to_str().unwrap().to_owned())
         };
         let plain = ("content-type", "text/plain");
         assert_eq!(

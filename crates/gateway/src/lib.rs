@@ -5,6 +5,8 @@ mod access_log;
 mod address;
 mod balance;
 mod balanced;
+mod body_limit;
+mod error_templates;
 pub mod errors;
 mod exchange;
 mod feed;
@@ -14,6 +16,7 @@ pub mod fuzz;
 mod headers;
 mod metrics;
 mod observed;
+mod options;
 mod plugin;
 mod proxy;
 mod request;
@@ -22,8 +25,10 @@ mod snapshot;
 mod spool;
 mod upstream;
 
+pub use o28m_kong::RouterFlavor;
 pub use o28m_router::Calculation;
 
+pub use access_log::AccessLogFormat;
 pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use observed::{Attempt, Observed, Try};
@@ -33,7 +38,9 @@ pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH, Variables};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderValue;
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
 use o28m_net::tls::{CertificateSource, ConfigError, Identities, Identity};
@@ -47,6 +54,7 @@ use address::ClientAddress;
 use balance::Balancing;
 use feed::Feed;
 use metrics::{Configured, Metrics};
+use options::Options;
 use snapshot::{Compiler, ENTITY_KINDS, EnginePorts, Kinds, UpstreamTls};
 
 /// nginx's `proxy_ssl_verify_depth`.
@@ -78,12 +86,15 @@ pub struct LocalEngine {
 pub struct Settings {
     /// Addresses or CIDR blocks whose forwarding headers are believed.
     pub trusted_ips: Vec<String>,
-    /// Header a trusted peer gives the client address in.
+    /// Header a trusted peer gives the client address in, or `proxy_protocol` for what its header of
+    /// that protocol says.
     pub real_ip_header: String,
     /// Skip trusted addresses from the right when reading it.
     pub real_ip_recursive: bool,
     /// How the routes that match a request are ranked.
     pub route_match_calculation: Calculation,
+    /// How routes are matched.
+    pub router_flavor: RouterFlavor,
     /// Verify upstream certificates of services that do not say.
     pub upstream_tls_verify: bool,
     /// Intermediate certificates at most in their chains; 1 unless told otherwise, as in nginx.
@@ -94,12 +105,96 @@ pub struct Settings {
     pub upstream_identity: Option<Arc<Identity>>,
     /// What `{vault://env/...}` in stored configuration can read.
     pub variables: Variables,
-    /// Where the JSON access log goes.
+    /// Where the access log goes.
     pub access_log: Option<PathBuf>,
+    /// What its lines look like.
+    pub access_log_format: AccessLogFormat,
     /// Bytes of a buffered request body kept in memory; unset is 1 MiB.
     pub body_memory_bytes_max: Option<usize>,
     /// What is added to responses.
     pub headers: Headers,
+    /// What `Server` says; unset is `kong/3.9.3`.
+    pub server_token: Option<HeaderValue>,
+    /// Requests go upstream without our `X-Kong-Request-Id` (Kong `headers_upstream=off`).
+    pub hides_request_id: bool,
+    /// Clients may send `X-Consumer-*` and the like upstream where no plugin sets them, as in Kong.
+    pub keeps_identity_headers: bool,
+    /// Bytes of a request body (nginx `client_max_body_size`); unset or 0 is any number.
+    pub body_bytes_max: Option<u64>,
+    /// Charset of responses that name none.
+    pub charset: Charset,
+    /// Forms of error bodies.
+    pub errors: ErrorForms,
+    /// Ports of listeners, each with what clients know it as (Kong `port_maps`).
+    pub port_maps: Vec<(u16, u16)>,
+    /// Requests with `Kong-Debug` learn their route and service (Kong `allow_debug_header`).
+    pub debug_headers: bool,
+    /// On TLS, `Host` has to be the name of the handshake where that has one; others get 421.
+    pub strict_host: bool,
+    /// Interim responses of upstreams, such as 103, are passed on.
+    pub early_hints: bool,
+    /// How long nothing may move on a WebSocket; unset is the service's `read_timeout`.
+    pub websocket_idle_timeout: Option<Duration>,
+    /// For all attempts of a request together, until the response head.
+    pub request_timeout: Option<Duration>,
+    /// Retries for a thousand requests at most, in the long run; unset is any number.
+    pub retry_permille: Option<u32>,
+}
+
+impl Settings {
+    /// Finds what [`Gateway::new`] would refuse, except that nothing is opened.
+    ///
+    /// # Errors
+    /// Every [`Error`] but [`Error::AccessLog`] and [`Error::Store`].
+    pub fn check(&self) -> Result<(), Error> {
+        let _address = ClientAddress::new(self)?;
+        let _options = Options::new(self)?;
+        let _tls = upstream_tls(self)?;
+        Ok(())
+    }
+}
+
+/// The charset of responses that name none (nginx `charset`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charset(Option<Arc<str>>);
+
+impl Default for Charset {
+    fn default() -> Self {
+        Self(Some("UTF-8".into()))
+    }
+}
+
+impl Charset {
+    /// That of nginx's directive; `off` and the empty text are none.
+    ///
+    /// # Errors
+    /// [`Error::Charset`] when it is not one word of letters, digits and `-_.:+`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+".contains(&byte);
+        match text {
+            "" | "off" => Ok(Self(None)),
+            text if text.bytes().all(fits) => Ok(Self(Some(text.into()))),
+            text => Err(Error::Charset(text.to_owned())),
+        }
+    }
+}
+
+/// What error bodies look like where Kong's own forms are not wanted.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorForms {
+    /// Templates with at most two `%s`, for the message and the id of the request.
+    pub html: Option<String>,
+    /// As `html`.
+    pub json: Option<String>,
+    /// As `html`.
+    pub xml: Option<String>,
+    /// As `html`.
+    pub plain: Option<String>,
+    /// Media type of errors of the server underneath for requests that say nothing; empty is
+    /// `text/plain`.
+    pub default_type: String,
+    /// Messages do not name hosts and causes.
+    pub minimal: bool,
 }
 
 /// What the gateway adds to responses (Kong `headers`).
@@ -113,6 +208,8 @@ pub struct Headers {
     pub upstream_latency: bool,
     /// `X-Kong-Response-Latency`.
     pub response_latency: bool,
+    /// `X-Kong-Upstream-Status`.
+    pub upstream_status: bool,
     /// `X-Kong-Request-Id`.
     pub request_id: bool,
 }
@@ -132,6 +229,7 @@ impl Headers {
             proxy_latency: false,
             upstream_latency: false,
             response_latency: false,
+            upstream_status: false,
             request_id: false,
         };
         for name in names {
@@ -145,6 +243,7 @@ impl Headers {
                 "x-kong-proxy-latency" => headers.proxy_latency = true,
                 "x-kong-upstream-latency" => headers.upstream_latency = true,
                 "x-kong-response-latency" => headers.response_latency = true,
+                "x-kong-upstream-status" => headers.upstream_status = true,
                 "x-kong-request-id" => headers.request_id = true,
                 _ => {}
             }
@@ -162,6 +261,20 @@ pub enum Error {
     /// The header with the client's address is no header name.
     #[error("invalid client address header {0:?}")]
     RealIpHeader(String),
+    /// The charset is no word.
+    #[error("invalid charset {0:?}")]
+    Charset(String),
+    /// An error template cannot be filled in.
+    #[error("error template {format} has {count} places for two values")]
+    ErrorTemplate {
+        /// `html`, `json`, `xml` or `plain`.
+        format: &'static str,
+        /// Its `%s`.
+        count: usize,
+    },
+    /// The default type of errors is none of the four.
+    #[error("invalid default type of errors {0:?}")]
+    ErrorType(String),
     /// The access log cannot be opened.
     #[error("cannot open access log {}", path.display())]
     AccessLog {
@@ -195,6 +308,7 @@ struct Shared {
     access_log: Option<AccessLog>,
     body_memory_bytes_max: usize,
     headers: Headers,
+    options: Options,
     ambient: Ambient,
 }
 
@@ -215,7 +329,7 @@ impl Gateway {
     /// A data plane without configuration: every request is answered with 404.
     ///
     /// # Errors
-    /// [`Error::TrustedIp`], [`Error::RealIpHeader`], [`Error::AccessLog`], [`Error::UpstreamCa`].
+    /// Every [`Error`] but [`Error::Store`].
     pub fn new(
         settings: Settings,
         kinds: Vec<Arc<dyn PluginKind>>,
@@ -232,6 +346,7 @@ impl Gateway {
             kinds: Kinds::new(kinds),
             engine_ports: engine_ports(&engines),
             upstream_tls: upstream_tls.clone(),
+            flavor: settings.router_flavor,
             calculation: settings.route_match_calculation,
             balancing: balancing.clone(),
             variables: settings.variables.clone(),
@@ -243,7 +358,10 @@ impl Gateway {
         let metrics = Metrics::new(metrics);
         let access_log = settings.access_log.as_deref();
         let access_log = access_log
-            .map(|path| AccessLog::open(path, metrics.log_lines_dropped.clone()))
+            .map(|path| {
+                let dropped = metrics.log_lines_dropped.clone();
+                AccessLog::open(path, settings.access_log_format, dropped)
+            })
             .transpose()?;
         let shared = Shared {
             feed,
@@ -257,6 +375,7 @@ impl Gateway {
                 .body_memory_bytes_max
                 .unwrap_or(spool::MEMORY_BYTES_MAX),
             headers: settings.headers,
+            options: Options::new(&settings)?,
             ambient,
         };
         Ok(Arc::new(Self {

@@ -64,6 +64,8 @@ struct Traffic {
     /// Of a body whose length was not announced.
     streamed: Option<Arc<AtomicU64>>,
     response: u64,
+    /// Those of `response` that are its body.
+    response_body: u64,
 }
 
 impl Observed {
@@ -90,6 +92,11 @@ impl Observed {
         let streamed = traffic.streamed.as_ref();
         let streamed = streamed.map_or(0, |it| it.load(Ordering::Relaxed));
         Some((traffic.request + streamed, traffic.response))
+    }
+
+    /// Bytes of the response's body as far as they went; 0 unless they are counted.
+    pub(crate) fn response_body_bytes(&self) -> u64 {
+        self.traffic.as_ref().map_or(0, |it| it.response_body)
     }
 
     pub(crate) fn is_counting(&self) -> bool {
@@ -134,6 +141,7 @@ impl Observed {
         traffic.response += (line + fields_length(&head.headers)) as u64;
         if let Body::Full(Some(bytes)) = body {
             traffic.response += bytes.len() as u64;
+            traffic.response_body += bytes.len() as u64;
         }
     }
 
@@ -141,6 +149,7 @@ impl Observed {
     pub(crate) fn count_piece(&mut self, length: usize) {
         if let Some(traffic) = &mut self.traffic {
             traffic.response += length as u64;
+            traffic.response_body += length as u64;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The request path, top to bottom.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use serde_json::json;
 use crate::flight::{Flight, caught};
 use crate::request::{forwarded_proto, raw_path};
 use crate::snapshot::{Destination, Instance, RouteEntry, Scopes, ServiceEntry, Snapshot};
-use crate::{Access, Shared, Source, Verdict, errors, upstream};
+use crate::{Access, Exchange, Shared, Source, Verdict, body_limit, errors, upstream};
 
 /// What ends a request early, or what it goes on with.
 type Step<T> = ControlFlow<Response<Body>, T>;
@@ -66,6 +67,8 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
 /// Everything before plugins: method, path, route, and what the route demands of the connection.
 fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a RouteEntry> {
     check_method(flight)?;
+    check_length(flight)?;
+    check_server_name(flight)?;
     let uri = &flight.exchange.request.uri;
     let Ok(path) = normalise_path(raw_path(uri)) else {
         return ControlFlow::Break(refuse_as_server(flight, StatusCode::BAD_REQUEST));
@@ -90,6 +93,32 @@ fn check_method(flight: &Flight) -> Step<()> {
     }
 }
 
+/// A body that says it is too long is not waited for; one that turns out to be fails where it is read.
+fn check_length(flight: &mut Flight) -> Step<()> {
+    let limit_bytes = flight.shared.options.body_bytes_max;
+    if limit_bytes == 0 || body_limit::limit(&mut flight.exchange.body, limit_bytes) {
+        return ControlFlow::Continue(());
+    }
+    ControlFlow::Break(refuse_as_server(flight, StatusCode::PAYLOAD_TOO_LARGE))
+}
+
+/// Where it is asked for, a request is for the host that its connection was made to (RFC 9110 section
+/// 7.4).
+fn check_server_name(flight: &Flight) -> Step<()> {
+    let Some(server_name) = &flight.exchange.connection.server_name else {
+        return ControlFlow::Continue(());
+    };
+    if !flight.shared.options.strict_host {
+        return ControlFlow::Continue(());
+    }
+    let host = flight.host_name();
+    let without_dot = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();
+    if without_dot(&host) == without_dot(server_name) {
+        return ControlFlow::Continue(());
+    }
+    ControlFlow::Break(refuse_as_server(flight, StatusCode::MISDIRECTED_REQUEST))
+}
+
 fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a RouteEntry> {
     let exchange = &mut flight.exchange;
     let connection = &exchange.connection;
@@ -99,11 +128,14 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
         host: host.and_then(|it| it.to_str().ok()).unwrap_or_default(),
         port: connection.local.port(),
         path: &exchange.path,
+        query: exchange.request.uri.query().unwrap_or_default(),
         server_name: match connection.scheme {
             Scheme::Http => None,
             Scheme::Https => Some(connection.server_name.as_deref().unwrap_or_default()),
         },
         headers: &Lines(&exchange.request.headers),
+        source: Some(source(exchange)),
+        destination: Some(connection.local.ip().to_canonical()),
     })?;
     let route = snapshot.route(&found.route.id)?;
     let service = snapshot.service_of(route);
@@ -111,8 +143,19 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
     exchange.service = service.map(|it| it.service.clone());
     exchange.uri_captures = found.captures.into_iter().collect();
     flight.prefix_length = found.prefix_length;
+    flight.path_handling = found.path_handling;
     flight.service = service.cloned();
     Some(route)
+}
+
+/// The client. Its port is known only when it is the peer.
+fn source(exchange: &Exchange) -> SocketAddr {
+    let peer = exchange.connection.peer;
+    let port = match peer.ip().to_canonical() == exchange.client_ip {
+        true => peer.port(),
+        false => 0,
+    };
+    SocketAddr::new(exchange.client_ip, port)
 }
 
 /// Request headers as the router asks for them.
@@ -128,8 +171,9 @@ impl Headers for Lines<'_> {
                 .eq(name.bytes().map(dashed))
         };
         let lines = self.0.iter().filter(|(key, _)| same(key));
-        let mut values = lines.filter_map(|(_, value)| std::str::from_utf8(value.as_bytes()).ok());
-        values.any(visit)
+        // What is no text is a value all the same: of those, all or none may have to fit.
+        let mut values = lines.map(|(_, value)| String::from_utf8_lossy(value.as_bytes()));
+        values.any(|value| visit(&value))
     }
 }
 
@@ -326,6 +370,7 @@ pub(crate) fn refuse_as_server(flight: &Flight, status: StatusCode) -> Response<
     let exchange = &flight.exchange;
     let message = errors::default_message(status);
     errors::server(
+        &flight.shared.options.forms,
         status,
         &message,
         &exchange.request.headers,
@@ -355,6 +400,7 @@ pub(crate) fn reject(
         let message = "Request header or cookie too large";
         let headers = &exchange.request.headers;
         errors::server(
+            &shared.options.forms,
             StatusCode::BAD_REQUEST,
             message,
             headers,

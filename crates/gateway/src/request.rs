@@ -11,6 +11,7 @@ use http::{Method, Request, Uri};
 use http_body::Body as _;
 use o28m_net::client::{RequestWriter, WrittenRequest};
 use o28m_net::{Body, ReceivedHead};
+use o28m_router::PathHandling;
 
 use crate::Exchange;
 use crate::flight::Flight;
@@ -102,9 +103,10 @@ impl Template {
             let mut set = of_connection.iter().filter(|(_, value)| value.is_some());
             set.any(|(field, _)| field.name == *name)
         };
+        let hides_request_id = flight.shared.options.hides_request_id;
         sink.set(&fields::OF_HOST, Value::Whole(&self.host));
         sink.pass(&flight.exchange.request, |name| {
-            passes(name, flight.peer_trusted) && !set(name)
+            passes(name, flight.peer_trusted, hides_request_id) && !set(name)
         });
         for (field, value) in &of_connection {
             if let Some(value) = value {
@@ -112,7 +114,9 @@ impl Template {
             }
         }
         forward(flight, sink);
-        sink.set(&fields::OF_REQUEST_ID, Value::Whole(&self.request_id));
+        if !hides_request_id {
+            sink.set(&fields::OF_REQUEST_ID, Value::Whole(&self.request_id));
+        }
     }
 }
 
@@ -164,14 +168,16 @@ impl Sink for HeaderMap {
 }
 
 /// Whether a field of the client, or one that a plugin set, goes to the upstream as it is: not what the
-/// gateway says itself, and forwarding headers from peers that are trusted alone.
-fn passes(name: &HeaderName, trusted: bool) -> bool {
+/// gateway says itself (the id of the request unless that is hidden), and forwarding headers from peers
+/// that are trusted alone.
+fn passes(name: &HeaderName, trusted: bool, hides_request_id: bool) -> bool {
     if matches!(*name, HOST | EXPECT) {
         return false;
     }
     match name.as_str().strip_prefix("x-") {
         None => true,
-        Some("forwarded-for" | "real-ip" | "kong-request-id") => false,
+        Some("forwarded-for" | "real-ip") => false,
+        Some("kong-request-id") => hides_request_id,
         Some(
             "forwarded-proto" | "forwarded-host" | "forwarded-port" | "forwarded-path"
             | "forwarded-prefix",
@@ -254,7 +260,11 @@ fn target(flight: &Flight, service: &ServiceEntry) -> Result<Uri, BadTarget> {
         None => {
             let strip = exchange.route.as_ref().is_some_and(|it| it.strip_path);
             let matched = flight.matched();
-            o28m_router::write_upstream_path(&mut target, base, &exchange.path, matched, strip);
+            let write = match flight.path_handling {
+                PathHandling::V0 => o28m_router::write_upstream_path,
+                PathHandling::V1 => o28m_router::write_upstream_path_v1,
+            };
+            write(&mut target, base, &exchange.path, matched, strip);
         }
     }
     if let Some(query) = query {

@@ -11,17 +11,17 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
 use http::{Method, Response, StatusCode};
-use o28m_net::client::{SendError, Target};
+use o28m_net::client::{Pool, SendError, Target, Way, WrittenRequest, set_tunnel_idle};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
-use crate::Source;
 use crate::balanced::{self, Course};
-use crate::flight::Flight;
+use crate::flight::{Flight, Hints};
 use crate::headers::{UPGRADE_ONLY, WEBSOCKET, strip_response};
 use crate::proxy::{refuse, refuse_as_server};
 use crate::request::{Template, server_name};
 use crate::snapshot::{Destination, ServiceEntry};
 use crate::spool::{Outgoing, SpoolError};
+use crate::{Source, errors};
 
 /// What request-size-limiting says, here for bodies that turn out too large while they are read.
 const BODY_TOO_LARGE: &str = "Request size limit exceeded";
@@ -72,16 +72,34 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
     if flight.exchange.observed.closely {
         flight.exchange.observed.upstream_uri = Some(template.uri().to_string());
     }
+    flight.shared.options.count_request();
+    let Some(limit) = flight.shared.options.request_timeout else {
+        return dispatch(flight, service, &mut course, &mut template, &body).await;
+    };
+    let begun = Instant::now();
+    // Boxed: only with a limit that is off by default.
+    let sending = Box::pin(dispatch(flight, service, &mut course, &mut template, &body));
+    let sent = tokio::time::timeout(limit, sending).await;
+    sent.unwrap_or_else(|_| overdue(flight, service, course, begun))
+}
+
+/// Takes the request to its destination.
+async fn dispatch(
+    flight: &mut Flight,
+    service: &ServiceEntry,
+    course: &mut Option<Course>,
+    template: &mut Template,
+    body: &Outgoing,
+) -> Response<Body> {
     match &service.destination {
-        Destination::Engine(port) => call_engine(flight, service, &template, *port, &body).await,
+        Destination::Engine(port) => call_engine(flight, service, template, *port, body).await,
         Destination::Network(target) => {
-            let target = with_server_name(target, service, &template);
-            over_network(flight, service, &template, &target, &body).await
+            let target = with_server_name(target, service, template);
+            over_network(flight, service, template, &target, body).await
         }
-        Destination::Balanced(balanced) => match &mut course {
+        Destination::Balanced(balanced) => match course {
             Some(course) => {
-                let sending =
-                    balanced::send(flight, service, balanced, course, &mut template, &body);
+                let sending = balanced::send(flight, service, balanced, course, template, body);
                 Box::pin(sending).await
             }
             None => refuse_as_server(flight, StatusCode::SERVICE_UNAVAILABLE),
@@ -91,9 +109,31 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
     }
 }
 
+/// All attempts together took too long.
+fn overdue(
+    flight: &mut Flight,
+    service: &ServiceEntry,
+    course: Option<Course>,
+    begun: Instant,
+) -> Response<Body> {
+    let (host, port) = (&service.service.host, service.service.port);
+    flight.attempted(begun, || (Arc::from(host.as_str()), port));
+    let response = failed(flight, StatusCode::GATEWAY_TIMEOUT);
+    match course {
+        Some(mut course) => balanced::finished(flight, &mut course, response),
+        None => response,
+    }
+}
+
 /// The client's body cannot be read.
 pub(crate) fn unreadable(flight: &Flight, error: &BodyError) -> Response<Body> {
+    let limit_bytes = flight.shared.options.body_bytes_max;
     match error {
+        BodyError::TooLarge {
+            limit_bytes: crossed,
+        } if *crossed as u64 == limit_bytes => {
+            refuse_as_server(flight, StatusCode::PAYLOAD_TOO_LARGE)
+        }
         BodyError::TooLarge { .. } => refuse(flight, StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LARGE),
         BodyError::Timeout => refuse_as_server(flight, StatusCode::REQUEST_TIMEOUT),
         BodyError::Broken(_) => refuse_as_server(flight, StatusCode::BAD_REQUEST),
@@ -139,12 +179,12 @@ pub(crate) async fn call_engine(
     };
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let connection = Connection {
-        peer: loopback(0),
-        local: loopback(port),
-        scheme: Scheme::Http,
-        server_name: None,
-        pool: flight.exchange.connection.pool.clone(),
         in_process: true,
+        ..Connection::plain(
+            loopback(0),
+            loopback(port),
+            flight.exchange.connection.pool.clone(),
+        )
     };
     let request = template.request(flight, body);
     let begun = Instant::now();
@@ -182,9 +222,12 @@ async fn over_network(
         let request = template.written(flight, body_now);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = if flight.keeps_private_headers {
+        let outcome = if flight.keeps_private_headers || flight.wants_hints() {
             // Boxed: rarely needed.
-            Box::pin(pool.send_beyond_loopback(target, request, &service.timeouts)).await
+            let beyond_loopback = flight.keeps_private_headers;
+            let hints = flight.hints();
+            let sending = send_with_hints(pool, hints, target, request, service, beyond_loopback);
+            Box::pin(sending).await
         } else {
             pool.send(target, request, &service.timeouts).await
         };
@@ -202,7 +245,8 @@ async fn over_network(
             return unresolved(flight, host, source.as_ref());
         }
         let status = status_of(&error);
-        let again = may_repeat(flight, &error) && retries.take(&error);
+        let again =
+            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             return failed(flight, status);
@@ -210,6 +254,28 @@ async fn over_network(
         flight.exchange.upstream_statuses.push(status);
         flight.shared.metrics.retries.add(1);
     }
+}
+
+/// Sends a request, and interim responses on to the client if it may get them.
+pub(crate) async fn send_with_hints(
+    pool: &Arc<Pool>,
+    hints: Option<Hints>,
+    target: &Target,
+    request: WrittenRequest,
+    service: &ServiceEntry,
+    beyond_loopback: bool,
+) -> Result<Response<Body>, SendError> {
+    let pass = |mut head: http::response::Parts| {
+        if let Some(Hints { interim, asked }) = &hints {
+            strip_response(&mut head.headers, *asked);
+            interim.send(head.status, &head.headers);
+        }
+    };
+    let way = Way {
+        beyond_loopback,
+        interim: Some(&pass),
+    };
+    pool.send_by(target, request, &service.timeouts, way).await
 }
 
 /// Attempts that are left.
@@ -300,8 +366,12 @@ fn unresolved(flight: &Flight, host: &str, source: Option<&std::io::Error>) -> R
             "name resolution failed",
         );
     };
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    if flight.shared.options.forms.minimal {
+        return refuse(flight, status, &errors::default_message(status));
+    }
     let message = format!("failed the initial dns/balancer resolve for '{host}' with: {reason}");
-    refuse(flight, StatusCode::INTERNAL_SERVER_ERROR, &message)
+    refuse(flight, status, &message)
 }
 
 /// The upstream's answer, without what concerned only its connection.
@@ -310,6 +380,9 @@ pub(crate) fn answered(flight: &mut Flight, mut response: Response<Body>) -> Res
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if !flight.asked.websocket {
             return failed(flight, StatusCode::BAD_GATEWAY);
+        }
+        if let Some(idle) = flight.shared.options.websocket_idle_timeout {
+            set_tunnel_idle(&response, idle);
         }
         // What follows is in the extensions: the connection that whoever serves the client joins.
         response.headers_mut().insert(CONNECTION, UPGRADE_ONLY);

@@ -146,14 +146,11 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        let connection = Connection {
-            peer: "203.0.113.9:5".parse().unwrap(),
-            local: "127.0.0.1:8180".parse().unwrap(),
-            scheme: Scheme::Http,
-            server_name: None,
-            pool: o28m_net::client::Pool::new(),
-            in_process: false,
-        };
+        let connection = Connection::plain(
+            "203.0.113.9:5".parse().unwrap(),
+            "127.0.0.1:8180".parse().unwrap(),
+            o28m_net::client::Pool::new(),
+        );
         Base::of(&settings, &map, &connection)
     }
 

@@ -142,12 +142,8 @@ impl World {
 
     fn door(&self) -> Connection {
         Connection {
-            peer: self.address,
-            local: self.address,
-            scheme: Scheme::Http,
-            server_name: None,
-            pool: self.pool.clone(),
             in_process: true,
+            ..Connection::plain(self.address, self.address, self.pool.clone())
         }
     }
 

@@ -1,6 +1,7 @@
 use o28m_core::Ambient;
 use serde_json::{Map, Value};
 
+use crate::flavor::{RouterFlavor, router_flavor};
 use crate::schema::{EntityCheck, Field, Make, Seal, Unsupported, is_blank};
 use crate::walk::{Operation, Walk};
 use crate::{alias, declared, describe, form, walk};
@@ -438,10 +439,20 @@ fn sealed(mut document: Document, fields: &[Sealing], ambient: &Ambient) -> Docu
     document
 }
 
-/// Every entity, parents before children.
+/// Every entity, parents before children, with the fields of the flavour of this process.
 #[must_use]
 pub fn entities() -> &'static [Entity] {
-    declared::ENTITIES
+    entities_of(router_flavor())
+}
+
+/// Every entity under that flavour: only routes differ.
+#[must_use]
+pub fn entities_of(flavor: RouterFlavor) -> &'static [Entity] {
+    match flavor {
+        RouterFlavor::TraditionalCompatible => declared::ENTITIES,
+        RouterFlavor::Traditional => declared::TRADITIONAL_ENTITIES,
+        RouterFlavor::Expressions => declared::EXPRESSIONS_ENTITIES,
+    }
 }
 
 /// The entity of that internal name.

@@ -371,6 +371,14 @@ pub(crate) fn dialect(expression: &str) -> Option<String> {
     }
 }
 
+/// What keeps the text from being a regular expression of the router's.
+pub(crate) fn regex_problem(expression: &str) -> Option<String> {
+    match regex(expression) {
+        Err(RegexProblem::Syntax(detail) | RegexProblem::Dialect(detail)) => Some(detail),
+        Ok(()) => None,
+    }
+}
+
 /// Whether the text is a regular expression that can be matched in linear time.
 pub(crate) fn is_regex(text: &str) -> bool {
     regex(text).is_ok()

@@ -9,6 +9,7 @@ mod balancing;
 mod declared;
 mod describe;
 mod entity;
+mod flavor;
 mod form;
 mod formats;
 mod keys;
@@ -21,6 +22,7 @@ mod walk;
 
 pub mod body;
 pub mod declarative;
+pub mod expression;
 #[cfg(feature = "testing")]
 pub mod fuzz;
 pub mod vault;
@@ -28,8 +30,10 @@ pub mod yaml;
 
 pub use declared::{schema as entity_schema, vault_schema};
 pub use entity::{
-    Context, Document, Entity, Foreign, IdList, OnDelete, Unique, Violations, entities, entity,
+    Context, Document, Entity, Foreign, IdList, OnDelete, Unique, Violations, entities,
+    entities_of, entity,
 };
+pub use flavor::{FlavorSettled, RouterFlavor, router_flavor, settle_router_flavor};
 pub use formats::{
     tag as tag_complaint, target as normal_target, upstream_name as upstream_name_complaint,
 };
@@ -39,5 +43,6 @@ pub use balancing::{
     ActiveChecks, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
 };
 pub use typed::{
-    Acl, CaCertificate, Certificate, Consumer, ForeignKey, PluginEntity, Route, Service, Sni, Vault,
+    Acl, CaCertificate, Certificate, Consumer, Endpoint, ForeignKey, PathHandling, PluginEntity,
+    Route, Service, Sni, Vault,
 };

@@ -52,8 +52,28 @@ fn environment<'de, D: Deserializer<'de>>(tags: D) -> Result<Option<Box<str>>, D
     Ok(tag.map(|tag| Box::from(tag.replace(PREFIX, ""))))
 }
 
+/// An end of a connection, as routes name it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Endpoint {
+    /// An address, or a block of them with a slash.
+    pub ip: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+}
+
+/// How the path of a service and that of a request are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathHandling {
+    /// With a slash between them.
+    #[default]
+    V0,
+    /// As they are; only in the flavour `traditional` of the router.
+    V1,
+}
+
 /// A Kong Route.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[expect(
     missing_docs,
     reason = "the fields are Kong's, described in its Admin API reference"
@@ -67,6 +87,21 @@ pub struct Route {
     pub paths: Option<Vec<String>>,
     pub headers: Option<BTreeMap<String, Vec<String>>>,
     pub snis: Option<Vec<String>>,
+    #[serde(default)]
+    pub sources: Option<Vec<Endpoint>>,
+    #[serde(default)]
+    pub destinations: Option<Vec<Endpoint>>,
+    /// With it none of the conditions before.
+    #[serde(default)]
+    pub expression: Option<String>,
+    /// Counts with an expression only.
+    #[serde(default)]
+    pub priority: Option<u64>,
+    /// Seconds.
+    #[serde(default)]
+    pub created_at: i64,
+    #[serde(default)]
+    pub path_handling: Option<PathHandling>,
     pub https_redirect_status_code: u16,
     pub regex_priority: i64,
     pub strip_path: bool,

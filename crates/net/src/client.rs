@@ -17,10 +17,13 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
+
 use crate::tls::Identity;
-use crate::{BodyError, Scheme};
+use crate::tunnel::TunnelSlot;
+use crate::{Body, BodyError, Scheme};
 pub use connect::is_loopback;
-pub use pool::Pool;
+pub use pool::{Pool, PoolSettings, Way};
 pub use request::{RequestWriter, WrittenRequest};
 pub use tls::config as tls_config;
 pub use trust::trust_instead_of_system;
@@ -160,6 +163,14 @@ pub enum InvalidResponse {
     /// A line is no header.
     #[error("malformed head")]
     Malformed(#[source] httparse::Error),
+}
+
+/// Has a response that switches protocols carry bytes until nothing moved for so long, instead of for
+/// the time that its upstream had to answer in.
+pub fn set_tunnel_idle(response: &Response<Body>, idle: Duration) {
+    if let Some(slot) = response.extensions().get::<TunnelSlot>() {
+        slot.set_idle(idle);
+    }
 }
 
 impl Hash for Target {

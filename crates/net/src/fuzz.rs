@@ -12,7 +12,44 @@ pub use crate::server::fuzz::{Arrived, Ending, head, read_all};
 pub type Entry = fn(&[u8]);
 
 /// Name and entry point of each target.
-pub const TARGETS: &[(&str, Entry)] = &[("head", head), ("response", response)];
+pub const TARGETS: &[(&str, Entry)] = &[
+    ("head", head),
+    ("response", response),
+    ("proxyprotocol", proxy_protocol),
+];
+
+/// A header of the PROXY protocol and what follows it.
+///
+/// # Panics
+/// When what follows changes how the header is read, when it is read before it is whole, or when it
+/// says something else than its text.
+pub fn proxy_protocol(data: &[u8]) {
+    use crate::proxy_protocol::parse;
+    let outcome = parse(data);
+    for length in 0..data.len().min(600) {
+        let start = parse(data.get(..length).unwrap_or_default());
+        match (&outcome, start) {
+            (Ok(Some(header)), start) if length < header.length => assert_eq!(start, Ok(None)),
+            (Ok(None), start) => assert_eq!(start, Ok(None)),
+            (Ok(Some(_)), start) => assert_eq!(start, outcome),
+            (Err(_), start) => assert!(!matches!(start, Ok(Some(_))), "{start:?}"),
+        }
+    }
+    let Ok(Some(header)) = outcome else {
+        return;
+    };
+    let text = data.get(..header.length).unwrap_or_default();
+    if let (Some(source), Ok(text)) = (header.source, std::str::from_utf8(text))
+        && text.starts_with("PROXY ")
+    {
+        let words: Vec<&str> = text.trim_end().split(' ').collect();
+        let places = (words.get(2), words.get(4));
+        let ip = places.0.and_then(|ip| ip.parse().ok());
+        assert_eq!(ip, Some(source.ip()), "{words:?}");
+        let port = source.port().to_string();
+        assert_eq!(places.1, Some(&port.as_str()), "{words:?}");
+    }
+}
 
 /// Bytes of a piece at most, so that short inputs come in several.
 const PIECE_BYTES_MAX: u64 = 24;

@@ -7,14 +7,16 @@ mod chunked;
 pub mod fuzz;
 mod incoming;
 mod outgoing;
+pub mod proxy_protocol;
 mod service;
 mod spelling;
 mod timer;
 mod transport;
 mod tunnel;
+mod websocket;
 
 pub use body::{Body, BodyError, TooLarge};
-pub use service::{Connection, HttpService, Rejection, Scheme};
+pub use service::{Connection, HttpService, Interim, Rejection, Scheme};
 pub use spelling::ReceivedHead;
 pub mod client;
 pub mod server;

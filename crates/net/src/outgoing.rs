@@ -118,6 +118,11 @@ impl Outgoing {
         &self.out
     }
 
+    /// Has these bytes written ahead of a message that nothing was written of.
+    pub(crate) fn precede(&mut self, bytes: &[u8]) {
+        self.out.splice(..0, bytes.iter().copied());
+    }
+
     /// The whole message was handed to the peer.
     pub(crate) fn is_done(&self) -> bool {
         self.ended && !self.unflushed && !self.has_bytes()

@@ -1,5 +1,6 @@
 //! Listeners: bind, accept, TLS, strict HTTP/1, drain.
 
+mod admission;
 mod connection;
 mod counts;
 mod date;
@@ -23,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::HttpService;
 use crate::client::Pool;
+pub use admission::Admission;
 use connection::Common;
-pub use counts::connections;
+pub use counts::{connections, refused_connections};
 use drain::Drain;
 pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 #[cfg(any(test, feature = "testing"))]
@@ -57,14 +59,16 @@ impl Default for HeadLimits {
 /// How long a client may take; defaults are those of nginx and `o28m_core::limits`.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For the TLS handshake, the first byte, and a whole head.
+    /// For a header of the PROXY protocol, the TLS handshake, the first byte, and a whole head.
     pub head: Duration,
-    /// Between two requests of a connection.
+    /// Between two requests of a connection; zero closes it after each one.
     pub idle: Duration,
     /// Between two reads of a request body.
     pub body: Duration,
     /// Between two writes of a response.
     pub write: Duration,
+    /// From the begin of a drain until WebSockets are told to end.
+    pub farewell: Duration,
 }
 
 impl Default for Timeouts {
@@ -74,6 +78,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(limits::CLIENT_IDLE_TIMEOUT_S),
             body: Duration::from_secs(60),
             write: Duration::from_secs(60),
+            farewell: Duration::from_secs(30),
         }
     }
 }
@@ -87,6 +92,10 @@ pub struct Limits {
     pub timeouts: Timeouts,
     /// Connections served at once; more wait in the accept queue.
     pub connections_max: usize,
+    /// Requests of one connection, which is closed behind the last one.
+    pub requests_max: u64,
+    /// Age of a connection that is closed behind its next response.
+    pub age_max: Duration,
 }
 
 impl Default for Limits {
@@ -95,6 +104,8 @@ impl Default for Limits {
             head: HeadLimits::default(),
             timeouts: Timeouts::default(),
             connections_max: limits::CONNECTIONS_MAX,
+            requests_max: limits::CLIENT_REQUESTS_MAX,
+            age_max: Duration::from_secs(limits::CLIENT_AGE_MAX_S),
         }
     }
 }
@@ -139,7 +150,14 @@ pub async fn serve_with(
         pool,
         limits: limits.head,
         timeouts: limits.timeouts,
+        requests_max: match limits.timeouts.idle {
+            Duration::ZERO => 0,
+            _ => limits.requests_max,
+        },
+        age_max: limits.age_max,
         tls,
+        proxy_protocol: listener.proxy_protocol,
+        admission: listener.admission,
         drain: Drain::default(),
     });
     let mut connections = JoinSet::new();

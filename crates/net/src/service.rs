@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use crate::client::Pool;
 use crate::{Body, BoxFuture};
@@ -41,6 +41,34 @@ pub struct Connection {
     pub pool: Arc<Pool>,
     /// The request was handed over inside this process, not read from a socket.
     pub in_process: bool,
+    /// Whom a load balancer names as the client, on listeners with the PROXY protocol.
+    pub announced: Option<SocketAddr>,
+    /// Takes interim responses; `None` where nobody could read them.
+    pub interim: Option<Arc<dyn Interim>>,
+}
+
+impl Connection {
+    /// A plain connection between two addresses that nothing else is known of.
+    #[must_use]
+    pub fn plain(peer: SocketAddr, local: SocketAddr, pool: Arc<Pool>) -> Self {
+        Self {
+            peer,
+            local,
+            scheme: Scheme::Http,
+            server_name: None,
+            pool,
+            in_process: false,
+            announced: None,
+            interim: None,
+        }
+    }
+}
+
+/// Takes interim responses to the request that is being answered, ahead of its final one.
+pub trait Interim: Send + Sync {
+    /// Sends one with a status from 102 on. It is lost when the final response has begun, and when
+    /// there were too many. Whoever calls must know that the client speaks HTTP/1.1 or later.
+    fn send(&self, status: StatusCode, headers: &HeaderMap);
 }
 
 /// A request that was refused before it reached the service.

@@ -22,11 +22,14 @@ impl Timer {
         }
     }
 
-    pub(crate) fn set(&mut self, after: Duration) {
-        self.deadline = Instant::now() + after;
+    /// Moves the deadline; gives the moment that it is counted from.
+    pub(crate) fn set(&mut self, after: Duration) -> Instant {
+        let now = Instant::now();
+        self.deadline = now + after;
         if self.deadline < self.sleep.deadline() {
             self.sleep.as_mut().reset(self.deadline);
         }
+        now
     }
 
     /// Whether the deadline has passed; wakes the task when that is so.

@@ -9,7 +9,7 @@ use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway::{Access, Exchange, Plugin, Snapshot, Verdict};
 use o28m_jose::{Algorithm, SigningKey, sign};
 use o28m_net::client::Pool;
-use o28m_net::{Body, Connection, Scheme};
+use o28m_net::{Body, Connection};
 use serde_json::{Value, json};
 
 /// The time tests start at, in seconds.
@@ -53,14 +53,7 @@ pub(crate) fn ambient() -> (Ambient, Arc<TestClock>) {
 /// An exchange as the gateway hands it to plugins.
 pub(crate) fn exchange(request: Request<Body>) -> Exchange {
     let address = SocketAddr::from(([127, 0, 0, 1], 8000));
-    let connection = Connection {
-        peer: address,
-        local: address,
-        scheme: Scheme::Http,
-        server_name: None,
-        pool: Pool::new(),
-        in_process: false,
-    };
+    let connection = Connection::plain(address, address, Pool::new());
     let id = "0123456789abcdef0123456789abcdef".to_owned();
     let started = Timestamp::from_seconds(NOW_S);
     Exchange::new(request, connection, consumers(), id, started)

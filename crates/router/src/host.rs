@@ -6,8 +6,10 @@ use std::borrow::Cow;
 pub(crate) struct Host<'a> {
     /// Name without port and without one trailing dot.
     pub(crate) name: Cow<'a, str>,
-    /// Port of the value; the listener's when it has none. One that is out of range equals nothing.
-    pub(crate) port: Option<u16>,
+    /// The name as sent.
+    pub(crate) raw: &'a str,
+    /// Port of the value; the listener's when it has none.
+    pub(crate) port: i64,
 }
 
 impl<'a> Host<'a> {
@@ -15,7 +17,11 @@ impl<'a> Host<'a> {
         let (name, port) = split_port(value);
         Self {
             name: canonical(name),
-            port: port.map_or(Some(listener_port), |digits| digits.parse().ok()),
+            raw: name,
+            // One that does not fit is greater than all others.
+            port: port.map_or(i64::from(listener_port), |digits| {
+                digits.parse().unwrap_or(i64::MAX)
+            }),
         }
     }
 }
@@ -31,7 +37,7 @@ fn split_port(value: &str) -> (&str, Option<&str>) {
 }
 
 /// Host names are compared without regard to case and to one trailing dot; Kong compares bytes.
-fn canonical(name: &str) -> Cow<'_, str> {
+pub(crate) fn canonical(name: &str) -> Cow<'_, str> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
@@ -41,7 +47,7 @@ fn canonical(name: &str) -> Cow<'_, str> {
 }
 
 /// How a name is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Name {
     Exact(String),
     /// Ends with this, which begins with a dot.
@@ -76,7 +82,7 @@ impl Name {
 #[derive(Clone, Debug)]
 pub(crate) struct HostPattern {
     pub(crate) name: Name,
-    pub(crate) port: Option<u16>,
+    pub(crate) port: Option<i64>,
 }
 
 impl HostPattern {
@@ -89,7 +95,7 @@ impl HostPattern {
     }
 
     pub(crate) fn matches(&self, host: &Host<'_>) -> bool {
-        (self.port.is_none() || self.port == host.port) && self.name.matches(&host.name)
+        self.port.is_none_or(|port| port == host.port) && self.name.matches(&host.name)
     }
 }
 

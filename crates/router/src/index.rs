@@ -1,18 +1,17 @@
 //! Finds the winner without looking at every route: by host first, then by path prefix.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
-use crate::RequestHead;
+use crate::candidates::Candidates;
 use crate::entry::{Entry, PathHit};
-use crate::host::{Host, Name};
+use crate::host::Name;
 use crate::trie::Trie;
 
 /// Longest name that is looked up; DNS knows none beyond 253 bytes. It bounds the work that a long
 /// `Host` value of many labels can cause.
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 
 type Table = HashTrieMapSync<Box<str>, Trie>;
 
@@ -25,7 +24,24 @@ pub(crate) struct Index {
     any: Trie,
 }
 
+/// What is looked up.
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup<'a> {
+    /// Names that plain hosts may equal; empty ones count for nothing.
+    pub(crate) names: [&'a str; 2],
+    /// The name that wildcards are compared with.
+    pub(crate) labels: &'a str,
+    pub(crate) path: &'a str,
+}
+
 impl Index {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.any.is_empty()
+            && self.exact.is_empty()
+            && self.suffix.is_empty()
+            && self.prefix.is_empty()
+    }
+
     pub(crate) fn insert(&mut self, entry: &Arc<Entry>) {
         self.change(entry, |trie, key| trie.insert(key, entry));
     }
@@ -35,102 +51,119 @@ impl Index {
     }
 
     fn change(&mut self, entry: &Entry, apply: impl Fn(&mut Trie, &[u8])) {
-        let keys = entry.paths.keys();
+        let keys = entry.path_keys();
         let apply = |trie: &mut Trie| keys.iter().for_each(|key| apply(trie, key.as_bytes()));
-        if entry.hosts.is_empty() {
+        let mut names = entry.host_keys();
+        if names.is_empty() {
             apply(&mut self.any);
         }
-        let names: BTreeSet<_> = entry
-            .hosts
-            .iter()
-            .map(|host| table_key(&host.name))
-            .collect();
-        for (kind, name) in names {
-            let table = match kind {
-                Kind::Exact => &mut self.exact,
-                Kind::Suffix => &mut self.suffix,
-                Kind::Prefix => &mut self.prefix,
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let (table, name) = match name {
+                Name::Exact(name) => (&mut self.exact, name),
+                Name::Suffix(name) => (&mut self.suffix, name),
+                Name::Prefix(name) => (&mut self.prefix, name),
             };
-            if let Some(trie) = table.get_mut(name) {
+            if let Some(trie) = table.get_mut(name.as_str()) {
                 apply(trie);
                 if trie.is_empty() {
-                    table.remove_mut(name);
+                    table.remove_mut(name.as_str());
                 }
             } else {
                 let mut trie = Trie::default();
                 apply(&mut trie);
-                table.insert_mut(name.into(), trie);
+                table.insert_mut(name.as_str().into(), trie);
             }
         }
     }
 
-    pub(crate) fn find(&self, head: &RequestHead<'_>) -> Option<(&Arc<Entry>, PathHit)> {
-        let host = Host::parse(head.host, head.port);
+    /// The entry of the highest rank, among those whose keys fit, that `matches`.
+    pub(crate) fn find(
+        &self,
+        lookup: Lookup<'_>,
+        matches: impl FnMut(&Entry) -> Option<PathHit>,
+    ) -> Option<(&Arc<Entry>, PathHit)> {
         let mut best = Best {
-            head,
-            host: &host,
+            path: lookup.path.as_bytes(),
+            matches,
             found: None,
         };
-        if host.name.len() <= NAME_BYTES_MAX {
-            self.by_name(&host.name, &mut best);
-        }
-        best.search(&self.any);
+        self.tries(lookup, |trie| best.search(trie));
         best.found
     }
 
-    fn by_name<'a>(&'a self, name: &str, best: &mut Best<'a, '_>) {
+    /// Calls `visit` with every entry whose keys fit, and those whose paths begin with the one looked
+    /// up, until it returns false.
+    pub(crate) fn visit<'a>(
+        &'a self,
+        lookup: Lookup<'_>,
+        mut visit: impl FnMut(&'a Arc<Entry>) -> bool,
+    ) {
+        let mut going = true;
+        let mut look = |candidates: &'a Candidates| {
+            candidates.descend(|entry| {
+                going = going && visit(entry);
+                going
+            });
+            going
+        };
+        self.tries(lookup, |trie| {
+            let path = lookup.path.as_bytes();
+            trie.walk(path, |candidates| {
+                look(candidates);
+            });
+            trie.below(path, &mut look);
+        });
+    }
+
+    fn tries<'a>(&'a self, lookup: Lookup<'_>, mut search: impl FnMut(&'a Trie)) {
         // Hashing a name costs more than the rest of a search, so empty tables are not asked.
-        let mut search = |table: &'a Table, key: &str| {
+        let mut ask = |table: &'a Table, key: &str| {
             if !table.is_empty()
                 && let Some(trie) = table.get(key)
             {
-                best.search(trie);
+                search(trie);
             }
         };
-        search(&self.exact, name);
-        if self.suffix.is_empty() && self.prefix.is_empty() {
-            return;
+        let names = lookup.names.into_iter();
+        for name in names.filter(|it| !it.is_empty() && it.len() <= NAME_BYTES_MAX) {
+            ask(&self.exact, name);
         }
-        for (at, _) in name.match_indices('.') {
-            search(&self.suffix, name.get(at..).unwrap_or_default());
-            search(&self.prefix, name.get(..=at).unwrap_or_default());
+        let labels = lookup.labels;
+        if labels.len() <= NAME_BYTES_MAX && !(self.suffix.is_empty() && self.prefix.is_empty()) {
+            for (at, _) in labels.match_indices('.') {
+                ask(&self.suffix, labels.get(at..).unwrap_or_default());
+                ask(&self.prefix, labels.get(..=at).unwrap_or_default());
+            }
         }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Exact,
-    Suffix,
-    Prefix,
-}
-
-fn table_key(name: &Name) -> (Kind, &str) {
-    match name {
-        Name::Exact(name) => (Kind::Exact, name),
-        Name::Suffix(name) => (Kind::Suffix, name),
-        Name::Prefix(name) => (Kind::Prefix, name),
+        search(&self.any);
     }
 }
 
 /// The best match so far.
-struct Best<'a, 'b> {
-    head: &'b RequestHead<'b>,
-    host: &'b Host<'b>,
+struct Best<'a, 'b, F> {
+    path: &'b [u8],
+    matches: F,
     found: Option<(&'a Arc<Entry>, PathHit)>,
 }
 
-impl<'a> Best<'a, '_> {
+impl<'a, F: FnMut(&Entry) -> Option<PathHit>> Best<'a, '_, F> {
     fn search(&mut self, trie: &'a Trie) {
-        trie.walk(self.head.path.as_bytes(), |candidates| {
+        let Self {
+            path,
+            matches,
+            found,
+        } = self;
+        trie.walk(path, |candidates| {
             candidates.descend(|entry| {
-                if self.found.is_some_and(|(best, _)| best.rank >= entry.rank) {
+                if found.is_some_and(|(best, _)| best.rank >= entry.rank) {
                     return false;
                 }
-                let Some(hit) = entry.matches(self.head, self.host) else {
+                let Some(hit) = matches(entry) else {
                     return true;
                 };
-                self.found = Some((entry, hit));
+                *found = Some((entry, hit));
                 false
             });
         });

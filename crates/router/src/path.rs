@@ -172,6 +172,30 @@ pub fn write_upstream_path(
     push_escaped(target, rest);
 }
 
+/// The path to send upstream at the end of `target`, under `path_handling` v1 (spec gateway-proxy 3.7):
+/// the parts are joined as they are, but for a doubled slash. `matched` is empty for a route without
+/// paths.
+pub fn write_upstream_path_v1(
+    target: &mut String,
+    service_path: Option<&str>,
+    path: &str,
+    matched: &str,
+    strip: bool,
+) {
+    let base = service_path.filter(|it| !it.is_empty()).unwrap_or("/");
+    let rest = match matched {
+        _ if !strip => without_slash(path),
+        "" => without_slash(path),
+        matched => rest_of(path, matched),
+    };
+    let rest = match base.ends_with('/') {
+        true if strip => without_slash(rest),
+        _ => rest,
+    };
+    push_escaped(target, base);
+    push_escaped(target, rest);
+}
+
 /// What follows the matched prefix, without a dot segment that the cut may have laid bare.
 fn rest_of<'a>(path: &'a str, matched: &str) -> &'a str {
     let matched = if matched.is_empty() { "/" } else { matched };
@@ -264,7 +288,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{BadPath, normalise_path, upstream_path};
+    use super::{BadPath, normalise_path, upstream_path, write_upstream_path_v1};
 
     #[test]
     fn proxy_case_014_equivalent_paths_normalise_alike() {
@@ -338,51 +362,52 @@ mod tests {
         );
     }
 
-    /// Service path, route path, request, stripped, kept; `-` is a route without paths.
-    const PATHS: &[(&str, &str, &str, &str, &str)] = &[
-        ("/", "/", "/", "/", "/"),
-        ("/", "/r", "/r", "/", "/r"),
-        ("/", "/r", "/r/", "/", "/r/"),
-        ("/", "/r", "/rq", "/q", "/rq"),
-        ("/", "/r/", "/r/q", "/q", "/r/q"),
-        ("/s", "/", "/", "/s", "/s"),
-        ("/s", "/", "/r", "/s/r", "/s/r"),
-        ("/s", "/", "/r/", "/s/r/", "/s/r/"),
-        ("/s", "/r", "/r", "/s", "/s/r"),
-        ("/s", "/r", "/r/", "/s/", "/s/r/"),
-        ("/s", "/r", "/rq", "/s/q", "/s/rq"),
-        ("/s", "/r", "/r/q", "/s/q", "/s/r/q"),
-        ("/s", "/r/", "/r/", "/s/", "/s/r/"),
-        ("/s", "/r/", "/r/q", "/s/q", "/s/r/q"),
-        ("/s", "-", "/", "/s", "/s"),
-        ("/s", "-", "/r", "/s/r", "/s/r"),
-        ("/s/", "/", "/", "/s/", "/s/"),
-        ("/s/", "/", "/r/q", "/s/r/q", "/s/r/q"),
-        ("/s/", "/r", "/r", "/s", "/s/r"),
-        ("/s/", "/r", "/r/", "/s/", "/s/r/"),
-        ("/s/", "/r", "/rq", "/s/q", "/s/rq"),
-        ("/s/", "/r/", "/r/", "/s/", "/s/r/"),
-        ("/s/", "-", "/r", "/s/r", "/s/r"),
-        ("/s", "/r", "/r./q", "/s/q", "/s/r./q"),
-        ("/s", "/r", "/r%2e/q", "/s/q", "/s/r./q"),
-        ("/s", "/r", "/r../q", "/s/q", "/s/r../q"),
+    /// Service path, route path, request; then stripped and kept under v0, and under v1. `-` is a route
+    /// without paths.
+    const PATHS: &[[&str; 7]] = &[
+        ["/", "/", "/", "/", "/", "/", "/"],
+        ["/", "/r", "/r", "/", "/r", "/", "/r"],
+        ["/", "/r", "/r/", "/", "/r/", "/", "/r/"],
+        ["/", "/r", "/rq", "/q", "/rq", "/q", "/rq"],
+        ["/", "/r/", "/r/q", "/q", "/r/q", "/q", "/r/q"],
+        ["/s", "/", "/", "/s", "/s", "/s", "/s"],
+        ["/s", "/", "/r", "/s/r", "/s/r", "/sr", "/sr"],
+        ["/s", "/", "/r/", "/s/r/", "/s/r/", "/sr/", "/sr/"],
+        ["/s", "/r", "/r", "/s", "/s/r", "/s", "/sr"],
+        ["/s", "/r", "/r/", "/s/", "/s/r/", "/s/", "/sr/"],
+        ["/s", "/r", "/rq", "/s/q", "/s/rq", "/sq", "/srq"],
+        ["/s", "/r", "/r/q", "/s/q", "/s/r/q", "/s/q", "/sr/q"],
+        ["/s", "/r/", "/r/", "/s/", "/s/r/", "/s", "/sr/"],
+        ["/s", "/r/", "/r/q", "/s/q", "/s/r/q", "/sq", "/sr/q"],
+        ["/s", "-", "/", "/s", "/s", "/s", "/s"],
+        ["/s", "-", "/r", "/s/r", "/s/r", "/sr", "/sr"],
+        ["/s/", "/", "/", "/s/", "/s/", "/s/", "/s/"],
+        ["/s/", "/", "/r/q", "/s/r/q", "/s/r/q", "/s/r/q", "/s/r/q"],
+        ["/s/", "/r", "/r", "/s", "/s/r", "/s/", "/s/r"],
+        ["/s/", "/r", "/r/", "/s/", "/s/r/", "/s/", "/s/r/"],
+        ["/s/", "/r", "/rq", "/s/q", "/s/rq", "/s/q", "/s/rq"],
+        ["/s/", "/r/", "/r/", "/s/", "/s/r/", "/s/", "/s/r/"],
+        ["/s/", "-", "/r", "/s/r", "/s/r", "/s/r", "/s/r"],
+        ["/s", "/r", "/r./q", "/s/q", "/s/r./q", "/sq", "/sr./q"],
+        ["/s", "/r", "/r%2e/q", "/s/q", "/s/r./q", "/sq", "/sr./q"],
+        ["/s", "/r", "/r../q", "/s/q", "/s/r../q", "/sq", "/sr../q"],
     ];
 
     #[test]
     fn proxy_case_016_every_row_of_the_path_table() {
-        for (service, route, request, stripped, kept) in PATHS {
+        for row @ [service, route, request, expected @ ..] in PATHS {
             let path = normalise_path(request).unwrap();
             let matched = if *route == "-" { "" } else { route };
-            let service = Some(*service);
+            let v0 = |strip| upstream_path(Some(service), &path, matched, strip);
+            let v1 = |strip| {
+                let mut target = String::new();
+                write_upstream_path_v1(&mut target, Some(service), &path, matched, strip);
+                target
+            };
             assert_eq!(
-                upstream_path(service, &path, matched, true),
-                *stripped,
-                "{service:?} {route} {request}"
-            );
-            assert_eq!(
-                upstream_path(service, &path, matched, false),
-                *kept,
-                "{service:?} {route} {request}"
+                [v0(true), v0(false), v1(true), v1(false)],
+                *expected,
+                "{row:?}"
             );
         }
     }

@@ -13,10 +13,13 @@ pub enum Calculation {
     Strict,
 }
 
-/// Position in the order; the greater one wins. Ties of the priority fall to the greater id.
+/// Position in the order; the greater one wins. Ties of the priority fall to the older route where age
+/// counts, then to the greater id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    pub(crate) priority: u64,
+    pub(crate) priority: u128,
+    /// Greater for older routes; 0 where age does not count.
+    pub(crate) age: u64,
     pub(crate) id: u128,
 }
 
@@ -51,6 +54,8 @@ impl Weights {
             filled(&route.paths),
             filled(&route.snis),
             headers > 0,
+            has_endpoints(&route.sources),
+            has_endpoints(&route.destinations),
         ];
         Self {
             kinds: kinds.into_iter().map(u8::from).sum(),
@@ -99,6 +104,19 @@ impl Weights {
             | (biased << 19)
             | (length as u64 & PATH_LENGTH_MASK)
     }
+}
+
+/// The priority of a route with an expression. Under [`Calculation::Strict`] it is above that of every
+/// other; what Kong computes is exceeded by routes of four and more kinds.
+pub(crate) fn of_expression(wanted: u64, calculation: Calculation) -> u128 {
+    match calculation {
+        Calculation::Original => u128::from(0xFF << 56 | wanted),
+        Calculation::Strict => 1 << 64 | u128::from(wanted),
+    }
+}
+
+fn has_endpoints(list: &Option<Vec<o28m_kong::Endpoint>>) -> bool {
+    list.as_ref().is_some_and(|it| !it.is_empty())
 }
 
 /// The low 32 bits, sign-extended to 64.

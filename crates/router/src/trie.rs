@@ -128,6 +128,24 @@ impl Trie {
             node = child;
         }
     }
+
+    /// Visits the candidates of every key that starts with `text` and is longer, until `visit` says stop.
+    pub(crate) fn below<'a>(&'a self, text: &[u8], visit: &mut impl FnMut(&'a Candidates) -> bool) {
+        let mut waiting = vec![(self, text)];
+        while let Some((node, rest)) = waiting.pop() {
+            for (_, child) in node.children.iter().rev() {
+                let shared = common_prefix(&child.label, rest);
+                let (label, left) = (child.label.len(), rest.len());
+                if shared < label.min(left) {
+                    continue;
+                }
+                if label > left && !visit(&child.candidates) {
+                    return;
+                }
+                waiting.push((child, rest.get(label..).unwrap_or_default()));
+            }
+        }
+    }
 }
 
 fn common_prefix(left: &[u8], right: &[u8]) -> usize {

@@ -9,7 +9,7 @@ use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway_admin::{AdminService, Settings};
 use o28m_net::client::Pool;
 use o28m_net::server::{self, HeadLimits, Listener};
-use o28m_net::{Body, Connection, HttpService, Scheme};
+use o28m_net::{Body, Connection, HttpService};
 use o28m_store::{MigrationStep, Store};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -121,12 +121,8 @@ pub(crate) async fn in_process(
 ) -> http::Response<Body> {
     let local = SocketAddr::from(([127, 0, 0, 1], 8001));
     let connection = Connection {
-        peer: local,
-        local,
-        scheme: Scheme::Http,
-        server_name: None,
-        pool: Pool::new(),
         in_process: true,
+        ..Connection::plain(local, local, Pool::new())
     };
     service.call(request, &connection).await
 }

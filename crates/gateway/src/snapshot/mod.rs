@@ -4,6 +4,7 @@
 mod certificates;
 mod consumers;
 mod credentials;
+mod divergences;
 mod instances;
 mod interned;
 mod plugins;
@@ -24,7 +25,7 @@ pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update, is_costly};
 
 use std::sync::Arc;
 
-use o28m_kong::Consumer;
+use o28m_kong::{Consumer, RouterFlavor};
 use o28m_router::{Calculation, Router};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
@@ -63,10 +64,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// No configuration; routes that are added are ranked by `calculation`.
-    pub(crate) fn empty(calculation: Calculation) -> Self {
+    /// No configuration; routes that are added are matched as `flavor` says and ranked by `calculation`.
+    pub(crate) fn empty(flavor: RouterFlavor, calculation: Calculation) -> Self {
         Self {
-            router: Router::new(calculation),
+            router: Router::with(flavor, calculation),
             ..Self::default()
         }
     }
@@ -120,6 +121,7 @@ impl Snapshot {
             kinds: Kinds::new(Vec::new()),
             engine_ports: EnginePorts::default(),
             upstream_tls: UpstreamTls::default(),
+            flavor: RouterFlavor::default(),
             calculation: Calculation::default(),
             balancing: Arc::new(Balancing::default()),
             variables: Variables::default(),

@@ -48,6 +48,7 @@ fn compiler() -> Compiler {
             all: vec![8080],
             private: vec![8080],
         },
+        flavor: o28m_kong::RouterFlavor::default(),
         calculation: Calculation::default(),
         balancing: Arc::default(),
         upstream_tls: UpstreamTls::default(),
@@ -340,8 +341,11 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
             host: "",
             port: 80,
             path,
+            query: "",
             server_name: None,
             headers: &NoHeaders,
+            source: None,
+            destination: None,
         });
         seen.push(format!("{path}: {:?}", found.map(|it| it.route.id.clone())));
     }

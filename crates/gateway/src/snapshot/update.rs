@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use o28m_kong::{
-    Acl, CaCertificate, Certificate, Consumer, ForeignKey, Route, Service, Sni, Target, Upstream,
-    Vault,
+    Acl, CaCertificate, Certificate, Consumer, ForeignKey, Route, RouterFlavor, Service, Sni,
+    Target, Upstream, Vault,
 };
 use o28m_router::Calculation;
 use o28m_store::{Record, Stored};
@@ -58,6 +58,8 @@ pub(crate) struct Compiler {
     pub(crate) engine_ports: EnginePorts,
     /// What secures the connections of services that do not say.
     pub(crate) upstream_tls: UpstreamTls,
+    /// How routes are matched.
+    pub(crate) flavor: RouterFlavor,
     /// How matching routes are ranked.
     pub(crate) calculation: Calculation,
     /// What snapshots share of targets.
@@ -139,7 +141,7 @@ impl Snapshot {
         updates: impl IntoIterator<Item = Update>,
         previous: Option<&Self>,
     ) -> Self {
-        let mut next = Self::empty(compiler.calculation);
+        let mut next = Self::empty(compiler.flavor, compiler.calculation);
         next.put_in(compiler, updates, previous, Touched::default());
         next
     }
@@ -408,7 +410,7 @@ impl Snapshot {
         } else {
             // A route of a disabled service must be as sound as any other, or enabling it would
             // fail.
-            self.router.clone().add(route)?;
+            self.router.check(&route)?;
         }
         if let Some(service) = entry.service {
             if let Some(routes) = self.routes_of_service.get_mut(&service) {

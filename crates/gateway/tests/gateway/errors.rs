@@ -83,6 +83,55 @@ async fn proxy_case_034_silent_upstream_is_504() {
 }
 
 #[tokio::test]
+async fn proxy_case_034_an_upstream_that_takes_no_connections_is_504() {
+    // A full queue: the kernel leaves further connections without an answer.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..16 {
+        let connecting = tokio::net::TcpStream::connect(address);
+        let patience = std::time::Duration::from_millis(50);
+        match tokio::time::timeout(patience, connecting).await {
+            Ok(stream) => waiting.push(stream.unwrap()),
+            Err(_) => break,
+        }
+    }
+    let running = start(Setup::default()).await;
+    let quick = json!({"connect_timeout": 100, "retries": 1});
+    let service = service("s", address.port(), quick);
+    let route = route("r", "s", json!({"paths": ["/"]}));
+    running
+        .put(&[("services", service), ("routes", route)])
+        .await;
+    let reply = running.get("/").await;
+    assert_eq!(reply.status, 504);
+    let id = reply.header("x-kong-request-id").unwrap();
+    let message = "The upstream server is timing out";
+    assert_eq!(reply.body, format!("{message}\nrequest_id: {id}\n"));
+}
+
+#[tokio::test]
+async fn proxy_case_035_global_plugins_see_requests_without_a_host() {
+    let (setup, journal) = crate::plugins::setup();
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, setup).await;
+    let late = plugin("p", "late", json!({}), json!({}));
+    running.put(&[("plugins", late)]).await;
+    let reply = running.send("GET / HTTP/1.1").await;
+    assert_eq!(reply.status, 400);
+    assert_eq!(reply.header("x-filtered").as_deref(), Some("late"));
+    eventually("the log phase", || {
+        journal
+            .lock()
+            .unwrap()
+            .contains(&"log 400 Error late".to_owned())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn proxy_case_035_host_is_needed_on_http_1_1_only() {
     let upstream = Upstream::ok();
     let running = start_for(&upstream, Setup::default()).await;
@@ -135,8 +184,20 @@ async fn proxy_case_037_trace_and_ambiguous_framing_are_refused() {
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5",
         "GET / HTTP/1.1\r\nHost: a\r\nX-A : 1",
+        "GET / HTTP/1.1\nHost: a",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\nX-B: 2",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\rX-B: 2",
     ] {
-        assert_eq!(running.send(head).await.status, 400, "{head}");
+        // Whatever follows on the connection is not looked at.
+        let two = format!("{head}\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let reply = raw(running.address, two.as_bytes()).await;
+        assert_eq!(reply.status, 400, "{head}");
+        assert_eq!(
+            reply.header("connection").as_deref(),
+            Some("close"),
+            "{head}"
+        );
+        assert!(!reply.body.contains("HTTP/1.1"), "{reply:?}");
     }
     assert!(upstream.take().is_empty());
 }

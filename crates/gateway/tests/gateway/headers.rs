@@ -163,6 +163,34 @@ async fn proxy_case_028_host_is_the_services_unless_preserved() {
 }
 
 #[tokio::test]
+async fn proxy_case_028_ports_that_everybody_knows_are_not_named() {
+    let engine = Scripted::new(|_| Response::new(Bytes::new()));
+    let ports = [80, 8080];
+    let engines = ports.map(|port| o28m_gateway::LocalEngine {
+        port,
+        listens_on: None,
+        service: engine.clone(),
+        private_headers: &[],
+    });
+    let setup = Setup {
+        engines: engines.into(),
+        ..Setup::default()
+    };
+    let running = start(setup).await;
+    for (port, host) in [(80, "localhost"), (8080, "localhost:8080")] {
+        running
+            .put(&[
+                ("services", service("s", port, json!({"host": "localhost"}))),
+                ("routes", route("r", "s", json!({"paths": ["/"]}))),
+            ])
+            .await;
+        assert_eq!(running.get("/").await.status, 200);
+        let request = engine.take().remove(0);
+        assert_eq!(header(&request, "host").as_deref(), Some(host));
+    }
+}
+
+#[tokio::test]
 async fn proxy_case_030_request_id_is_ours_everywhere() {
     let upstream = Upstream::start(|_| {
         let response = Response::builder().header("x-kong-request-id", "theirs");
@@ -182,6 +210,14 @@ async fn proxy_case_030_request_id_is_ours_everywhere() {
     assert_eq!(
         header(&upstream.one(), "x-kong-request-id"),
         Some(request_id)
+    );
+    running.delete("routes", "r").await;
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Kong-Request-Id: abc";
+    let error = running.send(head).await;
+    assert_eq!(error.header("x-kong-request-id").unwrap().len(), 32);
+    assert_eq!(
+        error.json()["request_id"].as_str(),
+        error.header("x-kong-request-id").as_deref()
     );
 }
 
@@ -221,34 +257,75 @@ async fn proxied_responses_carry_latencies_and_the_upstreams_server() {
 }
 
 #[tokio::test]
-async fn proxy_case_031_032_response_headers_are_cleaned() {
+async fn proxy_case_031_text_without_a_charset_gets_one() {
     let upstream = Upstream::start(|request| {
         let content_type = match request.uri().path() {
             "/plain" => "text/plain",
             "/latin" => "text/plain; charset=latin1",
+            "/html" => "Text/HTML;level=1",
             _ => "application/json",
         };
         let response = Response::builder().header("content-type", content_type);
-        let response = response
+        response.body(Bytes::from_static(b"{}")).unwrap()
+    });
+    let types = async |running: &Running| {
+        let mut types = Vec::new();
+        for target in ["/plain", "/latin", "/html", "/json"] {
+            types.push(running.get(target).await.header("content-type").unwrap());
+        }
+        types
+    };
+    let running = start_for(&upstream, Setup::default()).await;
+    assert_eq!(
+        types(&running).await,
+        [
+            "text/plain; charset=UTF-8",
+            "text/plain; charset=latin1",
+            "Text/HTML;level=1; charset=UTF-8",
+            "application/json"
+        ]
+    );
+    for (charset, plain) in [
+        ("off", "text/plain"),
+        ("koi8-r", "text/plain; charset=koi8-r"),
+    ] {
+        let mut setup = Setup::default();
+        setup.settings.charset = o28m_gateway::Charset::parse(charset).unwrap();
+        let running = start_for(&upstream, setup).await;
+        assert_eq!(
+            types(&running).await[..2],
+            [plain, "text/plain; charset=latin1"]
+        );
+    }
+    assert!(o28m_gateway::Charset::parse("a; b").is_err());
+}
+
+#[tokio::test]
+async fn proxy_case_032_internal_headers_of_responses_end_here() {
+    let upstream = Upstream::start(|request| {
+        let response = Response::builder()
             .header("x-accel-redirect", "/x")
-            .header("x-kept", "1");
-        let response = response
+            .header("x-secret", "1")
+            .header("x-kept", "1")
             .header("set-cookie", "a=1")
             .header("set-cookie", "b=2");
+        let response = match request.uri().path() {
+            // Our own listener would take it for its own word about the connection otherwise.
+            "/named" => response.header("connection", "X-Secret"),
+            _ => response,
+        };
         response.body(Bytes::from_static(b"{}")).unwrap()
     });
     let running = start_for(&upstream, Setup::default()).await;
-    for (target, content_type) in [
-        ("/plain", "text/plain; charset=UTF-8"),
-        ("/latin", "text/plain; charset=latin1"),
-        ("/json", "application/json"),
-    ] {
+    for (target, secret) in [("/named", None), ("/plain", Some("1"))] {
         let reply = running.get(target).await;
-        assert_eq!(reply.header("content-type").as_deref(), Some(content_type));
+        assert_eq!((reply.status, reply.body.as_str()), (200, "{}"));
+        assert_eq!(reply.header("x-secret").as_deref(), secret, "{target}");
         assert_eq!(reply.header("x-accel-redirect"), None);
         assert_eq!(reply.header("x-kept").as_deref(), Some("1"));
         assert_eq!(reply.header("set-cookie").as_deref(), Some("a=1|b=2"));
     }
+    assert_eq!(upstream.take().len(), 2, "nothing was redirected");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod outage;
 mod plugins;
 mod retries;
 mod routing;
+mod settings;
 mod slow;
 mod support;
 mod tls;

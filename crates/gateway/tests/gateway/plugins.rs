@@ -123,7 +123,7 @@ impl Plugin for Instance {
     }
 }
 
-fn setup() -> (Setup, Journal) {
+pub(crate) fn setup() -> (Setup, Journal) {
     let journal = Journal::default();
     let kind = |name, priority| -> Arc<dyn PluginKind> {
         let journal = journal.clone();

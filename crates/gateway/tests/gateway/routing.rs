@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
-use o28m_gateway::{Calculation, Settings};
+use o28m_gateway::{Calculation, RouterFlavor, Settings};
 use serde_json::json;
 
 use crate::support::*;
@@ -152,10 +152,21 @@ async fn proxy_case_018_disabled_service_is_not_routed_and_missing_one_is_503() 
 }
 
 #[tokio::test]
-async fn proxy_case_013_020_routes_for_tls_only_send_plain_requests_away() {
+async fn proxy_case_013_plain_requests_match_whatever_the_server_name() {
     let upstream = Upstream::ok();
     let running = start_for(&upstream, Setup::default()).await;
     let only = json!({"protocols": ["https"], "snis": ["s.example.com"], "paths": ["/r"]});
+    running.put(&[("routes", route("r", "s", only))]).await;
+    assert_eq!(running.get("/r").await.status, 426);
+    assert_eq!(running.get("/other").await.status, 404);
+    assert!(upstream.take().is_empty());
+}
+
+#[tokio::test]
+async fn proxy_case_020_routes_for_tls_send_plain_requests_away() {
+    let upstream = Upstream::ok();
+    let running = start_for(&upstream, Setup::default()).await;
+    let only = json!({"protocols": ["https"], "paths": ["/r"]});
     running.put(&[("routes", route("r", "s", only))]).await;
     let reply = running.get("/r").await;
     assert_eq!(reply.status, 426);
@@ -171,17 +182,20 @@ async fn proxy_case_013_020_routes_for_tls_only_send_plain_requests_away() {
             .to_ascii_lowercase()
             .contains("upgrade")
     );
-    let moved = json!({"protocols": ["https"], "paths": ["/r"], "https_redirect_status_code": 301});
-    running.put(&[("routes", route("r", "s", moved))]).await;
-    let reply = running
-        .send("GET /r?foo=bar HTTP/1.1\r\nHost: Example.com:8000")
-        .await;
-    assert_eq!(reply.status, 301);
-    assert_eq!(
-        reply.header("location").as_deref(),
-        Some("https://example.com/r?foo=bar")
-    );
-    assert_eq!(reply.body, "");
+    for status in [301, 302, 307, 308] {
+        let moved =
+            json!({"protocols": ["https"], "paths": ["/r"], "https_redirect_status_code": status});
+        running.put(&[("routes", route("r", "s", moved))]).await;
+        let reply = running
+            .send("GET /r?foo=bar HTTP/1.1\r\nHost: Example.com:8000")
+            .await;
+        assert_eq!(reply.status, status);
+        assert_eq!(
+            reply.header("location").as_deref(),
+            Some("https://example.com/r?foo=bar")
+        );
+        assert_eq!(reply.body, "");
+    }
     assert!(upstream.take().is_empty());
 }
 
@@ -269,4 +283,92 @@ async fn the_order_of_routes_is_kongs_unless_the_documented_one_is_set() {
         running.gateway.load(&running.store).await.unwrap();
         assert_eq!(running.get("/api").await.body, winner);
     }
+}
+
+async fn start_as(flavor: RouterFlavor) -> Running {
+    let settings = Settings {
+        router_flavor: flavor,
+        ..Settings::default()
+    };
+    start(Setup {
+        settings,
+        ..Setup::default()
+    })
+    .await
+}
+
+fn echo_target() -> Upstream {
+    Upstream::start(|request| Response::new(Bytes::from(request.uri().to_string())))
+}
+
+#[tokio::test]
+async fn expressions_route_by_everything_the_request_says() {
+    let upstream = echo_target();
+    let running = start_as(RouterFlavor::Expressions).await;
+    let port = upstream.address.port();
+    let with =
+        |expression: &str, priority: u64| json!({"expression": expression, "priority": priority});
+    let local = "http.path ^= \"/e\" && net.src.ip in 127.0.0.0/8 && http.queries.q == \"1\" && net.protocol == \"http\"";
+    running
+        .put(&[
+            ("services", service("one", port, json!({"path": "/one"}))),
+            ("services", service("two", port, json!({"path": "/two"}))),
+            ("routes", route("r1", "one", with(local, 2))),
+            (
+                "routes",
+                route("r2", "two", with("http.path ~ \"^/e/(?<name>[a-z]+)\"", 1)),
+            ),
+            (
+                "routes",
+                route("r3", "two", json!({"paths": ["/e"], "strip_path": false})),
+            ),
+        ])
+        .await;
+    assert_eq!(running.get("/e/x?q=1").await.body, "/one/x?q=1");
+    assert_eq!(running.get("/e/x/y?q=2").await.body, "/two/y?q=2");
+    assert_eq!(running.get("/e").await.body, "/two/e");
+    assert_eq!(running.get("/f").await.status, 404);
+}
+
+#[tokio::test]
+async fn path_handling_v1_has_an_effect_under_the_flavour_traditional_only() {
+    let upstream = echo_target();
+    for (flavor, expected) in [
+        (RouterFlavor::Traditional, ["/s/q", "/sq", "/s"]),
+        (RouterFlavor::TraditionalCompatible, ["/s/q", "/s/q", "/s/"]),
+    ] {
+        let running = start_as(flavor).await;
+        let v1 = |paths: &str| json!({"paths": [paths], "path_handling": "v1"});
+        running
+            .put(&[
+                (
+                    "services",
+                    service("s", upstream.address.port(), json!({"path": "/s"})),
+                ),
+                ("routes", route("r1", "s", v1("/r"))),
+                ("routes", route("r2", "s", v1("/t/"))),
+            ])
+            .await;
+        for (path, expected) in ["/r/q", "/rq", "/t/"].into_iter().zip(expected) {
+            assert_eq!(running.get(path).await.body, expected, "{flavor:?} {path}");
+        }
+    }
+}
+
+/// Kong answers 404: its engine takes texts only.
+#[tokio::test]
+async fn paths_that_are_no_text_are_routed_and_sent_as_they_are() {
+    let upstream = echo_target();
+    let running = start_as(RouterFlavor::default()).await;
+    running
+        .put(&[
+            ("services", service("s", upstream.address.port(), json!({}))),
+            (
+                "routes",
+                route("r", "s", json!({"paths": ["/caf"], "strip_path": false})),
+            ),
+        ])
+        .await;
+    assert_eq!(running.get("/caf%E9").await.body, "/caf%E9");
+    assert_eq!(running.get("/caf%c3%a9").await.body, "/caf%C3%A9");
 }

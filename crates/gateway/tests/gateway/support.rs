@@ -119,6 +119,8 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// What clients are allowed.
     pub(crate) limits: Limits,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
     /// A migrated store; without one the gateway gets a SQLite file of its own.
     pub(crate) store: Option<Store>,
 }
@@ -154,6 +156,7 @@ pub(crate) async fn start(setup: Setup) -> Running {
     tokio::spawn(gateway.clone().follow(store.clone(), stop.clone()));
     let mut listener = Listener::bind("proxy", ([127, 0, 0, 1], 0).into()).unwrap();
     listener.tls = setup.tls;
+    listener.proxy_protocol = setup.proxy_protocol;
     let address = listener.address();
     tokio::spawn(serve_with(
         listener,

@@ -478,12 +478,13 @@ impl World {
     /// The connection of the gateway's in-process door.
     pub(crate) fn door(&self) -> Connection {
         Connection {
-            peer: SocketAddr::from(([192, 0, 2, 7], 4711)),
-            local: self.address,
             scheme: Scheme::Https,
-            server_name: None,
-            pool: self.pool.clone(),
             in_process: true,
+            ..Connection::plain(
+                SocketAddr::from(([192, 0, 2, 7], 4711)),
+                self.address,
+                self.pool.clone(),
+            )
         }
     }
 

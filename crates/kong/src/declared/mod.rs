@@ -25,27 +25,33 @@ use crate::formats;
 use crate::schema::{Auto, Check, Field, KEY_BYTES_MAX, Kind, Literal};
 
 /// Parents before children.
-pub(crate) static ENTITIES: &[Entity] = &[
-    certificates::CERTIFICATES,
-    certificates::SNIS,
-    certificates::CA_CERTIFICATES,
-    vaults::ENTITY,
-    keys::KEY_SETS,
-    keys::KEYS,
-    services::ENTITY,
-    routes::ENTITY,
-    consumers::ENTITY,
-    plugins::ENTITY,
-    acls::ENTITY,
-    credentials::BASIC_AUTH,
-    credentials::KEY_AUTH,
-    credentials::JWT,
-    credentials::HMAC_AUTH,
-    oauth2::CREDENTIALS,
-    oauth2::TOKENS,
-    upstreams::ENTITY,
-    targets::ENTITY,
-];
+pub(crate) static ENTITIES: &[Entity] = &all(routes::ENTITY);
+pub(crate) static TRADITIONAL_ENTITIES: &[Entity] = &all(routes::TRADITIONAL);
+pub(crate) static EXPRESSIONS_ENTITIES: &[Entity] = &all(routes::EXPRESSIONS);
+
+const fn all(routes: Entity) -> [Entity; 19] {
+    [
+        certificates::CERTIFICATES,
+        certificates::SNIS,
+        certificates::CA_CERTIFICATES,
+        vaults::ENTITY,
+        keys::KEY_SETS,
+        keys::KEYS,
+        services::ENTITY,
+        routes,
+        consumers::ENTITY,
+        plugins::ENTITY,
+        acls::ENTITY,
+        credentials::BASIC_AUTH,
+        credentials::KEY_AUTH,
+        credentials::JWT,
+        credentials::HMAC_AUTH,
+        oauth2::CREDENTIALS,
+        oauth2::TOKENS,
+        upstreams::ENTITY,
+        targets::ENTITY,
+    ]
+}
 
 /// What an entity makes of a client's input before defaults and checks; see `Entity::prepare`.
 pub(crate) fn preparation(entity: &str, transform: bool) -> Option<fn(&mut Document)> {

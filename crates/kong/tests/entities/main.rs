@@ -8,6 +8,7 @@
 )]
 
 mod credentials;
+mod flavors;
 mod keys;
 mod material;
 mod properties;
@@ -287,11 +288,6 @@ fn routes_that_would_not_be_executed_are_refused() {
         "routes",
         json!({"paths": ["/a"], "protocols": ["grpc"]}),
         "schema violation (protocols: not supported by this build, which serves http and https routes)",
-    );
-    refused(
-        "routes",
-        json!({"paths": ["/a"], "path_handling": "v1"}),
-        "schema violation (path_handling: v1 is not supported by this build)",
     );
 }
 

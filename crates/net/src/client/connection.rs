@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body::Frame;
-use o28m_core::limits;
 use socket2::SockRef;
 
 use super::answer::{Head, HeadReader};
@@ -113,6 +113,7 @@ impl Upstream {
         request: WrittenRequest,
         timeouts: &Timeouts,
         pool: &Arc<Pool>,
+        interim: Option<&(dyn Fn(Parts) + Send + Sync)>,
     ) -> Result<Response<Body>, Failed> {
         let WrittenRequest {
             message,
@@ -126,7 +127,7 @@ impl Upstream {
         self.bodyless = bodyless;
         self.upgrading = upgrading;
         self.upload = message;
-        match std::future::poll_fn(|context| self.poll_head(context, timeouts)).await {
+        match std::future::poll_fn(|context| self.poll_head(context, timeouts, interim)).await {
             Ok(head) => Ok(self.answered(head, timeouts, pool)),
             Err(Failed::Closed(source, _)) if !self.upload.has_begun() => {
                 // Nothing was taken from it: it is as it was.
@@ -147,6 +148,7 @@ impl Upstream {
         &mut self,
         context: &mut Context<'_>,
         timeouts: &Timeouts,
+        interim: Option<&(dyn Fn(Parts) + Send + Sync)>,
     ) -> Poll<Result<Head, Failed>> {
         if let Err(error) = self.send(context) {
             return Poll::Ready(Err(Failed::Body(error)));
@@ -163,6 +165,11 @@ impl Upstream {
                     self.interim += 1;
                     if self.interim > INTERIM_MAX {
                         return Poll::Ready(Err(Failed::Invalid(InvalidResponse::TooLarge)));
+                    }
+                    if let Some(pass) = interim
+                        && head.parts.status != StatusCode::CONTINUE
+                    {
+                        pass(head.parts);
                     }
                     continue;
                 }
@@ -277,7 +284,7 @@ impl Upstream {
         }
         if self.waited != waited {
             self.waited = waited;
-            self.timer.set(limit);
+            let _now = self.timer.set(limit);
         }
         self.timer.is_due(context)
     }
@@ -347,16 +354,12 @@ impl Upstream {
     }
 
     fn into_tunnel(self: Box<Self>, idle: Duration) -> Tunnel {
-        Tunnel {
-            upstream: self.transport,
-            ahead: self.input.to_vec(),
-            idle,
-        }
+        Tunnel::new(self.transport, self.input.to_vec(), idle)
     }
 
     /// Gives the connection back to the pool if it can serve another request.
     pub(super) fn release(mut self: Box<Self>, pool: &Arc<Pool>) {
-        let used_up = self.requests >= limits::UPSTREAM_REQUESTS_MAX;
+        let used_up = pool.is_used_up(self.requests);
         let loose = !self.input.is_empty() || !self.upload.is_done();
         if !self.reusable || used_up || loose {
             return;

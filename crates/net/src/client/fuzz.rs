@@ -136,7 +136,7 @@ impl http_body::Body for Coming {
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.0.clone()
+        self.0
     }
 }
 

@@ -15,10 +15,11 @@ use crate::Body;
 
 /// Idle connections of all targets together.
 const IDLE_MAX: usize = 16 * 1024;
-/// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
-/// Sweeps a connection may idle through.
-const SWEEPS_MAX: u32 = (limits::UPSTREAM_IDLE_TIMEOUT_S / SWEEP.as_secs()) as u32;
+/// How often idle connections are looked through at least and at most.
+const SWEEP_MAX: Duration = Duration::from_secs(5);
+const SWEEP_MIN: Duration = Duration::from_millis(50);
+/// Sweeps in the time that a connection may idle, where that is short.
+const SWEEPS: u32 = 12;
 /// Idle connections that may turn out closed before a request gets a fresh one.
 const STALE_MAX: usize = 3;
 
@@ -27,9 +28,42 @@ const STALE_MAX: usize = 3;
 /// One pool belongs to one runtime: its connections are polled by tasks of the runtime that made them.
 pub struct Pool {
     idle: Mutex<Idle>,
-    /// Idle connections kept for one target.
-    idle_max: usize,
+    settings: PoolSettings,
+    /// Time between two looks at idle connections.
+    sweep: Duration,
+    /// Looks that a connection may idle through.
+    sweeps_max: u32,
     resolver: Resolver,
+}
+
+/// How long connections are kept, and how often they are used.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// Idle connections kept for each target; 0 uses a connection for one request only.
+    pub idle_max: usize,
+    /// Requests of one connection; 0 is any number.
+    pub requests_max: u32,
+    /// How long a connection may idle; `None` for as long as the upstream keeps it.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            idle_max: limits::UPSTREAM_IDLE_MAX,
+            requests_max: limits::UPSTREAM_REQUESTS_MAX,
+            idle_timeout: Some(Duration::from_secs(limits::UPSTREAM_IDLE_TIMEOUT_S)),
+        }
+    }
+}
+
+/// What else is to be known of how a request is sent.
+#[derive(Clone, Copy, Default)]
+pub struct Way<'a> {
+    /// Never to a loopback address: a name may stand for one, now or later.
+    pub beyond_loopback: bool,
+    /// Called with each interim response but `100 Continue`.
+    pub interim: Option<&'a (dyn Fn(http::response::Parts) + Send + Sync)>,
 }
 
 #[derive(Default)]
@@ -50,18 +84,43 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::with_idle_max(limits::UPSTREAM_IDLE_MAX)
+        Self::with_settings(PoolSettings::default())
     }
 
     /// An empty pool that keeps at most so many idle connections for each target; 0 uses a connection
     /// for one request only.
     #[must_use]
     pub fn with_idle_max(idle_max: usize) -> Arc<Self> {
+        Self::with_settings(PoolSettings {
+            idle_max,
+            ..PoolSettings::default()
+        })
+    }
+
+    /// An empty pool.
+    #[must_use]
+    pub fn with_settings(settings: PoolSettings) -> Arc<Self> {
+        let (sweep, sweeps_max) = match settings.idle_timeout {
+            None => (SWEEP_MAX, u32::MAX),
+            Some(timeout) => {
+                let sweep = (timeout / SWEEPS).clamp(SWEEP_MIN, SWEEP_MAX);
+                let sweeps = timeout.as_millis().div_ceil(sweep.as_millis().max(1));
+                (sweep, u32::try_from(sweeps).unwrap_or(u32::MAX))
+            }
+        };
         Arc::new(Self {
             idle: Mutex::default(),
-            idle_max,
+            settings,
+            sweep,
+            sweeps_max,
             resolver: Resolver::new(),
         })
+    }
+
+    /// Whether a connection that served so many requests may not serve another.
+    pub(super) fn is_used_up(&self, requests: u32) -> bool {
+        let max = self.settings.requests_max;
+        max > 0 && requests >= max
     }
 
     /// Sends `request` and waits for the response head. The request's URI is origin-form, its headers
@@ -80,7 +139,7 @@ impl Pool {
         request: impl Into<WrittenRequest>,
         timeouts: &Timeouts,
     ) -> Result<Response<Body>, SendError> {
-        self.send_within(target, request.into(), timeouts, Reach::Anywhere)
+        self.send_by(target, request.into(), timeouts, Way::default())
             .await
     }
 
@@ -97,8 +156,11 @@ impl Pool {
         request: impl Into<WrittenRequest>,
         timeouts: &Timeouts,
     ) -> Result<Response<Body>, SendError> {
-        self.send_within(target, request.into(), timeouts, Reach::BeyondLoopback)
-            .await
+        let way = Way {
+            beyond_loopback: true,
+            ..Way::default()
+        };
+        self.send_by(target, request.into(), timeouts, way).await
     }
 
     /// Whether a loopback address is among those of `host`, a name or an address.
@@ -110,13 +172,24 @@ impl Pool {
         Ok(addresses.iter().any(|it| is_loopback(it.ip())))
     }
 
-    async fn send_within(
+    /// [`Pool::send`] with everything about the way given.
+    ///
+    /// # Errors
+    /// [`SendError`]; a target that may not be reached is [`SendError::Connect`].
+    ///
+    /// # Cancel safety
+    /// As [`Pool::send`].
+    pub async fn send_by(
         self: &Arc<Self>,
         target: &Target,
         mut request: WrittenRequest,
         timeouts: &Timeouts,
-        reach: Reach,
+        way: Way<'_>,
     ) -> Result<Response<Body>, SendError> {
+        let reach = match way.beyond_loopback {
+            true => Reach::BeyondLoopback,
+            false => Reach::Anywhere,
+        };
         let probe = request.probes;
         let mut stale = 0;
         loop {
@@ -130,7 +203,10 @@ impl Pool {
                 Some(upstream) => upstream,
                 None => Box::pin(connect(&self.resolver, target, timeouts, reach)).await?,
             };
-            match upstream.exchange(request, timeouts, self).await {
+            match upstream
+                .exchange(request, timeouts, self, way.interim)
+                .await
+            {
                 Ok(response) => return Ok(response),
                 // Nothing was sent: another connection may take it, whatever the method.
                 Err(Failed::Closed(_, Some(unsent))) if reused => {
@@ -171,7 +247,7 @@ impl Pool {
     pub(super) fn put(self: &Arc<Self>, mut upstream: Box<Upstream>) {
         let mut idle = self.lock();
         upstream.idle_since_sweep = idle.sweeps;
-        if idle.count >= IDLE_MAX || self.idle_max == 0 {
+        if idle.count >= IDLE_MAX || self.settings.idle_max == 0 {
             return;
         }
         let idle = &mut *idle;
@@ -179,14 +255,14 @@ impl Pool {
             Some(same) => same,
             None => idle.by_target.entry(upstream.target.clone()).or_default(),
         };
-        if same.len() >= self.idle_max {
+        if same.len() >= self.settings.idle_max {
             return;
         }
         same.push(upstream);
         idle.count += 1;
         let sweeper = idle.sweeper.as_ref();
         if sweeper.is_none_or(AbortHandle::is_finished) {
-            let sweeper = tokio::spawn(sweep(Arc::downgrade(self)));
+            let sweeper = tokio::spawn(sweep(Arc::downgrade(self), self.sweep));
             idle.sweeper = Some(sweeper.abort_handle());
         }
     }
@@ -200,7 +276,7 @@ impl Pool {
         idle.by_target.retain(|_, connections| {
             connections.retain_mut(|upstream| {
                 let idle = sweeps.wrapping_sub(upstream.idle_since_sweep);
-                idle <= SWEEPS_MAX && upstream.is_alive(false)
+                idle <= self.sweeps_max && upstream.is_alive(false)
             });
             count += connections.len();
             !connections.is_empty()
@@ -222,9 +298,9 @@ impl Drop for Pool {
 }
 
 /// Owned by the pool: ends with it, or when nothing is idle.
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(every).await;
         match pool.upgrade() {
             Some(pool) if pool.sweep() => {}
             _ => return,

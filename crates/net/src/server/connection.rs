@@ -7,24 +7,26 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFuture;
 
+use super::admission::Admission;
 use super::drain::Drain;
 use super::head::{HeadReader, Refusal, Sound, Step};
 use super::response::Asked;
 use super::stream::{RequestBody, SharedStream, Stream, lock};
-use super::{HeadLimits, Timeouts, request, response};
+use super::{HeadLimits, Timeouts, counts, request, response};
 use crate::client::Pool;
 use crate::incoming::{Framing, Incoming};
 use crate::outgoing::Stopped;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
-use crate::{Body, BoxFuture, Connection, HttpService, Rejection, Scheme};
+use crate::{Body, BoxFuture, Connection, HttpService, Rejection, Scheme, proxy_protocol};
 
 /// How long a request that is on its way when the drain begins may take: the first of a connection, and
 /// one whose head has begun.
@@ -44,6 +46,10 @@ pub(super) struct Common {
     pub(super) pool: Arc<Pool>,
     pub(super) limits: HeadLimits,
     pub(super) timeouts: Timeouts,
+    pub(super) requests_max: u64,
+    pub(super) age_max: Duration,
+    pub(super) proxy_protocol: bool,
+    pub(super) admission: Option<Arc<Admission>>,
     pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
     pub(super) drain: Drain,
 }
@@ -52,20 +58,38 @@ pub(super) struct Common {
 /// nothing is wrapped around it: each wrapper would hold it twice.
 pub(super) async fn run(
     common: Arc<Common>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: std::net::SocketAddr,
-    _open: super::counts::Open,
+    _open: counts::Open,
 ) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    let mut connection = Connection {
-        peer,
-        local,
-        scheme: Scheme::Http,
-        server_name: None,
-        pool: common.pool.clone(),
-        in_process: false,
+    let mut connection = Connection::plain(peer, local, common.pool.clone());
+    if common.proxy_protocol {
+        // Boxed: its buffer is gone after it.
+        let taking = Box::pin(proxy_protocol::take(&mut stream));
+        match tokio::time::timeout(common.timeouts.head, taking).await {
+            Ok(Ok(header)) => connection.announced = header.source,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "connection without a header of the PROXY protocol");
+                return counts::refused();
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "no header of the PROXY protocol in time");
+                return counts::refused();
+            }
+        }
+    }
+    let client = connection.announced.unwrap_or(peer).ip();
+    let admission = common.admission.as_ref();
+    let _admitted = match admission.map(|it| it.admit(client)) {
+        None => None,
+        Some(Some(admitted)) => Some(admitted),
+        Some(None) => {
+            tracing::debug!(%client, "address has too many connections");
+            return counts::refused();
+        }
     };
     let mut plain_on_tls = false;
     let transport = match &common.tls {
@@ -95,11 +119,15 @@ pub(super) async fn run(
             }
         }
     };
+    let stream = Stream::new(transport);
+    connection.interim = Some(stream.clone());
     let mut http1 = Http1 {
         common: &common,
         connection,
-        stream: Stream::new(transport),
+        stream,
         timer: Timer::new(common.timeouts.head),
+        born: Instant::now(),
+        aged: false,
         drained: Box::pin(common.drain.begins()),
         watching: false,
         calls: 0,
@@ -133,6 +161,9 @@ struct Http1<'a> {
     connection: Connection,
     stream: SharedStream,
     timer: Timer,
+    born: Instant,
+    /// The connection is too old for another request.
+    aged: bool,
     drained: Pin<Box<WaitForCancellationFuture<'a>>>,
     /// The drain wakes this task.
     watching: bool,
@@ -213,7 +244,8 @@ impl Http1<'_> {
         } else {
             timeouts.idle
         };
-        self.timer.set(patience);
+        let now = self.timer.set(patience);
+        self.aged = now.duration_since(self.born) >= self.common.age_max;
         let mut reader = std::mem::take(&mut self.reader).renewed();
         let mut wait = Wait::default();
         let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut wait);
@@ -232,7 +264,7 @@ impl Http1<'_> {
         let mut stream = lock(&self.stream);
         if draining && !wait.hurries {
             wait.hurries = true;
-            self.timer.set(DRAIN_PATIENCE);
+            let _now = self.timer.set(DRAIN_PATIENCE);
         }
         loop {
             if !stream.input.is_empty() {
@@ -250,7 +282,7 @@ impl Http1<'_> {
                 if !wait.begun {
                     wait.begun = true;
                     if !wait.hurries {
-                        self.timer.set(self.common.timeouts.head);
+                        let _now = self.timer.set(self.common.timeouts.head);
                     }
                 }
             }
@@ -342,11 +374,17 @@ impl Http1<'_> {
                 let broken = rejection(StatusCode::INTERNAL_SERVER_ERROR, "101 without a tunnel");
                 return Box::pin(self.refuse(broken, bodyless)).await;
             }
+            let protocol = response.headers().get(UPGRADE);
+            let websocket =
+                protocol.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
+            tunnel = tunnel.map(|it| it.carrying(websocket));
         }
         let asked = Asked {
             version_11: sound.version_11,
             bodyless,
             keep_alive: sound.keep_alive
+                && self.calls < self.common.requests_max
+                && !self.aged
                 && !self.common.drain.has_begun()
                 && !lock(&self.stream).astray,
             trailers: sound.trailers,
@@ -394,6 +432,9 @@ impl Http1<'_> {
         let sending = std::future::poll_fn(|context| {
             loop {
                 let mut stream = lock(&self.stream);
+                if stream.has_interim() {
+                    outgoing.precede(&stream.take_interim());
+                }
                 let transport = stream.answer().map_err(Stopped::Io)?;
                 if outgoing
                     .poll_write(context, transport)
@@ -424,7 +465,7 @@ impl Http1<'_> {
                 return self.poll_gone(context).map(|()| Ok(false));
             }
             if progress.replace(outgoing.progress()) != Some(outgoing.progress()) {
-                self.timer.set(self.common.timeouts.write);
+                let _now = self.timer.set(self.common.timeouts.write);
             }
             if self.timer.is_due(context) {
                 return Poll::Ready(Ok(false));
@@ -456,6 +497,11 @@ impl Http1<'_> {
     /// as that is not too much.
     fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut stream = lock(&self.stream);
+        if stream.has_interim()
+            && let Poll::Ready(Err(_)) = stream.poll_interim(context)
+        {
+            return Poll::Ready(());
+        }
         loop {
             if !stream.incoming.is_ended() || stream.input.len() >= AHEAD_BYTES_MAX {
                 return Poll::Pending;
@@ -503,7 +549,11 @@ impl Http1<'_> {
         let Some((transport, ahead)) = left else {
             return;
         };
-        if let Err(error) = tunnel.run(transport, ahead.to_vec()).await {
+        let farewell = async {
+            self.common.drain.begins().await;
+            tokio::time::sleep(self.common.timeouts.farewell).await;
+        };
+        if let Err(error) = tunnel.run(transport, ahead.to_vec(), farewell).await {
             tracing::debug!(peer = %self.connection.peer, %error, "upgraded connection failed");
         }
     }

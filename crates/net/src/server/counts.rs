@@ -14,6 +14,19 @@ pub fn connections() -> (u64, u64) {
     (accepted, accepted.saturating_sub(ended))
 }
 
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Connections that were closed at once because their address has too many, or because they did not
+/// begin with a header of the PROXY protocol.
+#[must_use]
+pub fn refused_connections() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
+
+pub(super) fn refused() {
+    REFUSED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// A connection that is counted as open until this is dropped.
 pub(super) struct Open;
 

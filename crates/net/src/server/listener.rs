@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections waiting to be accepted (Kong `backlog=16384`); the kernel may cap it.
@@ -81,6 +82,10 @@ pub struct Listener {
     pub socket: std::net::TcpListener,
     /// Terminate TLS with this configuration.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Every connection begins with a header of the PROXY protocol; those without one are closed.
+    pub proxy_protocol: bool,
+    /// What limits the connections of one address, over all sockets that share it.
+    pub admission: Option<Arc<Admission>>,
     address: SocketAddr,
     options: SocketOptions,
 }
@@ -118,11 +123,15 @@ impl Listener {
     pub fn sibling(&self) -> Result<Self, BindError> {
         let (name, address) = (self.name, self.address);
         let tls = Some(self.tls.clone());
-        Self::open(name, address, self.options, tls).map_err(|source| BindError {
+        let opened = Self::open(name, address, self.options, tls);
+        let mut sibling = opened.map_err(|source| BindError {
             name,
             address,
             source,
-        })
+        })?;
+        sibling.proxy_protocol = self.proxy_protocol;
+        sibling.admission.clone_from(&self.admission);
+        Ok(sibling)
     }
 
     /// The address the socket is bound to.
@@ -162,6 +171,8 @@ impl Listener {
             address: socket.local_addr()?,
             socket,
             tls: sibling.flatten(),
+            proxy_protocol: false,
+            admission: None,
             options,
         })
     }

@@ -6,20 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncWrite as _;
 
-use crate::BodyError;
 use crate::incoming::{Incoming, Next};
+use crate::spelling::push_field;
 use crate::timer::Timer;
 use crate::transport::Transport;
+use crate::{BodyError, Interim};
 
 /// Bytes asked for at once.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an unread body that are thrown away to keep a connection.
 const DISCARD_BYTES_MAX: usize = 256 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Interim responses of one request that are passed on.
+const INTERIM_MAX: u8 = 8;
+/// Bytes of interim responses that wait for the client.
+const INTERIM_BYTES_MAX: usize = 16 * 1024;
 
 /// Shared by the connection and the body of the request it serves, which a service may hand to another
 /// task. Nothing is called while it is locked.
@@ -39,8 +45,12 @@ pub(super) struct Stream {
     pub(super) astray: bool,
     /// Requests so far: the body of a former one reads nothing any more.
     requests: u64,
-    /// What is left to write of the interim response that the client waits for.
-    owed: &'static [u8],
+    /// The client sends its body when it is told to.
+    expects: bool,
+    /// What is left to write of interim responses; the first of them may be begun.
+    interim: BytesMut,
+    /// Interim responses that may still be passed on to this request.
+    interim_left: u8,
 }
 
 impl Stream {
@@ -52,7 +62,9 @@ impl Stream {
             finished: false,
             astray: false,
             requests: 0,
-            owed: b"",
+            expects: false,
+            interim: BytesMut::new(),
+            interim_left: 0,
         }))
     }
 
@@ -60,16 +72,25 @@ impl Stream {
     pub(super) fn begin(&mut self, incoming: Incoming, expects_continue: bool) {
         self.requests += 1;
         self.incoming = incoming;
-        self.owed = if expects_continue { CONTINUE } else { b"" };
+        self.expects = expects_continue;
+        self.interim_left = INTERIM_MAX;
     }
 
-    /// The response begins: nobody is asked for a body any more.
+    /// The response begins: nobody is asked for a body any more, and interim responses are over.
     pub(super) fn answer(&mut self) -> Result<&mut Transport, io::Error> {
-        // Once begun, an interim response has to be whole.
-        if self.owed.len() == CONTINUE.len() {
-            self.owed = b"";
-        }
+        self.expects = false;
+        self.interim_left = 0;
         self.transport()
+    }
+
+    /// Interim responses wait for the client.
+    pub(super) fn has_interim(&self) -> bool {
+        !self.interim.is_empty()
+    }
+
+    /// What is left of them, for whoever writes ahead of the response.
+    pub(super) fn take_interim(&mut self) -> BytesMut {
+        std::mem::take(&mut self.interim)
     }
 
     pub(super) fn transport(&mut self) -> Result<&mut Transport, io::Error> {
@@ -103,18 +124,30 @@ impl Stream {
         Poll::Ready(Ok(more))
     }
 
-    /// Writes what is owed before the body comes.
+    /// Tells the client to send its body, if it waits for that.
     fn poll_continue(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.owed.is_empty() {
-            let owed = self.owed;
-            let transport = self.transport()?;
-            let count = ready!(Pin::new(&mut *transport).poll_write(context, owed))?;
-            self.owed = owed.get(count.max(1)..).unwrap_or_default();
-            if self.owed.is_empty() {
-                ready!(Pin::new(self.transport()?).poll_flush(context))?;
-            }
+        if self.expects {
+            self.expects = false;
+            self.interim.extend_from_slice(CONTINUE);
         }
-        Poll::Ready(Ok(()))
+        if self.interim.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_interim(context)
+    }
+
+    /// Writes interim responses.
+    pub(super) fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let transport = self.transport.as_mut().ok_or_else(gone)?;
+        while !self.interim.is_empty() {
+            let count = ready!(Pin::new(&mut *transport).poll_write(context, &self.interim))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim.advance(count);
+        }
+        Pin::new(transport).poll_flush(context)
     }
 
     /// Throws away what arrived of an unread body; whether the next request is behind it.
@@ -123,7 +156,7 @@ impl Stream {
         let mut left = DISCARD_BYTES_MAX;
         loop {
             match self.incoming.next(&mut self.input) {
-                Ok(Next::End) => return self.owed.is_empty(),
+                Ok(Next::End) => return true,
                 Ok(Next::Frame(frame)) => {
                     let length = frame.data_ref().map_or(0, Bytes::len);
                     let Some(rest) = left.checked_sub(length) else {
@@ -137,6 +170,31 @@ impl Stream {
                 },
                 Err(_) => return false,
             }
+        }
+    }
+}
+
+impl Interim for Mutex<Stream> {
+    fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut stream = lock(self);
+        if stream.interim_left == 0 || stream.interim.len() > INTERIM_BYTES_MAX {
+            return;
+        }
+        stream.interim_left -= 1;
+        let mut head = Vec::with_capacity(256);
+        head.extend_from_slice(b"HTTP/1.1 ");
+        head.extend_from_slice(status.as_str().as_bytes());
+        head.push(b' ');
+        let reason = status.canonical_reason().unwrap_or_default();
+        head.extend_from_slice(reason.as_bytes());
+        head.extend_from_slice(b"\r\n");
+        for (name, value) in headers {
+            push_field(&mut head, name, value);
+        }
+        head.extend_from_slice(b"\r\n");
+        // One that is larger than all may be: it is left out, the response goes on.
+        if head.len() <= INTERIM_BYTES_MAX {
+            stream.interim.extend_from_slice(&head);
         }
     }
 }

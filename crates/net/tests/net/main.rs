@@ -9,6 +9,10 @@ mod corpus;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod interim;
+#[cfg(test)]
+mod proxy_protocol;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod support;

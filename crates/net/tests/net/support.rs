@@ -76,6 +76,7 @@ pub(crate) fn quick() -> Limits {
             idle: Duration::from_millis(300),
             body: Duration::from_millis(300),
             write: Duration::from_millis(300),
+            ..server::Timeouts::default()
         },
         ..Limits::default()
     }
@@ -101,6 +102,17 @@ impl Server {
     {
         let mut listener = Listener::bind("test", ([127, 0, 0, 1], 0).into()).unwrap();
         listener.tls = tls;
+        Self::start_on(listener, limits, handler)
+    }
+
+    pub(crate) fn start_on<F>(
+        listener: Listener,
+        limits: Limits,
+        handler: impl Fn(Request<Body>, Connection) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
         let address = listener.address();
         let service = Arc::new(Service {
             handler: Box::new(move |request, connection| Box::pin(handler(request, connection))),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use o28m_net::Body;
 use o28m_net::client::Target;
-use tokio::io::AsyncWriteExt;
+use o28m_net::server::{self, Limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::*;
@@ -141,4 +142,64 @@ async fn a_101_of_the_service_itself_is_an_error() {
     });
     let answer = raw(server.address, UPGRADE.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+}
+
+/// A gateway whose drain says goodbye to WebSockets soon.
+fn leaving(target: Target) -> Server {
+    let limits = Limits {
+        timeouts: server::Timeouts {
+            farewell: Duration::from_millis(50),
+            ..server::Timeouts::default()
+        },
+        ..Limits::default()
+    };
+    Server::start_with(limits, None, move |request, connection| {
+        let target = target.clone();
+        async move {
+            let sent = connection.pool.send(&target, request, &patient()).await;
+            sent.unwrap_or_else(|error| panic!("{error:?}"))
+        }
+    })
+}
+
+#[tokio::test]
+async fn websockets_are_told_to_leave_during_a_drain() {
+    let closed = std::sync::Arc::new(tokio::sync::Notify::new());
+    let seen = closed.clone();
+    let upstream = RawUpstream::start(move |mut stream, _| {
+        let seen = seen.clone();
+        async move {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            // Half of a frame; the rest comes when the client has had time to be told, wrongly.
+            stream.write_all(b"\x81\x05he").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            stream.write_all(b"llo").await.unwrap();
+            // The client's answer to the farewell.
+            let mut close = [0; 8];
+            stream.read_exact(&mut close).await.unwrap();
+            assert_eq!(close, [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
+            seen.notify_one();
+        }
+    })
+    .await;
+    let mut gateway = leaving(upstream.target());
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(UPGRADE.as_bytes()).await.unwrap();
+    read_until(&mut stream, "he").await;
+    gateway.drain.cancel();
+    let mut rest = [0; 7];
+    patiently("farewell", stream.read_exact(&mut rest))
+        .await
+        .unwrap();
+    assert_eq!(&rest, b"llo\x88\x02\x03\xe9");
+    let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+    stream.write_all(&close).await.unwrap();
+    patiently("the upstream", closed.notified()).await;
+    assert_eq!(patiently("end", read_all(&mut stream)).await, "");
+    drop(stream);
+    patiently("drain", gateway.serving.take().unwrap())
+        .await
+        .unwrap();
 }

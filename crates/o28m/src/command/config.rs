@@ -9,7 +9,7 @@ use crate::cli::{ConfigAction, ConfigCommand, Output};
 use crate::config::table::{self, SETTINGS, Setting};
 use crate::config::{self, Config, Resolved};
 use crate::exit::{Failure, Outcome};
-use crate::terminal;
+use crate::{platform, terminal};
 
 /// What stands for a secret.
 const MASKED: &str = "***";
@@ -36,6 +36,9 @@ pub fn run(command: &ConfigCommand) -> Outcome {
 
 fn check(file: Option<&Path>, resolved: bool, output: Output) -> Outcome {
     let config = super::load_config(file, Default::default())?;
+    if config.has_role("proxy") {
+        platform::check_gateway(&config)?;
+    }
     if !resolved {
         terminal::progress("configuration is valid");
     } else if output == Output::Json {
@@ -94,7 +97,7 @@ fn shown(config: &Config, setting: &Setting) -> Option<String> {
 }
 
 fn masked(setting: &Setting, text: &str) -> String {
-    if setting.secret && !text.is_empty() {
+    if (setting.secret && !text.is_empty()) || Config::is_key(text) {
         MASKED.to_owned()
     } else {
         text.to_owned()

@@ -29,6 +29,7 @@ const STANDARD: &str = "-";
 /// there are differences.
 pub async fn run(command: &GatewayCommand) -> Outcome {
     let config = super::load_config(command.config.as_deref(), Default::default())?;
+    platform::settle_routes(&config)?;
     if platform::is_db_less(&config) {
         let text =
             "gateway.database is off: the gateway's entities are in gateway.declarative_file";

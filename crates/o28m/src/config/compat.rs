@@ -185,6 +185,15 @@ impl Compat {
                 Some(Fate::Accepted | Fate::Database) => {}
                 Some(Fate::Expected(values, _) | Fate::Only(values, _))
                     if values.contains(&text) => {}
+                Some(Fate::Number(low, high)) => {
+                    let number = text.parse::<u32>();
+                    if !number.is_ok_and(|number| (low..=high).contains(&number)) {
+                        problems.push(Problem {
+                            at: name.clone(),
+                            text: format!("expected a whole number from {low} to {high}"),
+                        });
+                    }
+                }
                 Some(Fate::Expected(_, why) | Fate::Ignored(why)) => {
                     note(Severity::Warning, name, format!("has no effect: {why}"));
                 }
@@ -366,8 +375,10 @@ mod tests {
             ("KONG_DNS_ORDER", "A"),
             ("KONG_WHATEVER", "1"),
             ("KC_WHATEVER", "1"),
-            ("KONG_ROUTER_FLAVOR", "expressions"),
             ("KONG_ROLE", "data_plane"),
+            ("KONG_LUA_MAX_REQ_HEADERS", "100"),
+            ("KONG_LUA_MAX_URI_ARGS", "many"),
+            ("KONG_NGINX_PROXY_GZIP", "on"),
         ]);
         let notes = compat.notes(&mut problems);
         let said: Vec<(Severity, &str)> = notes
@@ -379,10 +390,21 @@ mod tests {
             [
                 (Severity::Warning, "KC_WHATEVER"),
                 (Severity::Warning, "KONG_DNS_ORDER"),
+                (Severity::Warning, "KONG_NGINX_PROXY_GZIP"),
                 (Severity::Info, "KONG_WHATEVER"),
             ]
         );
         let refused: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
-        assert_eq!(refused, ["KONG_ROLE", "KONG_ROUTER_FLAVOR"]);
+        assert_eq!(
+            refused,
+            ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE"]
+        );
+        let (compat, mut problems) = read(&[("KONG_STREAM_LISTEN", "0.0.0.0:9000")]);
+        assert_eq!(compat.notes(&mut problems), []);
+        let [problem] = problems.as_slice() else {
+            panic!("{problems:?}")
+        };
+        assert_eq!(problem.at, "KONG_STREAM_LISTEN");
+        assert!(problem.text.contains("TCP and UDP"), "{problem:?}");
     }
 }

@@ -11,11 +11,13 @@ pub(super) enum Fate {
     Only(&'static [&'static str], &'static str),
     /// Accepted with one of these values; any other has no effect, which is said.
     Expected(&'static [&'static str], &'static str),
+    /// Accepted when it is a whole number in this range, as Kong checks it; more than it is done anyway.
+    Number(u32, u32),
     /// Has no effect, which is said.
     Ignored(&'static str),
 }
 
-use Fate::{Accepted, Database, Expected, Ignored, Only};
+use Fate::{Accepted, Database, Expected, Ignored, Number, Only};
 
 const OFF: &[&str] = &["off", "OFF", "false", "NONE", ""];
 const NO_HYBRID: &str = "control and data plane are one process, or share the database";
@@ -55,6 +57,10 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
         Ignored("chains of certificates may have any length, except those of upstreams"),
     ),
     ("KONG_LUAROCKS_*", Accepted),
+    ("KONG_LUA_MAX_REQ_HEADERS", Number(1, 1000)),
+    ("KONG_LUA_MAX_RESP_HEADERS", Number(1, 1000)),
+    ("KONG_LUA_MAX_URI_ARGS", Number(1, 1000)),
+    ("KONG_LUA_MAX_POST_ARGS", Number(1, 1000)),
     ("KONG_MEM_CACHE_SIZE", Accepted),
     ("KONG_WORKER_STATE_UPDATE_FREQUENCY", Accepted),
     (
@@ -75,40 +81,12 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_NGINX_MAIN_WORKER_RLIMIT_NOFILE", Accepted),
     ("KONG_NGINX_ADMIN_CLIENT_BODY_BUFFER_SIZE", Accepted),
     (
-        "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
-        Only(
-            &["0"],
-            "bodies are limited by the plugin request-size-limiting",
-        ),
-    ),
-    (
-        "KONG_NGINX_PROXY_CLIENT_MAX_BODY_SIZE",
-        Only(
-            &["0"],
-            "bodies are limited by the plugin request-size-limiting",
-        ),
-    ),
-    (
         "KONG_NGINX_*",
         Ignored("there is no nginx that would take the directive"),
     ),
-    (
-        "KONG_CLIENT_MAX_BODY_SIZE",
-        Only(
-            &["0"],
-            "bodies are limited by the plugin request-size-limiting",
-        ),
-    ),
-    (
-        "KONG_ROUTER_FLAVOR",
-        Only(
-            &["traditional_compatible", "traditional"],
-            "routes of another flavour would not match as they are written",
-        ),
-    ),
     ("KONG_ROLE", Only(&["traditional"], NO_HYBRID)),
     ("KONG_CLUSTER_*", Ignored(NO_HYBRID)),
-    ("KONG_STREAM_LISTEN", Expected(OFF, NO_STREAM)),
+    ("KONG_STREAM_LISTEN", Only(OFF, NO_STREAM)),
     ("KONG_PROXY_STREAM_*", Accepted),
     ("KONG_ADMIN_GUI_LISTEN", Expected(OFF, NO_GUI)),
     ("KONG_ADMIN_GUI_*", Ignored(NO_GUI)),
@@ -129,10 +107,6 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
         Expected(LOGS, "the status listener writes no access log"),
     ),
     (
-        "KONG_HEADERS_UPSTREAM",
-        Expected(&["X-Kong-Request-Id"], "the request id is always passed on"),
-    ),
-    (
         "KONG_PROXY_SERVER*",
         Ignored("there is no proxy for outgoing calls of plugins"),
     ),
@@ -146,17 +120,6 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ),
     ("KONG_UNTRUSTED_LUA*", Accepted),
     (
-        "KONG_ALLOW_DEBUG_HEADER",
-        Expected(OFF, "there are no debug headers"),
-    ),
-    (
-        "KONG_CLIENT_SSL*",
-        Expected(
-            OFF,
-            "client certificates are set at the service or upstream",
-        ),
-    ),
-    (
         "KONG_DNS_*",
         Ignored("names are resolved as the operating system does"),
     ),
@@ -167,27 +130,19 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
     ("KONG_NEW_DNS_CLIENT", Accepted),
     ("KONG_SSL_PREFER_SERVER_CIPHERS", Accepted),
     ("KONG_SSL_DHPARAM", Accepted),
-    ("KONG_SSL_SESSION_*", Accepted),
+    (
+        "KONG_SSL_SESSION_TIMEOUT",
+        Expected(&["1d"], "tickets are good for half a day"),
+    ),
+    ("KONG_SSL_SESSION_CACHE_SIZE", Accepted),
     ("KONG_VAULT_ENV_PREFIX", Accepted),
     ("KONG_VAULTS", Accepted),
     ("KONG_NODE_ID", Ignored("a node makes its own id")),
-    (
-        "KONG_PORT_MAPS",
-        Ignored("ports are those of the listeners"),
-    ),
     ("KONG_LEGACY_WORKER_EVENTS", Accepted),
     ("KONG_LMDB_*", Accepted),
     (
         "KONG_REQUEST_DEBUG*",
         Ignored("request debugging is not there"),
-    ),
-    (
-        "KONG_ERROR_TEMPLATE_*",
-        Ignored("error bodies are Kong's own"),
-    ),
-    (
-        "KONG_ERROR_DEFAULT_TYPE",
-        Ignored("errors are in the form the client asks for, else JSON"),
     ),
     ("KC_DB", Database),
     ("KC_DB_URL*", Database),
@@ -247,7 +202,6 @@ mod tests {
             "KONG_NGINX_DAEMON",
             "KONG_PROXY_ERROR_LOG",
             "KONG_ADMIN_ERROR_LOG",
-            "KONG_ROUTER_FLAVOR",
             "KONG_LUA_SSL_PROTOCOLS",
         ] {
             let fate = fate(name);

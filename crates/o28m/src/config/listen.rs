@@ -20,6 +20,8 @@ pub struct Listen {
     pub bind: bool,
     /// A socket for each thread; always so here.
     pub reuseport: bool,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Connections waiting to be accepted.
     pub backlog: Option<i32>,
     /// Take IPv6 only on an IPv6 address; nginx's default is on.
@@ -53,6 +55,7 @@ impl Listen {
             deferred: false,
             bind: false,
             reuseport: false,
+            proxy_protocol: false,
             backlog: None,
             ipv6only: None,
             so_keepalive: None,
@@ -61,13 +64,14 @@ impl Listen {
 
     /// The names of the flags that are either there or not, with whether they are.
     #[must_use]
-    pub const fn flags(&self) -> [(&'static str, bool); 5] {
+    pub const fn flags(&self) -> [(&'static str, bool); 6] {
         [
             ("ssl", self.ssl),
             ("http2", self.http2),
             ("deferred", self.deferred),
             ("bind", self.bind),
             ("reuseport", self.reuseport),
+            ("proxy_protocol", self.proxy_protocol),
         ]
     }
 }
@@ -174,13 +178,7 @@ fn flag(listen: &mut Listen, word: &str) -> Result<(), String> {
         ("so_keepalive", Some(value)) => {
             listen.so_keepalive = Some(keepalive(value).ok_or_else(bad)?);
         }
-        ("proxy_protocol", None) => {
-            return Err(
-                "proxy_protocol is not supported by this build: every connection would fail, or a \
-                 client could choose its own address"
-                    .to_owned(),
-            );
-        }
+        ("proxy_protocol", None) => listen.proxy_protocol = true,
         ("udp", None) => return Err("udp is not supported by this build".to_owned()),
         _ => return Err(format!("unknown flag {word:?}")),
     }
@@ -269,10 +267,6 @@ mod tests {
             ("example.com:80", "example.com:80"),
             ("1.2.3.4:99999", "1.2.3.4:99999"),
             ("1.2.3.4:80,", "expected address:port"),
-            (
-                "1.2.3.4:80 proxy_protocol",
-                "proxy_protocol is not supported",
-            ),
             ("1.2.3.4:80 sssl", "unknown flag \"sssl\""),
             ("1.2.3.4:80 backlog=0", "backlog=0"),
             ("1.2.3.4:80 ssl=on", "unknown flag"),
@@ -308,7 +302,7 @@ mod tests {
         fn listens()(
             ip in any::<IpAddr>(),
             port in 1..u16::MAX,
-            flags in any::<[bool; 5]>(),
+            flags in any::<[bool; 6]>(),
             backlog in proptest::option::of(1..i32::MAX),
             only in any::<Option<bool>>(),
             keep in proptest::option::of((
@@ -317,9 +311,9 @@ mod tests {
                 proptest::option::of(1..1000_u32),
             )),
         ) -> Listen {
-            let [ssl, http2, deferred, bind, reuseport] = flags;
+            let [ssl, http2, deferred, bind, reuseport, proxy_protocol] = flags;
             Listen {
-                ssl, http2, deferred, bind, reuseport, backlog,
+                ssl, http2, deferred, bind, reuseport, proxy_protocol, backlog,
                 ipv6only: only.filter(|_| ip.is_ipv6()),
                 so_keepalive: keep.map(|(idle, interval, count)| KeepAlive::On {
                     idle: idle.map(Duration::from_secs),

@@ -569,7 +569,25 @@ mod tests {
                 ("KONG_NGINX_HTTP_CLIENT_BODY_BUFFER_SIZE", "4m"),
                 ("KONG_NGINX_PROXY_LARGE_CLIENT_HEADER_BUFFERS", "4 16k"),
                 ("KONG_HEADERS", "off"),
+                ("KONG_HEADERS_UPSTREAM", "x-kong-request-id"),
                 ("KONG_TRUSTED_IPS", "NONE"),
+                ("KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE", "1k"),
+                ("KONG_NGINX_PROXY_CLIENT_MAX_BODY_SIZE", "2g"),
+                ("KONG_NGINX_HTTP_KEEPALIVE_TIMEOUT", "75s 60s"),
+                ("KONG_NGINX_HTTP_KEEPALIVE_REQUESTS", "100"),
+                ("KONG_NGINX_HTTP_CHARSET", "off"),
+                ("KONG_UPSTREAM_KEEPALIVE_IDLE_TIMEOUT", "30"),
+                ("KONG_UPSTREAM_KEEPALIVE_MAX_REQUESTS", "0"),
+                ("KONG_PORT_MAPS", "80:8000, 443:8443"),
+                ("KONG_ALLOW_DEBUG_HEADER", "on"),
+                ("KONG_ERROR_DEFAULT_TYPE", "application/json"),
+                ("KONG_ERROR_TEMPLATE_HTML", "/errors/page.html"),
+                ("KONG_CLIENT_SSL", "on"),
+                ("KONG_CLIENT_SSL_CERT", "/client.crt"),
+                ("KONG_CLIENT_SSL_CERT_KEY", "/client.key"),
+                ("KONG_LUA_MAX_REQ_HEADERS", "100"),
+                ("KONG_SSL_SESSION_TICKETS", "off"),
+                ("KONG_NGINX_EVENTS_WORKER_CONNECTIONS", "auto"),
             ],
         );
         let config = load(&sources).unwrap();
@@ -591,12 +609,31 @@ mod tests {
             ("proxy.head_line_bytes_max", "16384"),
             ("proxy.head_bytes_max", "65536"),
             ("proxy.headers", ""),
+            ("proxy.headers_upstream", "X-Kong-Request-Id"),
             ("proxy.trusted_ips", ""),
+            ("proxy.body_bytes_max", "2147483648"),
+            ("proxy.keepalive_timeout", "75000ms"),
+            ("proxy.keepalive_requests", "100"),
+            ("proxy.charset", "off"),
+            ("upstream.keepalive_idle_timeout", "30000ms"),
+            ("upstream.keepalive_requests", "0"),
+            ("proxy.debug_header", "on"),
+            ("proxy.errors.default_type", "application/json"),
+            ("proxy.errors.template_html", "/errors/page.html"),
+            ("upstream.tls.client", "on"),
+            ("upstream.tls.cert", "/client.crt"),
+            ("proxy.tls.session_tickets", "off"),
+            ("proxy.connections_max", "16384"),
+            ("log.access_format", "platform"),
         ] {
             assert_eq!(config.text(key), text, "{key}");
         }
         assert_eq!(config.listeners("proxy.listen").len(), 2);
         assert_eq!(config.listeners("admin.listen"), []);
+        assert_eq!(
+            config.port_maps("proxy.port_maps"),
+            [(8000, 80), (8443, 443)]
+        );
         assert_eq!(config.notes, []);
         assert_eq!(config.kong.get("pg_password").unwrap(), "******");
     }
@@ -624,8 +661,24 @@ mod tests {
                 vec!["KONG_PG_SCHEMA", "database.schema"],
             ),
             (
-                vec![("KONG_PROXY_LISTEN", "0.0.0.0:8000 proxy_protocol")],
-                vec!["KONG_PROXY_LISTEN", "proxy_protocol is not supported"],
+                vec![("KONG_PROXY_LISTEN", "0.0.0.0:8000 udp")],
+                vec!["KONG_PROXY_LISTEN", "udp is not supported"],
+            ),
+            (
+                vec![("KONG_NGINX_HTTP_CLIENT_HEADER_TIMEOUT", "soon")],
+                vec!["KONG_NGINX_HTTP_CLIENT_HEADER_TIMEOUT", "\"soon\""],
+            ),
+            (
+                vec![("KONG_NGINX_HTTP_CLIENT_BODY_TIMEOUT", "0")],
+                vec!["KONG_NGINX_HTTP_CLIENT_BODY_TIMEOUT", "more than nothing"],
+            ),
+            (
+                vec![("KONG_PORT_MAPS", "80:8000,81:8000")],
+                vec!["KONG_PORT_MAPS", "each listener once"],
+            ),
+            (
+                vec![("KONG_ERROR_DEFAULT_TYPE", "text/css")],
+                vec!["KONG_ERROR_DEFAULT_TYPE", "text/plain"],
             ),
         ] {
             let (sources, _dir) = sources(None, &pairs);

@@ -132,6 +132,24 @@ impl Config {
         value::duration(self.text(key)).unwrap_or_default()
     }
 
+    /// A duration that may be unset.
+    #[must_use]
+    pub fn optional_duration(&self, key: &str) -> Option<Duration> {
+        self.optional(key).and_then(value::duration)
+    }
+
+    /// Whether a value may be the private key itself, which nobody is shown.
+    #[must_use]
+    pub fn is_key(text: &str) -> bool {
+        value::list(text).any(value::is_pem)
+    }
+
+    /// Ports of listeners, each with what clients know it as.
+    #[must_use]
+    pub fn port_maps(&self, key: &str) -> Vec<(u16, u16)> {
+        value::port_maps(self.text(key)).unwrap_or_default()
+    }
+
     /// The addresses of a listener; none when it is off.
     #[must_use]
     pub fn listeners(&self, key: &str) -> Vec<Listen> {

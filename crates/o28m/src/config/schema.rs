@@ -48,10 +48,14 @@ fn section(prefix: &str) -> Map<String, Value> {
 
 fn property(setting: &Setting) -> Value {
     let mut schema = match setting.kind {
-        Kind::Text | Kind::Path | Kind::Duration | Kind::Listen => json!({"type": "string"}),
+        Kind::Text | Kind::Path | Kind::Duration | Kind::PositiveDuration | Kind::Listen => {
+            json!({"type": "string"})
+        }
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Integer(low, high) => json!({"type": "integer", "minimum": low, "maximum": high}),
-        Kind::List => json!({"type": ["array", "string"], "items": {"type": "string"}}),
+        Kind::List | Kind::PortMaps => {
+            json!({"type": ["array", "string"], "items": {"type": "string"}})
+        }
         Kind::OneOf(known) => json!({"type": "string", "enum": known}),
         Kind::Ratio => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Kind::SomeOf(known) => json!({"type": ["array", "string"], "items": {"enum": known}}),
@@ -109,8 +113,9 @@ mod tests {
     #[test]
     fn nested_sections_are_nested_objects() {
         let schema = json_schema();
-        let certificate = &schema["properties"]["proxy"]["properties"]["tls"]["properties"]["cert"];
-        assert_eq!(certificate["type"], "string");
+        let tls = &schema["properties"]["proxy"]["properties"]["tls"]["properties"];
+        assert_eq!(tls["protocols"]["type"], "string");
+        assert_eq!(tls["cert"]["type"], json!(["array", "string"]));
         let twin = &schema["properties"]["identity"]["properties"]["admin_password_file"];
         assert_eq!(twin["type"], "string");
     }

@@ -17,6 +17,10 @@ pub enum Kind {
     Ratio,
     /// A duration such as `500ms`, `5s` or `2m`; a bare number is seconds.
     Duration,
+    /// A duration that is not zero.
+    PositiveDuration,
+    /// `port:listener`, several separated by commas: what clients know the ports of listeners as.
+    PortMaps,
     /// `address:port`, `:port` or `off`, with flags, several separated by commas.
     Listen,
     /// Comma separated texts; an array in the file.
@@ -116,6 +120,17 @@ pub const HEADERS: &[&str] = &[
     "X-Kong-Request-Id",
 ];
 
+/// What the gateway adds to requests, as Kong names it.
+pub const HEADERS_UPSTREAM: &[&str] = &["X-Kong-Request-Id"];
+
+/// Media types of error bodies.
+const ERROR_TYPES: &[&str] = &[
+    "text/plain",
+    "text/html",
+    "application/json",
+    "application/xml",
+];
+
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 
 /// All settings, grouped by section.
@@ -148,13 +163,15 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Duration,
         "0s",
         "After SIGTERM: time during which readiness is already false but connections are still accepted.",
-    ),
+    )
+    .compat(&["KONG_SHUTDOWN_DELAY"]),
     setting(
         "node.drain_timeout",
         Kind::Duration,
         "60s",
-        "After the shutdown delay: time for requests in flight to finish.",
-    ),
+        "After the shutdown delay: time for requests in flight to finish. After half of it WebSockets are told to end.",
+    )
+    .compat(&["KONG_SHUTDOWN_TIMEOUT"]),
     setting(
         "node.trusted_certificates",
         Kind::List,
@@ -175,10 +192,18 @@ pub const SETTINGS: &[Setting] = &[
         "log.access",
         Kind::Path,
         "",
-        "Where the proxy's JSON access log goes: a file, /dev/stdout, or unset for none.",
+        "Where the proxy's access log goes: a file, /dev/stdout, or unset for none.",
     )
     .compat(&["KONG_PROXY_ACCESS_LOG"])
     .translated(translate::log_path),
+    setting(
+        "log.access_format",
+        Kind::OneOf(&["platform", "kong"]),
+        "platform",
+        "Lines of the proxy's access log: the platform's JSON, or the combined format with the id of the request, as Kong's kong_log_format.",
+    )
+    .compat(&["KONG_PROXY_ACCESS_LOG"])
+    .translated(translate::log_format),
     setting(
         "database.url",
         Kind::Text,
@@ -234,6 +259,26 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KONG_HEADERS"])
     .translated(translate::headers),
     setting(
+        "proxy.headers_upstream",
+        Kind::SomeOf(HEADERS_UPSTREAM),
+        "X-Kong-Request-Id",
+        "What the gateway adds to requests; empty for nothing, and a client's own X-Kong-Request-Id passes.",
+    )
+    .compat(&["KONG_HEADERS_UPSTREAM"])
+    .translated(translate::headers),
+    setting(
+        "proxy.server_token",
+        Kind::Text,
+        "kong/3.9.3",
+        "Value of Server; many clients recognise Kong by it.",
+    ),
+    setting(
+        "proxy.keep_identity_headers",
+        Kind::Boolean,
+        "false",
+        "Let clients send X-Consumer-*, X-Credential-Identifier and the like upstream where no plugin sets them, as Kong does: upstreams may take them for proof.",
+    ),
+    setting(
         "sync.poll_interval",
         Kind::Duration,
         "5s",
@@ -264,15 +309,26 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "proxy.tls.cert",
-        Kind::Path,
+        Kind::List,
         "",
-        "PEM certificate chain of the TLS listener; without it a self-signed one is made at start.",
+        "PEM certificate chain of the TLS listener, a file or the text itself (also in base64); several, such as one for each kind of key, separated by commas. Without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_SSL_CERT"])
-    .translated(translate::one_path),
-    setting("proxy.tls.key", Kind::Path, "", "PEM private key of the TLS listener.")
-        .compat(&["KONG_SSL_CERT_KEY"])
-        .translated(translate::one_path),
+    .compat(&["KONG_SSL_CERT"]),
+    setting("proxy.tls.key", Kind::List, "", "PEM private key of the TLS listener, one for each certificate, in the same ways.")
+        .compat(&["KONG_SSL_CERT_KEY"]),
+    setting(
+        "proxy.tls.session_tickets",
+        Kind::Boolean,
+        "true",
+        "Let clients of all TLS listeners resume sessions with tickets, whose keys change every six hours.",
+    )
+    .compat(&["KONG_SSL_SESSION_TICKETS"]),
+    setting(
+        "proxy.tls.strict_host",
+        Kind::Boolean,
+        "false",
+        "Answer 421 to requests over TLS whose Host is not the name of the handshake, where that has one.",
+    ),
     setting(
         "proxy.tls.cipher_suite",
         Kind::OneOf(&["modern", "intermediate", "old", "fips", "custom"]),
@@ -317,6 +373,156 @@ pub const SETTINGS: &[Setting] = &[
     ])
     .translated(translate::buffer_total),
     setting(
+        "proxy.head_buffer_bytes",
+        Kind::Integer(1, 1_048_576),
+        "1024",
+        "Bytes of the first buffer of a head: a line that fits in is taken even when it has more than proxy.head_line_bytes_max.",
+    )
+    .compat(&[
+        "KONG_NGINX_PROXY_CLIENT_HEADER_BUFFER_SIZE",
+        "KONG_NGINX_HTTP_CLIENT_HEADER_BUFFER_SIZE",
+    ])
+    .translated(translate::size),
+    setting(
+        "proxy.body_bytes_max",
+        Kind::Integer(0, i64::MAX),
+        "0",
+        "Bytes of a request body; more are answered with 413. 0 is any number.",
+    )
+    .compat(&[
+        "KONG_NGINX_PROXY_CLIENT_MAX_BODY_SIZE",
+        "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
+        "KONG_CLIENT_MAX_BODY_SIZE",
+    ])
+    .translated(translate::large_size),
+    setting(
+        "proxy.head_timeout",
+        Kind::PositiveDuration,
+        "60s",
+        "Time for a TLS handshake, for a header of the PROXY protocol, and for the head of a request; then 408.",
+    )
+    .compat(&[
+        "KONG_NGINX_PROXY_CLIENT_HEADER_TIMEOUT",
+        "KONG_NGINX_HTTP_CLIENT_HEADER_TIMEOUT",
+    ])
+    .translated(translate::time),
+    setting(
+        "proxy.body_timeout",
+        Kind::PositiveDuration,
+        "60s",
+        "Time between two pieces of a request body; then 408.",
+    )
+    .compat(&[
+        "KONG_NGINX_PROXY_CLIENT_BODY_TIMEOUT",
+        "KONG_NGINX_HTTP_CLIENT_BODY_TIMEOUT",
+    ])
+    .translated(translate::time),
+    setting(
+        "proxy.send_timeout",
+        Kind::PositiveDuration,
+        "60s",
+        "Time in which a client has to take something of its response.",
+    )
+    .compat(&["KONG_NGINX_PROXY_SEND_TIMEOUT", "KONG_NGINX_HTTP_SEND_TIMEOUT"])
+    .translated(translate::time),
+    setting(
+        "proxy.keepalive_timeout",
+        Kind::Duration,
+        "75s",
+        "Time between two requests of a connection; 0s closes it after each one.",
+    )
+    .compat(&["KONG_NGINX_PROXY_KEEPALIVE_TIMEOUT", "KONG_NGINX_HTTP_KEEPALIVE_TIMEOUT"])
+    .translated(translate::time),
+    setting(
+        "proxy.keepalive_requests",
+        Kind::Integer(0, 1_000_000_000_000),
+        "10000",
+        "Requests of one connection; it is closed behind the last one. 0 is as 1.",
+    )
+    .compat(&["KONG_NGINX_PROXY_KEEPALIVE_REQUESTS", "KONG_NGINX_HTTP_KEEPALIVE_REQUESTS"]),
+    setting(
+        "proxy.keepalive_time",
+        Kind::PositiveDuration,
+        "1h",
+        "Age of a connection that is closed behind its next response.",
+    )
+    .compat(&["KONG_NGINX_PROXY_KEEPALIVE_TIME", "KONG_NGINX_HTTP_KEEPALIVE_TIME"])
+    .translated(translate::time),
+    setting(
+        "proxy.connections_max",
+        Kind::Integer(1, 1_000_000),
+        "16384",
+        "Connections that each thread of the data plane serves at once on each listener; more wait until others end.",
+    )
+    .compat(&["KONG_NGINX_EVENTS_WORKER_CONNECTIONS"])
+    .translated(translate::connections),
+    setting(
+        "proxy.connections_per_address_max",
+        Kind::Integer(0, 1_000_000),
+        "0",
+        "Connections of one client address to all proxy listeners of the process; more are closed at once and counted. On listeners with proxy_protocol the address is that of its header. 0 is any number.",
+    ),
+    setting(
+        "proxy.port_maps",
+        Kind::PortMaps,
+        "",
+        "Ports that clients know those of listeners as, such as 443:8443: in X-Forwarded-Port, for the ports of routes and in logs.",
+    )
+    .compat(&["KONG_PORT_MAPS"]),
+    setting(
+        "proxy.charset",
+        Kind::Text,
+        "UTF-8",
+        "Charset of responses in text that name none; off for none.",
+    )
+    .compat(&["KONG_NGINX_PROXY_CHARSET", "KONG_NGINX_HTTP_CHARSET"]),
+    setting(
+        "proxy.debug_header",
+        Kind::Boolean,
+        "false",
+        "Tell requests with a header Kong-Debug which route and service they met.",
+    )
+    .compat(&["KONG_ALLOW_DEBUG_HEADER"]),
+    setting(
+        "proxy.early_hints",
+        Kind::Boolean,
+        "false",
+        "Pass interim responses of upstreams, such as 103, on to clients; Kong drops them.",
+    ),
+    setting(
+        "proxy.websocket_idle_timeout",
+        Kind::PositiveDuration,
+        "",
+        "How long nothing may move on a WebSocket; unset is the read_timeout of its service.",
+    ),
+    setting(
+        "proxy.errors.default_type",
+        Kind::OneOf(ERROR_TYPES),
+        "text/plain",
+        "Form of errors of the server underneath, such as 502, for requests with neither Accept nor Content-Type.",
+    )
+    .compat(&["KONG_ERROR_DEFAULT_TYPE"]),
+    setting(
+        "proxy.errors.template_html",
+        Kind::Path,
+        "",
+        "Form of error bodies in HTML: a file with at most two %s, for the message and the id of the request.",
+    )
+    .compat(&["KONG_ERROR_TEMPLATE_HTML"]),
+    setting("proxy.errors.template_json", Kind::Path, "", "The same in JSON.")
+        .compat(&["KONG_ERROR_TEMPLATE_JSON"]),
+    setting("proxy.errors.template_xml", Kind::Path, "", "The same in XML.")
+        .compat(&["KONG_ERROR_TEMPLATE_XML"]),
+    setting("proxy.errors.template_plain", Kind::Path, "", "The same in plain text.")
+        .compat(&["KONG_ERROR_TEMPLATE_PLAIN"]),
+    setting(
+        "proxy.errors.detail",
+        Kind::OneOf(&["full", "minimal"]),
+        "full",
+        "minimal leaves hosts and causes out of messages; the log has them.",
+    )
+    .compat(&["KONG_ERROR_DETAIL"]),
+    setting(
         "proxy.body_memory_bytes_max",
         Kind::Integer(4096, 1_073_741_824),
         "1048576",
@@ -339,7 +545,7 @@ pub const SETTINGS: &[Setting] = &[
         "proxy.real_ip_header",
         Kind::Text,
         "X-Real-IP",
-        "Header from which a trusted peer's client address is taken.",
+        "Header from which a trusted peer's client address is taken; proxy_protocol takes it from the header of that protocol.",
     )
     .compat(&["KONG_REAL_IP_HEADER", "KONG_NGINX_PROXY_REAL_IP_HEADER"]),
     setting(
@@ -349,6 +555,13 @@ pub const SETTINGS: &[Setting] = &[
         "Skip trusted addresses from the right when reading that header.",
     )
     .compat(&["KONG_REAL_IP_RECURSIVE", "KONG_NGINX_PROXY_REAL_IP_RECURSIVE"]),
+    setting(
+        "proxy.router_flavor",
+        Kind::OneOf(&["traditional_compatible", "traditional", "expressions"]),
+        "traditional_compatible",
+        "How routes are matched, and which fields they have: as Kong since 3.0, as Kong before it, or by expressions as well.",
+    )
+    .compat(&["KONG_ROUTER_FLAVOR"]),
     setting(
         "proxy.route_match_calculation",
         Kind::OneOf(&["original", "strict"]),
@@ -382,8 +595,18 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "",
         "PEM certificate chain that services without client_certificate show to upstreams that ask for one.",
-    ),
-    setting("upstream.tls.key", Kind::Path, "", "PEM private key of that certificate."),
+    )
+    .compat(&["KONG_CLIENT_SSL_CERT"]),
+    setting("upstream.tls.key", Kind::Path, "", "PEM private key of that certificate.")
+        .compat(&["KONG_CLIENT_SSL_CERT_KEY"]),
+    setting(
+        "upstream.tls.client",
+        Kind::OneOf(&["auto", "on", "off"]),
+        "auto",
+        "Whether that certificate is shown: on needs one; auto is on when there is one, but not for one of Kong's settings, which need client_ssl=on.",
+    )
+    .compat(&["KONG_CLIENT_SSL"])
+    .translated(translate::switch),
     setting(
         "upstream.keepalive_max",
         Kind::Integer(0, 65_536),
@@ -392,6 +615,33 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_NGINX_HTTP_UPSTREAM_KEEPALIVE", "KONG_UPSTREAM_KEEPALIVE_POOL_SIZE"])
     .translated(translate::keepalive),
+    setting(
+        "upstream.keepalive_requests",
+        Kind::Integer(0, 4_294_967_295),
+        "10000",
+        "Requests of one connection to an upstream; 0 is any number.",
+    )
+    .compat(&["KONG_UPSTREAM_KEEPALIVE_MAX_REQUESTS"]),
+    setting(
+        "upstream.keepalive_idle_timeout",
+        Kind::Duration,
+        "60s",
+        "How long a connection to an upstream is kept idle; 0s is as long as the upstream does.",
+    )
+    .compat(&["KONG_UPSTREAM_KEEPALIVE_IDLE_TIMEOUT"])
+    .translated(translate::whole_seconds),
+    setting(
+        "upstream.request_timeout",
+        Kind::PositiveDuration,
+        "",
+        "Limit for all attempts of a request together, until the response head; then 504. Unset is none: retries times read_timeout.",
+    ),
+    setting(
+        "upstream.retry_ratio",
+        Kind::Ratio,
+        "",
+        "Retries as a part of all requests, in the long run: 0.2 affords one for every five requests, with ten in reserve. Unset is any number.",
+    ),
     setting(
         "plugins.enabled",
         Kind::List,
@@ -437,15 +687,13 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KONG_ADMIN_LISTEN"]),
     setting(
         "admin.tls.cert",
-        Kind::Path,
+        Kind::List,
         "",
         "PEM certificate chain of the Admin API's ssl listeners; without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_ADMIN_SSL_CERT"])
-    .translated(translate::one_path),
-    setting("admin.tls.key", Kind::Path, "", "PEM private key of those listeners.")
-        .compat(&["KONG_ADMIN_SSL_CERT_KEY"])
-        .translated(translate::one_path),
+    .compat(&["KONG_ADMIN_SSL_CERT"]),
+    setting("admin.tls.key", Kind::List, "", "PEM private key of those listeners.")
+        .compat(&["KONG_ADMIN_SSL_CERT_KEY"]),
     setting(
         "admin.access_log",
         Kind::Path,
@@ -520,15 +768,13 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KONG_STATUS_LISTEN"]),
     setting(
         "status.tls.cert",
-        Kind::Path,
+        Kind::List,
         "",
         "PEM certificate chain of the status listener with ssl; without it a self-signed one is made at start.",
     )
-    .compat(&["KONG_STATUS_SSL_CERT"])
-    .translated(translate::one_path),
-    setting("status.tls.key", Kind::Path, "", "PEM private key of that listener.")
-        .compat(&["KONG_STATUS_SSL_CERT_KEY"])
-        .translated(translate::one_path),
+    .compat(&["KONG_STATUS_SSL_CERT"]),
+    setting("status.tls.key", Kind::List, "", "PEM private key of that listener.")
+        .compat(&["KONG_STATUS_SSL_CERT_KEY"]),
     setting("metrics.listen", Kind::Listen, "0.0.0.0:9542", "Listener of the Prometheus metrics."),
     setting("metrics.path", Kind::Text, "/metrics", "The only path of the metrics listener."),
     setting("jumper.listen", Kind::Listen, "127.0.0.1:8080", "Listener of the token gateway."),

@@ -43,13 +43,76 @@ pub(super) fn log_path(given: &Foreign<'_>) -> Result<String, String> {
     Ok(format!("{}/{path}", given.prefix.trim_end_matches('/')))
 }
 
-/// The first of several certificates or keys.
-pub(super) fn one_path(given: &Foreign<'_>) -> Result<String, String> {
-    let mut paths = value::list(given.text);
-    let first = paths.next().unwrap_or_default().to_owned();
-    match paths.next() {
-        None => Ok(first),
-        Some(_) => Err("several certificates for one listener are not supported".to_owned()),
+/// The name of a log format behind a path: Kong's own, or the platform's for every other.
+pub(super) fn log_format(given: &Foreign<'_>) -> Result<String, String> {
+    let format = given.text.split_whitespace().nth(1);
+    let is_kongs = format.is_some_and(|name| name == "kong_log_format");
+    Ok(if is_kongs { "kong" } else { "platform" }.to_owned())
+}
+
+/// A time as nginx writes it; of two, the first.
+pub(super) fn time(given: &Foreign<'_>) -> Result<String, String> {
+    let expected = || {
+        format!(
+            "expected a time such as 500ms, 60s or 1h30m, not {:?}",
+            given.text
+        )
+    };
+    let text = given.text.split_whitespace().next().unwrap_or_default();
+    if text.is_empty() {
+        return Err(expected());
+    }
+    let mut rest = text;
+    let mut millis: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at(letters);
+        let factor: u64 = match unit {
+            "ms" => 1,
+            "" | "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            "M" => 2_592_000_000,
+            "y" => 31_536_000_000,
+            _ => return Err(expected()),
+        };
+        let number: u64 = number.parse().map_err(|_| expected())?;
+        let part = number.checked_mul(factor).ok_or_else(expected)?;
+        millis = millis.checked_add(part).ok_or_else(expected)?;
+        rest = after;
+    }
+    Ok(format!("{millis}ms"))
+}
+
+/// Seconds without a unit, of which none is a word of its own.
+pub(super) fn whole_seconds(given: &Foreign<'_>) -> Result<String, String> {
+    match given.text.parse::<f64>() {
+        Ok(seconds) if (0.0..=1e9).contains(&seconds) => {
+            let duration = std::time::Duration::from_secs_f64(seconds);
+            Ok(format!("{}ms", duration.as_millis()))
+        }
+        _ => Err(format!("expected seconds, not {:?}", given.text)),
+    }
+}
+
+/// Connections of a worker; `auto` is as many as one thread serves at most.
+pub(super) fn connections(given: &Foreign<'_>) -> Result<String, String> {
+    Ok(match given.text {
+        "auto" => "16384".to_owned(),
+        number => number.to_owned(),
+    })
+}
+
+/// A boolean as a word.
+pub(super) fn switch(given: &Foreign<'_>) -> Result<String, String> {
+    match value::boolean(given.text) {
+        Some(true) => Ok("on".to_owned()),
+        Some(false) => Ok("off".to_owned()),
+        None => Err(format!("expected on or off, not {:?}", given.text)),
     }
 }
 
@@ -99,6 +162,7 @@ pub(super) fn list_or_off(given: &Foreign<'_>) -> Result<String, String> {
 /// Kong's names of the headers it adds, whatever their case.
 pub(super) fn headers(given: &Foreign<'_>) -> Result<String, String> {
     let named = |item: &str| {
+        // Those of requests are among them.
         let known = super::table::HEADERS.iter();
         let mut known = known.filter(|known| known.eq_ignore_ascii_case(item));
         known.next().map_or(item, |known| *known).to_owned()
@@ -137,6 +201,16 @@ pub(super) fn size(given: &Foreign<'_>) -> Result<String, String> {
             "expected a size such as 8k or 4m, not {:?}",
             given.text
         )),
+    }
+}
+
+/// A size as nginx writes it where gigabytes have a word.
+pub(super) fn large_size(given: &Foreign<'_>) -> Result<String, String> {
+    let gigabytes = given.text.strip_suffix(['g', 'G']);
+    let gigabytes = gigabytes.and_then(|text| text.parse::<u64>().ok());
+    match gigabytes.and_then(|number| number.checked_mul(1024 * 1024 * 1024)) {
+        Some(bytes) => Ok(bytes.to_string()),
+        None => size(given),
     }
 }
 
@@ -188,7 +262,21 @@ mod tests {
             (log_path, "/dev/stdout log_proxy_json", "/dev/stdout"),
             (log_path, "logs/access.log basic", "/kong/logs/access.log"),
             (log_path, "off", ""),
-            (one_path, "/a", "/a"),
+            (log_format, "/dev/stdout kong_log_format", "kong"),
+            (log_format, "/dev/stdout log_proxy_json", "platform"),
+            (log_format, "off", "platform"),
+            (time, "60", "60000ms"),
+            (time, "75s 60s", "75000ms"),
+            (time, "1h30m", "5400000ms"),
+            (time, "500ms", "500ms"),
+            (time, "0", "0ms"),
+            (whole_seconds, "0", "0ms"),
+            (whole_seconds, "60", "60000ms"),
+            (connections, "auto", "16384"),
+            (switch, "on", "on"),
+            (switch, "FALSE", "off"),
+            (large_size, "2g", "2147483648"),
+            (large_size, "1k", "1024"),
             (millis, "5000", "5000ms"),
             (seconds, "0.5", "500ms"),
             (seconds, "10", "10000ms"),
@@ -214,8 +302,16 @@ mod tests {
         for (translate, text) in [
             (level as Translate, "loud"),
             (log_path, "syslog:server=x"),
-            (one_path, "/a,/b"),
             (millis, "5s"),
+            (time, ""),
+            (time, "s"),
+            (time, "5x"),
+            (time, "-5"),
+            (time, "99999999999999999999"),
+            (whole_seconds, "1m"),
+            (switch, "auto"),
+            (large_size, "1t"),
+            (large_size, "99999999999999999999g"),
             (seconds, "-1"),
             (seconds, "NaN"),
             (consistency, "maybe"),

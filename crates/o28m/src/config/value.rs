@@ -34,6 +34,26 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
+/// Whether a text is PEM itself, as it is or in base64, and not the name of a file.
+pub(super) fn is_pem(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("-----BEGIN ") || text.starts_with("LS0tLS1CRUdJTi")
+}
+
+/// The port of each listener, and what clients know it as.
+pub(super) fn port_maps(text: &str) -> Option<Vec<(u16, u16)>> {
+    let mut maps: Vec<(u16, u16)> = Vec::new();
+    for item in list(text) {
+        let (host, listener) = item.split_once(':')?;
+        let (host, listener) = (host.parse().ok()?, listener.parse().ok()?);
+        if host == 0 || listener == 0 || maps.iter().any(|(known, _)| *known == listener) {
+            return None;
+        }
+        maps.push((listener, host));
+    }
+    Some(maps)
+}
+
 /// What is wrong with `text` as a value of `kind`; `None` when nothing is.
 pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
     let unknown = |known: &[&str]| format!("expected one of: {}", known.join(", "));
@@ -53,6 +73,12 @@ pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
         Kind::Duration => duration(text)
             .is_none()
             .then(|| "expected a duration such as 500ms, 5s or 2m".to_owned()),
+        Kind::PositiveDuration => duration(text)
+            .is_none_or(|it| it.is_zero())
+            .then(|| "expected a duration such as 500ms, 5s or 2m, more than nothing".to_owned()),
+        Kind::PortMaps => port_maps(text)
+            .is_none()
+            .then(|| "expected port:listener such as 443:8443, each listener once".to_owned()),
         Kind::Listen => listen::parse(text).err(),
         Kind::OneOf(known) => (!known.contains(&text)).then(|| unknown(known)),
         Kind::SomeOf(known) => list(text)
@@ -64,6 +90,26 @@ pub(super) fn problem(kind: Kind, text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_mapped_once() {
+        assert_eq!(
+            port_maps("80:8000, 443:8443"),
+            Some(vec![(8000, 80), (8443, 443)])
+        );
+        assert_eq!(port_maps(""), Some(Vec::new()));
+        for text in [
+            "80",
+            "80:",
+            "80:x",
+            "80:8000:1",
+            "0:8000",
+            "80:8000,81:8000",
+            "80:70000",
+        ] {
+            assert_eq!(port_maps(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_units() {

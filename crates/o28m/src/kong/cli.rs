@@ -79,6 +79,8 @@ pub enum Command {
         #[arg(short, long, default_value_t = 0)]
         wait: u64,
     },
+    /// Have the gateway say that it is not ready; it goes on serving
+    Drain,
     /// Check the configuration and have certificates read again
     Reload,
     /// Stop the gateway and start it again

@@ -70,6 +70,7 @@ fn plain(failure: Failure, what: &str) -> Failure {
 
 async fn parse(file: &Path, options: &Options) -> Outcome {
     let config = configuration(options)?;
+    platform::settle_routes(&config)?;
     let settings = Settings {
         url: "sqlite::memory:".to_owned(),
         ..platform::store_settings(&config)
@@ -91,6 +92,7 @@ async fn parse(file: &Path, options: &Options) -> Outcome {
 
 async fn import(file: &Path, options: &Options) -> Outcome {
     let config = configuration(options)?;
+    platform::settle_routes(&config)?;
     if platform::is_db_less(&config) {
         let text = "'kong config db_import' only works with a database.\nWhen using database=off, \
                     reload your declarative configuration\nusing the /config endpoint.";
@@ -113,6 +115,7 @@ async fn import(file: &Path, options: &Options) -> Outcome {
 
 async fn export(file: &Path, options: &Options) -> Outcome {
     let config = configuration(options)?;
+    platform::settle_routes(&config)?;
     if platform::is_db_less(&config) {
         let text = "'kong config db_export' only works with a database.";
         return Err(anyhow!(text).into());

@@ -3,6 +3,7 @@
 
 pub mod cli;
 mod declarative;
+mod drain;
 mod life;
 mod migrations;
 mod prefix;
@@ -74,6 +75,7 @@ async fn run(kong: &Kong) -> Outcome {
         Command::Start(start) => Box::pin(life::start(start, options)).await,
         Command::Stop => life::stop(options).await,
         Command::Quit { timeout, wait } => life::quit(*timeout, *wait, options).await,
+        Command::Drain => drain::drain(options).await,
         Command::Reload => life::reload(options),
         Command::Restart(start) => Box::pin(life::restart(options, start)).await,
         Command::Prepare => Ok(prefix_of(&configuration(options)?).prepare()?),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use o28m_gateway::Gateway;
-use o28m_net::server::{Keepalive, Listener, SocketOptions};
+use o28m_net::server::{Admission, Keepalive, Listener, SocketOptions};
 
 use super::tls::{self, Certificates};
 use crate::config::{Config, KeepAlive, Listen};
@@ -54,6 +54,9 @@ const DOORS: &[Door] = &[
     door("management", &["identity.management_listen"], "identity"),
 ];
 
+/// The setting with the header that names clients.
+const REAL_IP: &str = "proxy.real_ip_header";
+
 /// Bound listeners by name.
 pub struct Bound {
     listeners: BTreeMap<&'static str, Vec<Listener>>,
@@ -72,6 +75,7 @@ impl Bound {
             listeners: BTreeMap::new(),
             certificates: Certificates::default(),
         };
+        let admission = admission(config);
         for door in DOORS {
             if !door.role.is_empty() && !config.has_role(door.role) {
                 continue;
@@ -81,8 +85,18 @@ impl Bound {
                 for mut listen in config.listeners(key) {
                     listen.ssl |= *key == "proxy.tls_listen";
                     check(door, key, &listen, config)?;
-                    listeners.push(bound.listener(door, &listen, config)?);
+                    let mut listener = bound.listener(door, &listen, config)?;
+                    if door.name == "proxy" {
+                        listener.admission.clone_from(&admission);
+                    }
+                    listeners.push(listener);
                 }
+            }
+            let announced = listeners.iter().any(|it| it.proxy_protocol);
+            if door.name == "proxy" && !announced && config.text(REAL_IP) == "proxy_protocol" {
+                tracing::warn!(
+                    "{REAL_IP} is proxy_protocol, but no listener of the proxy has that flag"
+                );
             }
             if !listeners.is_empty() {
                 bound.listeners.insert(door.name, listeners);
@@ -94,6 +108,7 @@ impl Bound {
     fn listener(&mut self, door: &Door, listen: &Listen, config: &Config) -> Result<Listener> {
         let name = if listen.ssl { door.tls_name } else { door.name };
         let mut listener = Listener::bind_with(name, listen.address, options(listen))?;
+        listener.proxy_protocol = listen.proxy_protocol;
         if listen.ssl {
             let tls = self.certificates.of(door.tls, config);
             listener.tls = Some(tls.with_context(|| format!("no TLS for listener {name}"))?);
@@ -135,6 +150,12 @@ impl Bound {
     pub(super) fn reload_certificates(&self, config: &Config) {
         self.certificates.reload(config);
     }
+}
+
+/// What all listeners of the proxy together let in.
+fn admission(config: &Config) -> Option<Arc<Admission>> {
+    let max = u32::try_from(config.integer("proxy.connections_per_address_max")).unwrap_or(0);
+    (max > 0).then(|| Admission::new(max))
 }
 
 /// Refuses what would be unsafe and says what will not be so.

@@ -13,7 +13,9 @@ mod shown;
 mod tls;
 
 pub use bound::Bound;
-pub use open::{declarative, init_logging, is_db_less, store_settings};
+pub use open::{
+    check_gateway, declarative, init_logging, is_db_less, settle_routes, store_settings,
+};
 
 use std::sync::Arc;
 
@@ -73,6 +75,7 @@ impl Platform {
     /// # Errors
     /// An unusable database, key set or setting.
     pub async fn prepare(config: Config, ambient: Ambient, bound: Bound) -> Result<Self> {
+        settle_routes(&config)?;
         let (store, entities) = open::stores(&config).await?;
         let metrics = Registry::default();
         let keys = Keys::load(&config, &store, &ambient).await?;

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use o28m_core::{Ambient, Secret};
-use o28m_gateway::{Calculation, Gateway, Headers, LocalEngine, PluginKind, Variables};
+use o28m_gateway::{
+    AccessLogFormat, Calculation, Charset, ErrorForms, Gateway, Headers, LocalEngine, PluginKind,
+    RouterFlavor, Variables,
+};
 use o28m_gateway_admin::declarative::{Declarative, Mode};
 use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
@@ -381,7 +384,45 @@ pub(super) fn gateway(
     metrics: &Registry,
     ambient: &Ambient,
 ) -> Result<Arc<Gateway>> {
-    let settings = o28m_gateway::Settings {
+    let settings = gateway_settings(config)?;
+    let gateway = Gateway::new(settings, kinds, engines, metrics, ambient.clone());
+    gateway.map_err(named)
+}
+
+/// Says which setting of ours an error of the data plane is about.
+fn named(error: o28m_gateway::Error) -> anyhow::Error {
+    use o28m_gateway::Error;
+    let key = match &error {
+        Error::TrustedIp(_) => "proxy.trusted_ips",
+        Error::RealIpHeader(_) => "proxy.real_ip_header",
+        Error::Charset(_) => "proxy.charset",
+        Error::ErrorTemplate { format, .. } => {
+            let key = format!("proxy.errors.template_{format}");
+            return anyhow!(error).context(key);
+        }
+        Error::ErrorType(_) => "proxy.errors.default_type",
+        Error::AccessLog { .. } => "log.access",
+        Error::UpstreamCa(_) => "upstream.tls.ca",
+        Error::Store(_) => return error.into(),
+    };
+    anyhow!(error).context(key)
+}
+
+/// Finds what is wrong with the settings of the data plane that only it can tell.
+///
+/// # Errors
+/// What [`Platform::prepare`] would fail with.
+pub fn check_gateway(config: &Config) -> Result<()> {
+    gateway_settings(config)?.check().map_err(named)
+}
+
+fn gateway_settings(config: &Config) -> Result<o28m_gateway::Settings> {
+    let headers = config.list("proxy.headers");
+    if headers.iter().any(|it| it == "Via") {
+        tracing::warn!("proxy.headers: Via is never added, as in the platform's own image");
+    }
+    let permille = |text: &str| Some((text.parse::<f64>().ok()? * 1000.0).round() as u32);
+    Ok(o28m_gateway::Settings {
         trusted_ips: config.list("proxy.trusted_ips"),
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),
@@ -392,19 +433,68 @@ pub(super) fn gateway(
         variables: Variables::new(|name| std::env::var(name).ok()),
         access_log: config.path("log.access"),
         body_memory_bytes_max: usize::try_from(config.integer("proxy.body_memory_bytes_max")).ok(),
-        headers: Headers::named(config.list("proxy.headers").iter().map(String::as_str)),
+        access_log_format: match config.text("log.access_format") {
+            "kong" => AccessLogFormat::Kong,
+            _ => AccessLogFormat::Platform,
+        },
+        headers: Headers::named(headers.iter().map(String::as_str)),
+        server_token: Some(server_token(config)?),
+        hides_request_id: config.list("proxy.headers_upstream").is_empty(),
+        keeps_identity_headers: config.boolean("proxy.keep_identity_headers"),
+        body_bytes_max: u64::try_from(config.integer("proxy.body_bytes_max")).ok(),
+        charset: Charset::parse(config.text("proxy.charset")).map_err(named)?,
+        errors: error_forms(config)?,
+        port_maps: config.port_maps("proxy.port_maps"),
+        debug_headers: config.boolean("proxy.debug_header"),
+        strict_host: config.boolean("proxy.tls.strict_host"),
+        early_hints: config.boolean("proxy.early_hints"),
+        websocket_idle_timeout: config.optional_duration("proxy.websocket_idle_timeout"),
+        request_timeout: config.optional_duration("upstream.request_timeout"),
+        retry_permille: config.optional("upstream.retry_ratio").and_then(permille),
+        router_flavor: router_flavor(config),
         route_match_calculation: match config.text("proxy.route_match_calculation") {
             "strict" => Calculation::Strict,
             _ => Calculation::Original,
         },
+    })
+}
+
+fn server_token(config: &Config) -> Result<http::HeaderValue> {
+    const KEY: &str = "proxy.server_token";
+    let text = config.text(KEY);
+    if text.trim().is_empty() {
+        bail!("{KEY} is empty: leave Server out of proxy.headers instead");
+    }
+    http::HeaderValue::from_str(text).with_context(|| format!("{KEY} is no header value"))
+}
+
+fn error_forms(config: &Config) -> Result<ErrorForms> {
+    let template = |format: &str| {
+        let key = format!("proxy.errors.template_{format}");
+        let path = config.path(&key);
+        let text = path.map(|path| read(&path)).transpose();
+        text.with_context(|| key.clone())
     };
-    Ok(Gateway::new(
-        settings,
-        kinds,
-        engines,
-        metrics,
-        ambient.clone(),
-    )?)
+    Ok(ErrorForms {
+        html: template("html")?,
+        json: template("json")?,
+        xml: template("xml")?,
+        plain: template("plain")?,
+        default_type: config.text("proxy.errors.default_type").to_owned(),
+        minimal: config.text("proxy.errors.detail") == "minimal",
+    })
+}
+
+fn router_flavor(config: &Config) -> RouterFlavor {
+    RouterFlavor::named(config.text("proxy.router_flavor")).unwrap_or_default()
+}
+
+/// Settles for this process on the fields that routes have; before anything looks at an entity.
+///
+/// # Errors
+/// When it was settled otherwise.
+pub fn settle_routes(config: &Config) -> Result<()> {
+    o28m_kong::settle_router_flavor(router_flavor(config)).context("proxy.router_flavor")
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use o28m_gateway_admin::StatusSources;
 use o28m_net::HttpService;
-use o28m_net::client::Pool;
-use o28m_net::server::{self, HeadLimits, Listener};
+use o28m_net::client::{Pool, PoolSettings};
+use o28m_net::server::{self, HeadLimits, Limits, Listener, Timeouts};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -142,13 +142,13 @@ impl Platform {
 
     fn spawn_worker(&self, listeners: Vec<Listener>, service: Arc<dyn HttpService>) -> Result<()> {
         let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
-        let limits = head_limits(&self.config);
-        let idle_max = usize::try_from(self.config.integer("upstream.keepalive_max")).unwrap_or(0);
+        let limits = limits(&self.config);
+        let settings = pool_settings(&self.config);
         let work = self.serving.proxies.track_future(async move {
-            let pool = Pool::with_idle_max(idle_max);
+            let pool = Pool::with_settings(settings);
             let serving = listeners.into_iter().map(|listener| {
                 let (service, pool) = (service.clone(), pool.clone());
-                server::serve(listener, service, pool, limits, drain.clone(), stop.clone())
+                server::serve_with(listener, service, pool, limits, drain.clone(), stop.clone())
             });
             futures_util::future::join_all(serving).await;
         });
@@ -223,10 +223,39 @@ async fn announce(
     }
 }
 
+/// What the proxy takes of clients.
+fn limits(config: &Config) -> Limits {
+    let number = |key: &str| u64::try_from(config.integer(key)).unwrap_or_default();
+    Limits {
+        head: head_limits(config),
+        timeouts: Timeouts {
+            head: config.duration("proxy.head_timeout"),
+            idle: config.duration("proxy.keepalive_timeout"),
+            body: config.duration("proxy.body_timeout"),
+            write: config.duration("proxy.send_timeout"),
+            farewell: config.duration("node.drain_timeout") / 2,
+        },
+        connections_max: usize::try_from(number("proxy.connections_max")).unwrap_or(usize::MAX),
+        requests_max: number("proxy.keepalive_requests"),
+        age_max: config.duration("proxy.keepalive_time"),
+    }
+}
+
+/// How long connections to upstreams are kept.
+fn pool_settings(config: &Config) -> PoolSettings {
+    let idle_timeout = config.duration("upstream.keepalive_idle_timeout");
+    PoolSettings {
+        idle_max: usize::try_from(config.integer("upstream.keepalive_max")).unwrap_or(0),
+        requests_max: u32::try_from(config.integer("upstream.keepalive_requests")).unwrap_or(0),
+        idle_timeout: Some(idle_timeout).filter(|it| !it.is_zero()),
+    }
+}
+
 /// What the proxy takes of request heads; one line is never more than all of them.
 fn head_limits(config: &Config) -> HeadLimits {
     let bytes = |key: &str| usize::try_from(config.integer(key)).unwrap_or_default();
-    let line_bytes_max = bytes("proxy.head_line_bytes_max");
+    let first = bytes("proxy.head_buffer_bytes");
+    let line_bytes_max = bytes("proxy.head_line_bytes_max").max(first);
     HeadLimits {
         line_bytes_max,
         head_bytes_max: bytes("proxy.head_bytes_max").max(line_bytes_max),

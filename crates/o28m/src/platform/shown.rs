@@ -21,6 +21,7 @@ const TEXTS: &[(&str, &str)] = &[
 const LISTS: &[(&str, &str)] = &[
     ("trusted_ips", "proxy.trusted_ips"),
     ("headers", "proxy.headers"),
+    ("headers_upstream", "proxy.headers_upstream"),
     ("ssl_cert", "proxy.tls.cert"),
     ("ssl_cert_key", "proxy.tls.key"),
     ("admin_ssl_cert", "admin.tls.cert"),
@@ -156,7 +157,6 @@ fn described(listen: &Listen) -> Value {
     for (name, set) in listen.flags() {
         members.insert(name.to_owned(), json!(set));
     }
-    members.insert("proxy_protocol".to_owned(), json!(false));
     members.insert("listener".to_owned(), json!(listen.to_string()));
     Value::Object(members)
 }

@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwapAny;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use o28m_net::tls::{CertificateSource, Identities, Identity, ListenerSettings, listener_config};
 use rustls::ServerConfig;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 
 /// The certificates of all listeners, by the start of their settings.
 #[derive(Default)]
@@ -49,10 +51,10 @@ impl Certificates {
         if let Some(slot) = self.slots.get(key) {
             return Ok(slot.tls.clone());
         }
-        let certificate = match files(key, config)? {
-            Some((certificate, private)) => identities(&certificate, &private)
-                .with_context(|| format!("cannot use {key}.cert"))?,
-            None => self_signed()?,
+        let pairs = pairs(key, config)?;
+        let certificate = match pairs.is_empty() {
+            true => self_signed()?,
+            false => identities(&pairs).with_context(|| format!("cannot use {key}.cert"))?,
         };
         let current = Arc::new(Current(ArcSwapAny::new(Arc::new(certificate))));
         let mut sources: Vec<Arc<dyn CertificateSource>> = vec![current.clone()];
@@ -77,9 +79,9 @@ impl Certificates {
     /// Reads the configured files again; what cannot be used leaves the one in use.
     pub(super) fn reload(&self, config: &Config) {
         for (key, slot) in &self.slots {
-            let read = files(key, config).and_then(|files| {
-                let made = files.map(|(certificate, key)| identities(&certificate, &key));
-                made.transpose()
+            let read = pairs(key, config).and_then(|pairs| {
+                let configured = (!pairs.is_empty()).then_some(pairs);
+                configured.map(|pairs| identities(&pairs)).transpose()
             });
             match read {
                 Ok(Some(certificate)) => {
@@ -99,6 +101,9 @@ impl Certificates {
     }
 }
 
+/// Bytes of a name of a file.
+const PATH_BYTES_MAX: usize = 512;
+
 /// Start of the settings of the listeners whose clients may ask for other names.
 const PROXY: &str = "proxy.tls";
 
@@ -110,19 +115,37 @@ fn settings(config: &Config) -> Result<ListenerSettings> {
         config.text("proxy.tls.protocols"),
         config.text("proxy.tls.ciphers"),
     );
-    ListenerSettings::new(profile, protocols, ciphers)
-        .context("cannot use proxy.tls.protocols and proxy.tls.ciphers")
+    let settings = ListenerSettings::new(profile, protocols, ciphers)
+        .context("cannot use proxy.tls.protocols and proxy.tls.ciphers")?;
+    Ok(settings.with_session_tickets(config.boolean("proxy.tls.session_tickets")))
 }
 
-fn identities(certificate: &str, key: &str) -> Result<Identities> {
-    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes())?;
-    Ok([identity].into())
+fn identities(pairs: &[(String, String)]) -> Result<Identities> {
+    let identity = |(certificate, key): &(String, String)| {
+        Identity::from_pem(certificate.as_bytes(), key.as_bytes())
+    };
+    let identities: Result<Vec<_>, _> = pairs.iter().map(identity).collect();
+    Ok(identities?.into())
 }
 
 /// What services without a certificate of their own show to upstreams.
 pub(super) fn upstream_identity(config: &Config) -> Result<Option<Arc<Identity>>> {
-    let files = files("upstream.tls", config)?;
-    let identity = files.map(|(certificate, key)| {
+    let cert = config.resolved("upstream.tls.cert");
+    let of_kong = cert.is_some_and(|it| matches!(it.source, Source::Compat(_)));
+    match config.text("upstream.tls.client") {
+        "off" => return Ok(None),
+        "on" if config.path("upstream.tls.cert").is_none() => {
+            bail!("upstream.tls.client is on, but upstream.tls.cert is not set");
+        }
+        // As in Kong, whose client_ssl is off unless set.
+        "auto" if of_kong && config.path("upstream.tls.cert").is_some() => {
+            tracing::warn!("client_ssl_cert is not shown to upstreams: client_ssl is not on");
+            return Ok(None);
+        }
+        _ => {}
+    }
+    let pairs = pairs("upstream.tls", config)?;
+    let identity = pairs.first().map(|(certificate, key)| {
         let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
         identity.context("cannot use upstream.tls.cert")
     });
@@ -154,14 +177,34 @@ pub(super) fn trust(config: &Config) -> Result<()> {
         .with_context(|| format!("cannot use {KEY}"))
 }
 
-/// The texts of the two files, when they are configured.
-fn files(key: &str, config: &Config) -> Result<Option<(String, String)>> {
+/// The configured certificates, each with its key, in PEM.
+fn pairs(key: &str, config: &Config) -> Result<Vec<(String, String)>> {
     let [certificate, private] = ["cert", "key"].map(|part| format!("{key}.{part}"));
-    match (config.path(&certificate), config.path(&private)) {
-        (Some(certificate), Some(key)) => Ok(Some((read(&certificate)?, read(&key)?))),
-        (None, None) => Ok(None),
-        _ => bail!("{certificate} and {private} belong together: set both or neither"),
+    let (certificates, keys) = (config.list(&certificate), config.list(&private));
+    if certificates.len() != keys.len() {
+        bail!("{certificate} and {private} belong together: set both or neither, as many of each");
     }
+    let pairs = certificates.iter().zip(&keys);
+    let pair = |(certificate, key): (&String, &String)| Ok((pem(certificate)?, pem(key)?));
+    pairs.map(pair).collect()
+}
+
+/// PEM that is given as it is, in base64, or as the name of a file.
+fn pem(text: &str) -> Result<String> {
+    if !Config::is_key(text) {
+        // Nothing that long is a name; it may be a key in a form that is not known.
+        if text.len() > PATH_BYTES_MAX {
+            bail!("neither PEM nor the name of a file");
+        }
+        return read(Path::new(text));
+    }
+    if text.trim_start().starts_with('-') {
+        return Ok(text.to_owned());
+    }
+    let packed: String = text.split_whitespace().collect();
+    let decoded = STANDARD.decode(packed).ok();
+    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.context("PEM in base64 cannot be decoded")
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -171,7 +214,7 @@ fn read(path: &Path) -> Result<String> {
 fn self_signed() -> Result<Identities> {
     let key = o28m_jose::SigningKey::generate_pkcs8(o28m_jose::Algorithm::ES256)?;
     let made = o28m_jose::x509::self_signed(&key, "localhost", &["localhost", "127.0.0.1"], 2100)?;
-    identities(&made.certificate_pem, &made.key_pem)
+    identities(&[(made.certificate_pem, made.key_pem)])
 }
 
 #[cfg(test)]
@@ -255,6 +298,40 @@ mod tests {
         ]);
         assert!(upstream_identity(&both).unwrap().is_some());
         assert_eq!(*upstream_ca(&both).unwrap().unwrap(), *made.certificate_pem);
+        let pair = [("upstream.tls.cert", &*cert), ("upstream.tls.key", &key)];
+        let off = config(&[pair[0], pair[1], ("upstream.tls.client", "off")]);
+        assert!(upstream_identity(&off).unwrap().is_none());
+        let on = config(&[("upstream.tls.client", "on")]);
+        let error = upstream_identity(&on).unwrap_err().to_string();
+        assert!(error.contains("upstream.tls.cert is not set"), "{error}");
+        let of_kong = |switch: &[(&str, &str)]| {
+            let pair = [
+                ("KONG_CLIENT_SSL_CERT", &*cert),
+                ("KONG_CLIENT_SSL_CERT_KEY", &key),
+            ];
+            let all = pair.iter().chain(switch);
+            let owned = all.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            let sources = Sources {
+                environment: owned.collect(),
+                ..Sources::default()
+            };
+            upstream_identity(&load(&sources).unwrap())
+                .unwrap()
+                .is_some()
+        };
+        assert!(of_kong(&[("KONG_CLIENT_SSL", "on")]));
+        assert!(!of_kong(&[("KONG_CLIENT_SSL", "off")]));
+        assert!(!of_kong(&[]));
+        let packed = STANDARD.encode(&made.certificate_pem);
+        let list = format!("{packed},{cert}");
+        let keys = format!("{},{key}", made.key_pem);
+        let two = config(&[("proxy.tls.cert", &list), ("proxy.tls.key", &keys)]);
+        let pairs = pairs(PROXY, &two).unwrap();
+        assert_eq!(pairs.len(), 2);
+        for (certificate, key) in &pairs {
+            assert!(*certificate == made.certificate_pem && key.trim() == made.key_pem.trim());
+        }
+        assert_eq!(identities(&pairs).unwrap().len(), 2);
         let half = config(&[("upstream.tls.cert", &cert)]);
         let error = upstream_identity(&half).unwrap_err().to_string();
         assert!(error.contains("belong together"), "{error}");

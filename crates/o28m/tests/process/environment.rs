@@ -281,19 +281,16 @@ fn what_would_be_unsafe_to_leave_out_keeps_the_node_from_starting() {
     for (name, value, said) in [
         (
             "KONG_PROXY_LISTEN",
-            "127.0.0.1:1 proxy_protocol",
-            "proxy_protocol is not supported",
+            "127.0.0.1:1 udp",
+            "udp is not supported",
         ),
-        (
-            "KONG_ROUTER_FLAVOR",
-            "expressions",
-            "traditional_compatible",
-        ),
+        ("KONG_ROUTER_FLAVOR", "expression", "traditional_compatible"),
         ("KONG_ROLE", "data_plane", "only traditional is supported"),
+        ("KONG_STREAM_LISTEN", "127.0.0.1:1", "only off"),
         (
             "KONG_NGINX_HTTP_CLIENT_MAX_BODY_SIZE",
-            "1m",
-            "request-size-limiting",
+            "much",
+            "a size such as 8k",
         ),
         ("KONG_PG_PASSWORD", "{vault://aws/x}", "vault env"),
     ] {
@@ -394,4 +391,29 @@ fn head_limits_keep_alive_and_headers_follow_the_environment() {
         !admin.contains("server:") && !admin.contains("x-kong-admin-latency"),
         "{admin}"
     );
+}
+
+/// The fields of routes, the settings shown and the matching follow the flavour.
+#[test]
+fn routes_have_expressions_under_their_flavour() {
+    let configuration = r#"{"_format_version":"3.0","routes":[
+        {"name":"e","expression":"http.path ^= \"/e\" && http.queries.q == \"1\"","priority":5}]}"#;
+    let node = Node::new(&[
+        ("KONG_DATABASE", "off"),
+        ("KONG_DECLARATIVE_CONFIG_STRING", configuration),
+        ("KONG_ROUTER_FLAVOR", "expressions"),
+    ]);
+    let _gateway = node.start();
+    let route = get(node.port(8001), "/routes/e");
+    assert!(route.contains("\"priority\":5"), "{route}");
+    let schema = get(node.port(8001), "/schemas/routes");
+    assert!(schema.contains("\"expression\""), "{schema}");
+    let settings = get(node.port(8001), "/");
+    assert!(
+        settings.contains("\"router_flavor\":\"expressions\""),
+        "{settings}"
+    );
+    // It has no service.
+    assert!(get(node.port(8000), "/e/x?q=1").starts_with("HTTP/1.1 503"));
+    assert!(get(node.port(8000), "/e/x?q=2").starts_with("HTTP/1.1 404"));
 }

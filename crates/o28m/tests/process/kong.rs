@@ -70,6 +70,10 @@ impl Node {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    pub(super) fn unset(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
+    }
+
     pub(super) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
@@ -135,7 +139,13 @@ pub(super) enum Database {
 pub(super) struct Foreground(Child);
 
 impl Foreground {
-    fn exit_code(&mut self) -> Option<i32> {
+    pub(super) fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    pub(super) fn exit_code(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {

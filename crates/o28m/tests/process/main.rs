@@ -9,6 +9,7 @@
 mod environment;
 mod import;
 mod kong;
+mod settings;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
