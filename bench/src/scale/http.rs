@@ -11,9 +11,17 @@ use serde_json::Value;
 /// Limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Media type and text.
+type Body<'a> = (&'a str, &'a str);
+
 /// A connection to one port of this machine, made when it is first needed.
 pub(crate) struct Client {
     port: u16,
+    /// Header lines of every request.
+    headers: String,
     connection: Option<BufReader<TcpStream>>,
 }
 
@@ -43,8 +51,14 @@ impl Client {
     pub(crate) fn new(port: u16) -> Self {
         Self {
             port,
+            headers: String::new(),
             connection: None,
         }
+    }
+
+    /// Sends a header with every request from now on.
+    pub(crate) fn header(&mut self, name: &str, value: &str) {
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Result<Answer> {
@@ -52,11 +66,19 @@ impl Client {
     }
 
     pub(crate) fn put(&mut self, path: &str, body: &Value) -> Result<Answer> {
-        self.send("PUT", path, Some(&body.to_string()))
+        self.send("PUT", path, Some((JSON, &body.to_string())))
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Answer> {
+        self.send("POST", path, Some((JSON, &body.to_string())))
+    }
+
+    pub(crate) fn post_form(&mut self, path: &str, form: &str) -> Result<Answer> {
+        self.send("POST", path, Some((FORM, form)))
     }
 
     /// Sends a request; a connection on which that fails is not used again.
-    fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> Result<Answer> {
+    fn send(&mut self, method: &str, path: &str, body: Option<Body<'_>>) -> Result<Answer> {
         let result = self.exchange(method, path, body);
         if result.is_err() {
             self.connection = None;
@@ -64,11 +86,12 @@ impl Client {
         result
     }
 
-    fn exchange(&mut self, method: &str, path: &str, body: Option<&str>) -> Result<Answer> {
+    fn exchange(&mut self, method: &str, path: &str, body: Option<Body<'_>>) -> Result<Answer> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: gateway.example.com\r\n");
-        if let Some(body) = body {
+        request.push_str(&self.headers);
+        if let Some((media_type, body)) = body {
             request.push_str(&format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                "Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             ));
         } else {

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+/// What a value should be.
+#[derive(Clone, Copy)]
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
 /// One measured value and what it should be.
 struct Row {
     what: String,
     unit: &'static str,
-    /// At most this; `None` where the specification names nothing.
-    target: Option<f64>,
+    /// `None` where the specification names nothing.
+    target: Option<Target>,
     value: f64,
 }
 
@@ -23,12 +30,31 @@ impl Table {
         target: impl Into<Option<f64>>,
         value: f64,
     ) {
-        let row = Row {
+        self.push(Row {
             what: what.into(),
             unit,
-            target: target.into(),
+            target: target.into().map(Target::AtMost),
             value,
-        };
+        });
+    }
+
+    /// A value of which more is better.
+    pub(crate) fn at_least(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        target: impl Into<Option<f64>>,
+        value: f64,
+    ) {
+        self.push(Row {
+            what: what.into(),
+            unit,
+            target: target.into().map(Target::AtLeast),
+            value,
+        });
+    }
+
+    fn push(&mut self, row: Row) {
         println!("{}", row.line());
         self.0.push(row);
     }
@@ -73,14 +99,23 @@ impl Table {
 
 impl Row {
     fn is_missed(&self) -> bool {
-        self.target.is_some_and(|target| self.value > target)
+        match self.target {
+            Some(Target::AtMost(target)) => self.value > target,
+            Some(Target::AtLeast(target)) => self.value < target,
+            None => false,
+        }
     }
 
     fn line(&self) -> String {
-        let (target, verdict) = match self.target {
-            Some(target) if self.value > target => (format!("<= {target}"), "MISS"),
-            Some(target) => (format!("<= {target}"), "ok"),
-            None => (String::new(), ""),
+        let target = match self.target {
+            Some(Target::AtMost(target)) => format!("<= {target}"),
+            Some(Target::AtLeast(target)) => format!(">= {target}"),
+            None => String::new(),
+        };
+        let verdict = match self.target {
+            Some(_) if self.is_missed() => "MISS",
+            Some(_) => "ok",
+            None => "",
         };
         format!(
             "{:<56} {target:>9} {:>10.2} {:<4} {verdict}",

@@ -1,11 +1,12 @@
 //! Targets of upstreams, and their health: the one kind of entity whose endpoints Kong treats in its
 //! own way (spec gateway-admin 9.5).
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{Response, StatusCode};
 use o28m_core::id;
-use o28m_gateway::{TargetHealth, UpstreamHealth};
+use o28m_gateway::{Resolution, TargetHealth, UpstreamHealth};
 use o28m_kong::{Entity, Foreign, entity};
 use o28m_net::Body;
 use o28m_store::{Object, OnDelete, Query, Record, Reference, Write};
@@ -242,8 +243,9 @@ impl Api {
         healthy: bool,
     ) -> Result<Response<Body>, Problem> {
         if !is_checked(&upstream.body) {
-            let message = "no healthchecker found for upstream".to_owned();
-            return Err(Problem::Bad(message));
+            let name = upstream.body.get("name").and_then(Value::as_str);
+            let name = name.unwrap_or_default();
+            return Err(Problem::Bad(format!("no healthchecker found for {name}")));
         }
         let is_address =
             |it: &str| it.parse::<SocketAddr>().is_ok() || it.parse::<IpAddr>().is_ok();
@@ -355,6 +357,17 @@ fn total(targets: &[TargetHealth], available: Option<bool>) -> u64 {
     counted.map(|it| u64::from(it.weight)).sum()
 }
 
+/// Kong's word for where the addresses come from, or why there are none.
+fn resolution(of: &Resolution) -> Cow<'static, str> {
+    Cow::Borrowed(match of {
+        Resolution::A => "A",
+        Resolution::Aaaa => "AAAA",
+        Resolution::Srv => "SRV",
+        Resolution::None(None) => "unknown",
+        Resolution::None(Some(failure)) => return Cow::Owned(failure.to_string()),
+    })
+}
+
 /// Kong's word for a target's health, and what is known of its addresses.
 fn show(target: Option<&TargetHealth>, is_on: bool) -> (&'static str, Value) {
     let Some(target) = target else {
@@ -372,7 +385,7 @@ fn show(target: Option<&TargetHealth>, is_on: bool) -> (&'static str, Value) {
     });
     let one = std::slice::from_ref(target);
     let data = json!({
-        "host": target.host, "port": target.port, "dns": if target.is_name { "A" } else { "ip" },
+        "host": target.host, "port": target.port, "dns": resolution(&target.resolution),
         "nodeWeight": target.weight,
         "weight": {
             "total": total(one, None),
@@ -381,7 +394,7 @@ fn show(target: Option<&TargetHealth>, is_on: bool) -> (&'static str, Value) {
         },
         "addresses": addresses.collect::<Vec<_>>(),
     });
-    let word = if target.addresses.is_empty() && target.weight > 0 {
+    let word = if target.addresses.is_empty() {
         "DNS_ERROR"
     } else {
         health(target.addresses.iter().any(|it| it.available))

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, SERVER, SET_COOKIE};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use o28m_net::{Body, BodyError, Connection, Interim};
 use o28m_router::PathHandling;
@@ -221,7 +221,7 @@ impl Flight {
     fn add_headers(&self, head: &mut http::response::Parts) {
         let headers = &mut head.headers;
         if let Some(cookie) = &self.new_cookie {
-            headers.append(SET_COOKIE, cookie.clone());
+            set_cookie(headers, cookie);
         }
         let options = &self.shared.options;
         if let Some(charset) = &options.charset
@@ -312,6 +312,20 @@ impl Flight {
             access_log.log(&self.exchange, shared.ambient.now());
         }
         shared.metrics.ended.add_one();
+    }
+}
+
+/// Adds a cookie; it replaces the first one of the same name (spec gateway-proxy 10.4).
+fn set_cookie(headers: &mut HeaderMap, cookie: &HeaderValue) {
+    fn name(line: &HeaderValue) -> Option<&[u8]> {
+        line.as_bytes().split(|it| *it == b'=').next()
+    }
+    let mut lines = headers.iter_mut().filter(|(it, _)| *it == SET_COOKIE);
+    match lines.find(|(_, line)| name(line) == name(cookie)) {
+        Some((_, same)) => same.clone_from(cookie),
+        None => {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
     }
 }
 

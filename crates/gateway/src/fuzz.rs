@@ -20,6 +20,54 @@ pub const TARGETS: &[(&str, Entry)] = &[("accept", accept), ("proxy", proxy)];
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
+    /// What lines of `Accept` are made of.
+    const WORDS: &[&str] = &[
+        "text",
+        "html",
+        "/",
+        "*",
+        ";",
+        "q=",
+        "Q=",
+        "0.5",
+        "1",
+        "0",
+        "7",
+        "-1",
+        "nan",
+        "1e-9",
+        ",",
+        " ",
+        "\t",
+        "\n",
+        "application/json",
+        "application/xml",
+        "text/plain",
+        "TEXT/HTML",
+        "application/grpc+proto",
+        "\u{e9}",
+        "\"",
+        "<",
+        "&",
+        "text/*",
+        "*/*",
+        "",
+    ];
+
+    proptest! {
+        #[test]
+        fn accept_is_read_literally(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..40)) {
+            super::accept(words.concat().as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_are_read_literally(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::accept(&bytes);
+        }
+    }
+
     /// What the fuzz targets promise holds for every committed input.
     #[test]
     fn committed_inputs_break_nothing() {

@@ -13,6 +13,7 @@ mod feed;
 mod flight;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
+mod grpc;
 mod headers;
 mod metrics;
 mod observed;
@@ -29,7 +30,7 @@ pub use o28m_kong::RouterFlavor;
 pub use o28m_router::Calculation;
 
 pub use access_log::AccessLogFormat;
-pub use balance::{AddressHealth, TargetHealth, UpstreamHealth};
+pub use balance::{AddressHealth, Resolution, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use observed::{Attempt, Observed, Try};
 pub use plugin::{Access, BadConfig, Needs, Plugin, PluginKind, Verdict};
@@ -43,6 +44,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use o28m_core::Ambient;
 use o28m_jose::JwkSet;
+use o28m_net::dns::Resolver;
 use o28m_net::tls::{CertificateSource, ConfigError, Identities, Identity};
 use o28m_net::{BoxFuture, Connection, HttpService, Rejection};
 use o28m_store::Store;
@@ -53,7 +55,7 @@ use access_log::AccessLog;
 use address::ClientAddress;
 use balance::Balancing;
 use feed::Feed;
-use metrics::{Configured, Metrics};
+use metrics::{Configured, Metrics, Resolving};
 use options::Options;
 use snapshot::{Compiler, ENTITY_KINDS, EnginePorts, Kinds, UpstreamTls};
 
@@ -113,6 +115,14 @@ pub struct Settings {
     pub body_memory_bytes_max: Option<usize>,
     /// What is added to responses.
     pub headers: Headers,
+    /// Requests that have nothing to hash go to any target of an upstream with consistent hashing, by
+    /// weight, instead of all to the same one.
+    pub hash_at_random: bool,
+    /// How long passive checks keep a target away before requests try it again; unset is until it is
+    /// set healthy by hand.
+    pub recovery_time: Option<Duration>,
+    /// Who looks up the names of targets; unset is the resolver of the process.
+    pub resolver: Option<Arc<Resolver>>,
     /// What `Server` says; unset is `kong/3.9.3`.
     pub server_token: Option<HeaderValue>,
     /// Requests go upstream without our `X-Kong-Request-Id` (Kong `headers_upstream=off`).
@@ -308,6 +318,8 @@ struct Shared {
     access_log: Option<AccessLog>,
     body_memory_bytes_max: usize,
     headers: Headers,
+    hash_at_random: bool,
+    recovery_time: Option<Duration>,
     options: Options,
     ambient: Ambient,
 }
@@ -339,12 +351,13 @@ impl Gateway {
     ) -> Result<Arc<Self>, Error> {
         let mut seed = [0; 8];
         ambient.rng.fill(&mut seed);
-        let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed)));
+        let resolver = settings.resolver.clone().unwrap_or_else(Resolver::shared);
+        let balancing = Arc::new(Balancing::new(u64::from_be_bytes(seed), resolver.clone()));
         let upstream_tls = upstream_tls(&settings)?;
         let all_kinds = kinds.clone();
         let compiler = Compiler {
             kinds: Kinds::new(kinds),
-            engine_ports: engine_ports(&engines),
+            engine_ports: engine_ports(&engines, &resolver),
             upstream_tls: upstream_tls.clone(),
             flavor: settings.router_flavor,
             calculation: settings.route_match_calculation,
@@ -354,7 +367,8 @@ impl Gateway {
         let client_address = ClientAddress::new(&settings)?;
         let feed = Arc::new(Feed::new(compiler, ambient.clone()));
         publish_state(metrics, &feed);
-        metrics.collect(Configured::new(&feed, &all_kinds));
+        metrics.collect(Configured::new(&feed, &balancing, &all_kinds));
+        metrics.collect(Resolving(resolver));
         let metrics = Metrics::new(metrics);
         let access_log = settings.access_log.as_deref();
         let access_log = access_log
@@ -375,6 +389,8 @@ impl Gateway {
                 .body_memory_bytes_max
                 .unwrap_or(spool::MEMORY_BYTES_MAX),
             headers: settings.headers,
+            hash_at_random: settings.hash_at_random,
+            recovery_time: settings.recovery_time,
             options: Options::new(&settings)?,
             ambient,
         };
@@ -399,13 +415,14 @@ impl Gateway {
             feed,
             balancing,
             upstream_tls,
+            recovery_time,
             ambient,
             ..
         } = &*self.shared;
         tokio::select! {
             () = feed.follow(&store, &stop) => {}
             () = balance::keep_names(feed, balancing) => {}
-            () = balance::keep_probing(feed, upstream_tls, ambient) => {}
+            () = balance::keep_probing(feed, upstream_tls, *recovery_time, ambient) => {}
         }
     }
 
@@ -414,7 +431,8 @@ impl Gateway {
     #[must_use]
     pub fn health_of(&self, upstream_id: &str) -> Option<UpstreamHealth> {
         let snapshot = self.snapshot();
-        snapshot.balancer_of(upstream_id).map(|it| it.health())
+        let balancer = snapshot.balancer_of(upstream_id)?;
+        Some(balancer.health(&self.shared.balancing))
     }
 
     /// Announces the version of the snapshot in use.
@@ -451,7 +469,7 @@ fn upstream_tls(settings: &Settings) -> Result<UpstreamTls, Error> {
     })
 }
 
-fn engine_ports(engines: &[LocalEngine]) -> EnginePorts {
+fn engine_ports(engines: &[LocalEngine], resolver: &Resolver) -> EnginePorts {
     let private = engines.iter().filter(|it| !it.private_headers.is_empty());
     EnginePorts {
         all: engines.iter().map(|it| it.port).collect(),
@@ -459,6 +477,7 @@ fn engine_ports(engines: &[LocalEngine]) -> EnginePorts {
             .flat_map(|it| [Some(it.port), it.listens_on])
             .flatten()
             .collect(),
+        any_is_service: resolver.takes_any_name_for_a_service(),
     }
 }
 

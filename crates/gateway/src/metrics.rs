@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
+use o28m_net::dns::Resolver;
 use o28m_telemetry::metrics::{Collect, Counter, Registry, Samples, Sharded};
 
+use crate::balance::Balancing;
 use crate::feed::Feed;
 use crate::{PluginKind, Snapshot, UpstreamHealth};
 
@@ -66,13 +68,19 @@ impl Metrics {
 pub(crate) struct Configured {
     /// The registry lives as long as the process; it must not keep the data plane alive.
     feed: Weak<Feed>,
+    balancing: Arc<Balancing>,
     kinds: Vec<Arc<dyn PluginKind>>,
 }
 
 impl Configured {
-    pub(crate) fn new(feed: &Arc<Feed>, kinds: &[Arc<dyn PluginKind>]) -> Self {
+    pub(crate) fn new(
+        feed: &Arc<Feed>,
+        balancing: &Arc<Balancing>,
+        kinds: &[Arc<dyn PluginKind>],
+    ) -> Self {
         Self {
             feed: Arc::downgrade(feed),
+            balancing: balancing.clone(),
             kinds: kinds.to_vec(),
         }
     }
@@ -90,18 +98,49 @@ impl Collect for Configured {
             }
         }
         if snapshot.plugins().needs_upstream_health() {
-            health(&snapshot, into);
+            health(&snapshot, &self.balancing, into);
         }
+    }
+}
+
+/// What the resolver counts.
+pub(crate) struct Resolving(pub(crate) Arc<Resolver>);
+
+impl Collect for Resolving {
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+    fn collect(&self, into: &mut Samples) {
+        let counts = self.0.counts();
+        for (name, help, value) in [
+            (
+                "o28m_dns_lookups_total",
+                "Names that were looked up.",
+                counts.lookups,
+            ),
+            (
+                "o28m_dns_failures_total",
+                "Names that no server could tell anything of.",
+                counts.failures,
+            ),
+            (
+                "o28m_dns_stale_total",
+                "Such names of which the last good answer is used instead.",
+                counts.stale,
+            ),
+        ] {
+            into.counter(name, help, &[], value);
+        }
+        let help = "Names whose answers are remembered.";
+        into.gauge("o28m_dns_names", help, &[], counts.names as f64);
     }
 }
 
 /// The states of an address, as Kong names them.
 const STATES: [&str; 4] = ["healthchecks_off", "healthy", "unhealthy", "dns_error"];
 
-fn health(snapshot: &Snapshot, into: &mut Samples) {
+fn health(snapshot: &Snapshot, balancing: &Balancing, into: &mut Samples) {
     for balancer in snapshot.balancers() {
         let upstream = balancer.upstream.name.as_str();
-        let UpstreamHealth { targets, .. } = balancer.health();
+        let UpstreamHealth { targets, .. } = balancer.health(balancing);
         for target in targets {
             let host = if target.host.contains(':') {
                 format!("[{}]", target.host)

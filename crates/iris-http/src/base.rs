@@ -52,6 +52,14 @@ impl Base {
         }
     }
 
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> &str {
+        let begin = self.url.find("://").map_or(0, |at| at + 3);
+        let rest = self.url.get(begin..).unwrap_or_default();
+        let end = begin + rest.find('/').unwrap_or(rest.len());
+        self.url.get(..end).unwrap_or_default()
+    }
+
     /// What issuers start with: the realm's name follows.
     pub(crate) fn issuer_base(&self) -> String {
         format!("{}/realms/", self.url)

@@ -12,7 +12,7 @@ use crate::reply::{self, Reply};
 
 /// Headers that other origins may send.
 const HEADERS: &str = "Origin, Accept, X-Requested-With, Content-Type, \
-     Access-Control-Request-Method, Access-Control-Request-Headers, Authorization";
+     Access-Control-Request-Method, Access-Control-Request-Headers, Authorization, DPoP";
 
 fn with_all(reply: Reply, headers: &[(HeaderName, &str)]) -> Reply {
     let set = |reply, (name, value): &(HeaderName, &str)| reply::with(reply, name.clone(), value);
@@ -36,7 +36,11 @@ pub(crate) fn preflight(origin: &str, allowed: &str) -> Reply {
 
 /// Lets a client's web origins read a response.
 pub(crate) fn share(reply: Reply, origin: &str, client: &Client) -> Reply {
-    let origins = client.web_origins();
+    share_with(reply, origin, client.web_origins())
+}
+
+/// Lets these origins read a response.
+pub(crate) fn share_with(reply: Reply, origin: &str, origins: &[String]) -> Reply {
     if !origins.iter().any(|it| it == "*" || it == origin) {
         return reply;
     }
@@ -45,7 +49,7 @@ pub(crate) fn share(reply: Reply, origin: &str, client: &Client) -> Reply {
         (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
         (
             ACCESS_CONTROL_EXPOSE_HEADERS,
-            "Access-Control-Allow-Methods",
+            "Access-Control-Allow-Methods, Location",
         ),
         (VARY, "Origin"),
     ];

@@ -246,6 +246,11 @@ pub(crate) fn grant(error: &GrantError) -> Reply {
             Code::InvalidClient,
             "Client requires user consent".to_owned(),
         ),
+        GrantError::ConsentGone => {
+            let text = "Client no longer has requested consent from user";
+            (BAD_REQUEST, Code::InvalidScope, text.to_owned())
+        }
+        GrantError::Proof(problem) => (BAD_REQUEST, Code::InvalidDpopProof, problem.to_string()),
         GrantError::UsernameMissing => (
             UNAUTHORIZED,
             Code::InvalidRequest,
@@ -309,6 +314,7 @@ fn code_text(problem: CodeProblem) -> (Code, &'static str) {
         }
         CodeProblem::VerifierMalformed => "PKCE verification failed: Invalid code verifier",
         CodeProblem::VerifierMismatch => "PKCE verification failed: Code mismatch",
+        CodeProblem::OtherKey => "DPoP Proof public key thumbprint does not match dpop_jkt",
     };
     (Code::InvalidGrant, text)
 }
@@ -370,6 +376,7 @@ fn refresh_text(problem: &RefreshProblem) -> String {
         }
         RefreshProblem::Stale => "Stale token".to_owned(),
         RefreshProblem::Reused => "Maximum allowed refresh token reuse exceeded".to_owned(),
+        RefreshProblem::OtherKey => "DPoP proof and token binding verification failed".to_owned(),
         RefreshProblem::OfflineSession => "Offline user session not found".to_owned(),
     }
 }

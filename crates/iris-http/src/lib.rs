@@ -14,14 +14,25 @@ mod management;
 mod metadata;
 mod protocol;
 mod reply;
+mod requests;
 mod router;
 mod service;
+mod web;
 
 use std::sync::Arc;
 
+use o28m_core::limits;
 use o28m_iris::Iris;
 use o28m_net::HttpService;
+use o28m_net::server::HeadLimits;
 use o28m_telemetry::metrics::Registry;
+
+/// What its listeners take of request heads.
+pub const HEAD_LIMITS: HeadLimits = HeadLimits {
+    line_bytes_max: limits::IDENTITY_HEAD_BYTES_MAX,
+    head_bytes_max: limits::IDENTITY_HEAD_BYTES_MAX,
+    lines_max: limits::HEADER_LINES_MAX,
+};
 
 /// Settings of the surface.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +52,7 @@ pub struct Settings {
 /// `http_server_requests_seconds` and logins as `keycloak_user_events_total`.
 #[must_use]
 pub fn service(iris: Arc<Iris>, settings: Settings, metrics: Registry) -> Arc<dyn HttpService> {
+    iris.use_web(Arc::new(web::Web::new()));
     let counted = metrics.clone();
     iris.on_event(move |realm, event| login_events::count(&counted, realm, event));
     Arc::new(service::Public::new(iris, settings, metrics))

@@ -28,6 +28,11 @@ pub(crate) fn realm_info(issuer: &str, realm: &Realm) -> Map<String, Value> {
 pub(crate) fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
     let at = |path: &str| json!(format!("{issuer}/protocol/openid-connect/{path}"));
     let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::name).collect();
+    let asymmetric: Vec<&str> = Algorithm::ALL
+        .into_iter()
+        .filter(|algorithm| algorithm.key_type() != "oct")
+        .map(Algorithm::name)
+        .collect();
     let methods = [
         "private_key_jwt",
         "client_secret_basic",
@@ -71,13 +76,19 @@ pub(crate) fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
         ("introspection_endpoint", at("token/introspect")),
         ("userinfo_endpoint", at("userinfo")),
         ("end_session_endpoint", at("logout")),
+        ("frontchannel_logout_session_supported", json!(true)),
+        ("frontchannel_logout_supported", json!(true)),
         ("jwks_uri", at("certs")),
+        ("check_session_iframe", at("login-status-iframe.html")),
         ("grant_types_supported", json!(grants)),
         ("acr_values_supported", json!(["0", "1"])),
         ("response_types_supported", json!(["code"])),
         ("response_modes_supported", json!(ResponseMode::NAMES)),
         ("subject_types_supported", json!(["public"])),
-        ("prompt_values_supported", json!(["none", "login"])),
+        (
+            "prompt_values_supported",
+            json!(["none", "login", "consent"]),
+        ),
         ("id_token_signing_alg_values_supported", json!(algorithms)),
         ("token_endpoint_auth_methods_supported", json!(methods)),
         (
@@ -106,6 +117,14 @@ pub(crate) fn discovery(issuer: &str, realm: &Realm) -> Map<String, Value> {
             "revocation_endpoint_auth_signing_alg_values_supported",
             json!(algorithms),
         ),
+        ("backchannel_logout_supported", json!(true)),
+        ("backchannel_logout_session_supported", json!(true)),
+        (
+            "pushed_authorization_request_endpoint",
+            at("ext/par/request"),
+        ),
+        ("require_pushed_authorization_requests", json!(false)),
+        ("dpop_signing_alg_values_supported", json!(asymmetric)),
         (
             "authorization_response_iss_parameter_supported",
             json!(true),

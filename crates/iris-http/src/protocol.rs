@@ -6,13 +6,15 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use o28m_core::Secret;
 use o28m_iris::{
-    Client, Event, Exchange, Grant, GrantError, Origin, Realm, Redemption, Revocation, Tokens,
+    Client, Event, Exchange, Grant, GrantError, Origin, ProofProblem, Proven, Realm, Redemption,
+    Revocation, Tokens,
 };
 use o28m_net::Body;
 use o28m_oauth::{ClientCredentials, Code, Form};
 use serde_json::{Map, Value, json};
 
-use crate::browser::{self, View};
+use crate::browser::assets::Script;
+use crate::browser::{self, View, frames};
 use crate::client_auth;
 use crate::cors;
 use crate::errors;
@@ -34,6 +36,11 @@ enum Endpoint {
     UserInfo,
     Logout,
     DeviceAuthorization,
+    Push,
+    /// A page for frames that is nothing but a script.
+    Frame(Script),
+    /// Whether a page may ask the frame about logins.
+    FrameInit,
     /// A page.
     View(View),
 }
@@ -98,6 +105,31 @@ const ROUTES: &[Route<Endpoint>] = &[
         "{}/protocol/openid-connect/auth/device",
         Endpoint::DeviceAuthorization,
     ),
+    route(
+        Method::POST,
+        "{}/protocol/openid-connect/ext/par/request",
+        Endpoint::Push,
+    ),
+    route(
+        Method::GET,
+        "{}/protocol/openid-connect/login-status-iframe.html",
+        Endpoint::Frame(Script::Session),
+    ),
+    route(
+        Method::GET,
+        "{}/protocol/openid-connect/login-status-iframe.html/init",
+        Endpoint::FrameInit,
+    ),
+    route(
+        Method::GET,
+        "{}/protocol/openid-connect/3p-cookies/step1.html",
+        Endpoint::Frame(Script::CookiesSet),
+    ),
+    route(
+        Method::GET,
+        "{}/protocol/openid-connect/3p-cookies/step2.html",
+        Endpoint::Frame(Script::CookiesSeen),
+    ),
     view(
         Method::GET,
         "{}/protocol/openid-connect/auth",
@@ -125,6 +157,7 @@ const ROUTES: &[Route<Endpoint>] = &[
         "{}/login-actions/required-action",
         View::Action,
     ),
+    view(Method::POST, "{}/login-actions/consent", View::Consent),
     view(Method::GET, "{}/login-actions/theme.css", View::Theme),
     view(Method::GET, "{}/device", View::Device),
     view(Method::POST, "{}/device", View::Device),
@@ -149,18 +182,25 @@ impl Endpoint {
                 "/realms/{realm}/protocol/{protocol}/logout"
             }
             Self::DeviceAuthorization => "/realms/{realm}/protocol/{protocol}/auth/device",
+            Self::Push => "/realms/{realm}/protocol/{protocol}/ext/par/request",
+            Self::Frame(Script::Session) | Self::FrameInit => {
+                "/realms/{realm}/protocol/{protocol}/login-status-iframe.html"
+            }
+            Self::Frame(_) => "/realms/{realm}/protocol/{protocol}/3p-cookies",
             Self::View(View::Authorize) => "/realms/{realm}/protocol/{protocol}/auth",
-            Self::View(View::Login | View::Action | View::Theme) => "/realms/{realm}/login-actions",
+            Self::View(View::Login | View::Action | View::Consent | View::Theme) => {
+                "/realms/{realm}/login-actions"
+            }
             Self::View(View::Device) => "/realms/{realm}/device",
         }
     }
 
     /// The endpoints that clients in browsers call from their own origins.
     const fn is_shared(self) -> bool {
-        !matches!(self, Self::View(_))
+        !matches!(self, Self::View(_) | Self::Frame(_) | Self::FrameInit)
     }
 
-    /// Where it is below `/protocol/openid-connect`, for those that authenticate clients.
+    /// Where it is below `/protocol/openid-connect`, for those that clients call.
     const fn path(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -168,7 +208,14 @@ impl Endpoint {
             Self::Revoke => "revoke",
             Self::Logout => "logout",
             Self::DeviceAuthorization => "auth/device",
-            Self::Realm | Self::Discovery | Self::Keys | Self::UserInfo | Self::View(_) => "",
+            Self::Push => "ext/par/request",
+            Self::UserInfo => "userinfo",
+            Self::Realm
+            | Self::Discovery
+            | Self::Keys
+            | Self::Frame(_)
+            | Self::FrameInit
+            | Self::View(_) => "",
         }
     }
 
@@ -199,7 +246,11 @@ pub(crate) async fn answer(
     let reply = serve(call, body, endpoint, &name).await;
     let protects = matches!(
         endpoint,
-        Endpoint::Token | Endpoint::Introspect | Endpoint::Revoke | Endpoint::DeviceAuthorization
+        Endpoint::Token
+            | Endpoint::Introspect
+            | Endpoint::Revoke
+            | Endpoint::DeviceAuthorization
+            | Endpoint::Push
     );
     (
         endpoint.name(),
@@ -236,6 +287,11 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
     if endpoint.is_public() {
         return public(&call, endpoint, &realm);
     }
+    match endpoint {
+        Endpoint::Frame(script) => return frames::page(&call, script),
+        Endpoint::FrameInit => return frames::may_ask(&call, &realm).await,
+        _ => {}
+    }
     if let Some(view) = page_of(&call, endpoint, &bytes) {
         return Box::pin(browser::answer(&call, realm, view, &bytes)).await;
     }
@@ -257,12 +313,16 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         );
     }
     let issuer = call.base.issuer(name);
-    let asked = Asked {
+    let mut asked = Asked {
         path: endpoint.path(),
         realm,
         issuer,
+        proof: None,
         call,
     };
+    if let Err(reply) = asked.prove(endpoint).await {
+        return reply;
+    }
     if endpoint == Endpoint::UserInfo {
         let reply = asked.userinfo(&bytes).await;
         // Who has the token may read it from anywhere; no cookie is looked at.
@@ -292,10 +352,13 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         Endpoint::Revoke => asked.revoke(&form).await,
         Endpoint::Logout => asked.logout(&form).await,
         Endpoint::DeviceAuthorization => asked.device(&form).await,
+        Endpoint::Push => asked.push(&form).await,
         Endpoint::Realm
         | Endpoint::Discovery
         | Endpoint::Keys
         | Endpoint::UserInfo
+        | Endpoint::Frame(_)
+        | Endpoint::FrameInit
         | Endpoint::View(_) => reply::unknown_path(),
     }
 }
@@ -353,13 +416,92 @@ struct Asked<'a> {
     path: &'static str,
     realm: Arc<Realm>,
     issuer: String,
+    /// Thumbprint of the key the caller proved to have.
+    proof: Option<String>,
 }
 
 impl Asked<'_> {
+    /// Checks the proof of possession that comes with the request, if one does (RFC 9449).
+    async fn prove(&mut self, endpoint: Endpoint) -> Result<(), Reply> {
+        let is_token = endpoint == Endpoint::Token;
+        if !is_token && endpoint != Endpoint::UserInfo {
+            return Ok(());
+        }
+        let mut sent = self.call.headers.get_all("dpop").iter();
+        let scheme = self.call.header("authorization").and_then(scheme_of);
+        let bound = !is_token && scheme.is_some_and(|it| it.eq_ignore_ascii_case("dpop"));
+        let proof = match (sent.next(), sent.next()) {
+            (None, _) if bound => Err(ProofProblem::Missing),
+            (None, _) => return Ok(()),
+            // A token sent as Bearer is looked at as one.
+            (Some(_), _) if !is_token && !bound => return Ok(()),
+            (Some(_), Some(_)) => Err(ProofProblem::Malformed),
+            (Some(one), None) => one.to_str().map_err(|_| ProofProblem::Malformed),
+        };
+        let url = format!("{}/protocol/openid-connect/{}", self.issuer, self.path);
+        let checked = match proof {
+            Ok(proof) => {
+                let request = Proven {
+                    method: self.call.method.as_str(),
+                    url: &url,
+                    token: self.call.token().filter(|_| bound),
+                };
+                let checked = self.call.iris.check_proof(&self.realm, proof, request);
+                checked.await.map_err(|error| errors::admin(&error))?
+            }
+            Err(problem) => Err(problem),
+        };
+        match checked {
+            Ok(thumbprint) => self.proof = Some(thumbprint),
+            Err(problem) if is_token => {
+                let reply = errors::grant(&GrantError::Proof(problem));
+                return Err(reply::never_stored(reply));
+            }
+            Err(problem) => {
+                let text = problem.to_string();
+                let problem = (Code::InvalidDpopProof, text.as_str());
+                return Err(self.challenge(StatusCode::UNAUTHORIZED, Some(problem)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an authorization request (RFC 9126).
+    async fn push(&self, form: &Form) -> Reply {
+        let client = match self.client(form).await {
+            Ok(client) => client,
+            Err(error) => return errors::grant(&error),
+        };
+        if form.has_duplicate() {
+            let text = "duplicated parameter";
+            return code(StatusCode::BAD_REQUEST, Code::InvalidRequest, text);
+        }
+        let iris = self.call.iris;
+        let pushed = iris
+            .push_request(&self.realm, &client, form, self.origin())
+            .await;
+        let reply = match pushed {
+            Ok(Ok(pushed)) => {
+                let body = members(vec![
+                    ("request_uri", json!(pushed.request_uri)),
+                    ("expires_in", json!(pushed.expires_in_s)),
+                ]);
+                reply::json(StatusCode::CREATED, &body)
+            }
+            Ok(Err(refused)) => {
+                let text = refused.description.as_deref().unwrap_or_default();
+                reply::oauth(StatusCode::BAD_REQUEST, &refused.error, text)
+            }
+            Err(error) => errors::admin(&error),
+        };
+        self.share(reply, &client)
+    }
+
     fn origin(&self) -> Origin<'_> {
         Origin {
             issuer: &self.issuer,
             address: &self.call.base.address,
+            proof: self.proof.as_deref(),
         }
     }
 
@@ -555,7 +697,7 @@ impl Asked<'_> {
         let reply = match self
             .call
             .iris
-            .logout(&self.realm, &client, token, &self.issuer)
+            .logout(&self.realm, &client, token, self.origin())
             .await
         {
             Ok(true) => {
@@ -580,7 +722,7 @@ impl Asked<'_> {
 
     async fn userinfo(&self, body: &[u8]) -> Reply {
         let form = Form::parse(body).unwrap_or_default();
-        let Some(token) = self.call.bearer().or_else(|| form.get("access_token")) else {
+        let Some(token) = self.call.token().or_else(|| form.get("access_token")) else {
             return self.challenge(StatusCode::UNAUTHORIZED, None);
         };
         match self
@@ -608,7 +750,11 @@ impl Asked<'_> {
 
     /// An error in the `WWW-Authenticate` header alone (RFC 6750 section 3).
     fn challenge(&self, status: StatusCode, problem: Option<(Code, &str)>) -> Reply {
-        let mut value = format!("Bearer realm=\"{}\"", self.realm.name());
+        let scheme = match self.proof {
+            Some(_) => "DPoP",
+            None => "Bearer",
+        };
+        let mut value = format!("{scheme} realm=\"{}\"", self.realm.name());
         if let Some((code, text)) = problem {
             value.push_str(&format!(
                 ", error=\"{}\", error_description=\"{text}\"",
@@ -618,6 +764,11 @@ impl Asked<'_> {
         let reply = reply::with(reply::empty(status), WWW_AUTHENTICATE, &value);
         reply::with(reply, CONTENT_TYPE, "text/plain")
     }
+}
+
+/// The scheme of an `Authorization` header.
+fn scheme_of(header: &str) -> Option<&str> {
+    header.split_once(' ').map(|(scheme, _)| scheme)
 }
 
 /// The grant of that name, if the realm serves it.

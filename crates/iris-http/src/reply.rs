@@ -31,9 +31,23 @@ const SECURITY: [(&str, &str); 5] = [
     ("x-robots-tag", "none"),
 ];
 
+/// Marks a page that any site may show in a frame.
+#[derive(Clone, Copy)]
+struct Framed;
+
+/// Lets any site show a page in a frame.
+pub(crate) fn framed(mut reply: Reply) -> Reply {
+    reply.extensions_mut().insert(Framed);
+    reply
+}
+
 /// Adds the security headers.
 pub(crate) fn secure(mut reply: Reply) -> Reply {
+    let framed = reply.extensions_mut().remove::<Framed>().is_some();
     for (name, value) in SECURITY {
+        if framed && name == "x-frame-options" {
+            continue;
+        }
         reply.headers_mut().insert(
             HeaderName::from_static(name),
             HeaderValue::from_static(value),

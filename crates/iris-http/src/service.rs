@@ -11,17 +11,16 @@ use o28m_telemetry::metrics::Registry;
 
 use crate::base::Base;
 use crate::reply::{self, Reply};
+use crate::requests::Requests;
 use crate::router::{self, BadPath};
 use crate::{Settings, admin, browser, protocol};
-
-/// Upper bounds of request durations in seconds (the chart's `KC_HTTP_METRICS_SLOS`).
-const BOUNDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The public listener.
 pub(crate) struct Public {
     iris: Arc<Iris>,
     settings: Settings,
     metrics: Registry,
+    requests: Requests,
 }
 
 /// A request without its body, which is handed on apart: it cannot be shared between threads.
@@ -39,6 +38,15 @@ impl Call<'_> {
     /// A header as text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The access token of the request, bound to a key or not.
+    pub(crate) fn token(&self) -> Option<&str> {
+        let (scheme, token) = self.header("authorization")?.split_once(' ')?;
+        let is_token = ["bearer", "dpop"]
+            .iter()
+            .any(|it| scheme.eq_ignore_ascii_case(it));
+        is_token.then(|| token.trim()).filter(|it| !it.is_empty())
     }
 
     /// The bearer token of the request.
@@ -88,6 +96,7 @@ impl Public {
         Self {
             iris,
             settings,
+            requests: Requests::new(metrics.clone()),
             metrics,
         }
     }
@@ -143,30 +152,6 @@ impl Public {
             Some(_) => ("other", reply::unknown_path()),
         }
     }
-
-    fn count(&self, endpoint: &str, method: &Method, status: StatusCode, started: Instant) {
-        let method = match method.as_str() {
-            known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH") => known,
-            _ => "OTHER",
-        };
-        let outcome = match status.as_u16() / 100 {
-            2 => "SUCCESS",
-            3 => "REDIRECTION",
-            4 => "CLIENT_ERROR",
-            _ => "SERVER_ERROR",
-        };
-        let labels = [
-            ("method", method),
-            ("outcome", outcome),
-            ("status", status.as_str()),
-            ("uri", endpoint),
-        ];
-        let help = "Requests served by the identity provider.";
-        let histogram =
-            self.metrics
-                .histogram("http_server_requests_seconds", help, &labels, BOUNDS);
-        histogram.observe(started.elapsed().as_secs_f64());
-    }
 }
 
 impl HttpService for Public {
@@ -179,7 +164,8 @@ impl HttpService for Public {
             let started = Instant::now();
             let method = request.method().clone();
             let (endpoint, mut reply) = self.answer(request, connection).await;
-            self.count(endpoint, &method, reply.status(), started);
+            self.requests
+                .count(endpoint, &method, reply.status(), started);
             if method == Method::HEAD {
                 *reply.body_mut() = Body::Empty;
             }

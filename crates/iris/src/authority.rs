@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use o28m_jose::CompactJws;
 
 use crate::admin::roles::MASTER_ROLES;
+use crate::dpop::bound_to;
 use crate::mapper::Granted;
 use crate::model::{Fields as _, Realm, Rep, Role};
 use crate::{Error, Iris, MASTER};
@@ -99,6 +100,7 @@ pub struct Caller {
     realm: String,
     user_id: String,
     client_id: String,
+    origins: Vec<String>,
 }
 
 /// Realms somebody may know of.
@@ -138,6 +140,12 @@ impl Caller {
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// The origins whose pages the client runs on; `*` stands for any.
+    #[must_use]
+    pub fn web_origins(&self) -> &[String] {
+        &self.origins
     }
 
     /// Holds every right over every realm.
@@ -221,6 +229,10 @@ impl Iris {
         let Ok(active) = self.active(&realm, token, &issuer).await? else {
             return Ok(Err(Unauthorized));
         };
+        // No proof is looked at here, so a token bound to a key proves nothing.
+        if bound_to(&active.claims).is_some() {
+            return Ok(Err(Unauthorized));
+        }
         let scopes = active.client.body.default_scopes.iter();
         let scopes: Vec<_> = scopes
             .filter_map(|id| realm.scopes.get(id).cloned())
@@ -237,6 +249,7 @@ impl Iris {
             realm: name,
             user_id: active.user.body.id.clone(),
             client_id: active.client.client_id().to_owned(),
+            origins: active.client.web_origins().to_vec(),
         }))
     }
 

@@ -1,5 +1,6 @@
 //! Why operations fail, named by what a caller can do about it.
 
+use crate::dpop::ProofProblem;
 use crate::policy::PasswordProblem;
 use crate::schema::Problem;
 use crate::{cpu, keys};
@@ -203,6 +204,12 @@ pub enum GrantError {
     /// The client requires consent, which the password grant cannot ask for.
     #[error("client requires consent")]
     ConsentRequired,
+    /// The person took back the consent the client requires.
+    #[error("client has no consent any more")]
+    ConsentGone,
+    /// The proof of possession is missing or proves nothing, with the text to show.
+    #[error("proof of possession was refused: {0}")]
+    Proof(ProofProblem),
     /// No user name was sent.
     #[error("user name is missing")]
     UsernameMissing,
@@ -255,7 +262,8 @@ impl GrantError {
                 "invalid_request"
             }
             Self::DirectAccessOff => "not_allowed",
-            Self::ConsentRequired => "consent_denied",
+            Self::ConsentRequired | Self::ConsentGone => "consent_denied",
+            Self::Proof(_) => "invalid_dpop_proof",
             Self::UserCredentials => "invalid_user_credentials",
             Self::RequiredAction => "resolve_required_actions",
             Self::Refresh(_) | Self::Exchange(_) => "invalid_token",
@@ -290,6 +298,8 @@ pub enum RefreshProblem {
     Reused,
     /// The offline session ended.
     OfflineSession,
+    /// Not with the key it is bound to (RFC 9449 section 5).
+    OtherKey,
 }
 
 /// Why a client's assertion (RFC 7523) is refused; the texts are Keycloak's.
@@ -366,6 +376,8 @@ pub enum CodeProblem {
     VerifierMalformed,
     /// The proof key does not fit the challenge.
     VerifierMismatch,
+    /// Not with the key that the authorization request announced (RFC 9449 section 10).
+    OtherKey,
 }
 
 /// Why a device code cannot be used.

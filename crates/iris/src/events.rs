@@ -219,16 +219,14 @@ impl Iris {
             listener(realm, event);
         }
         let rep = &realm.body.rep;
-        if rep
-            .texts("eventsListeners")
-            .iter()
-            .any(|it| it == LOG_LISTENER)
-        {
+        if rep.has_text("eventsListeners", LOG_LISTENER) {
             log(realm, event);
         }
+        if !rep.flag("eventsEnabled") {
+            return;
+        }
         let types = rep.texts("enabledEventTypes");
-        let wanted = types.is_empty() || types.iter().any(|it| it == event.kind);
-        if !rep.flag("eventsEnabled") || !wanted {
+        if !types.is_empty() && !types.iter().any(|it| it == event.kind) {
             return;
         }
         let now = self.ambient.now();
@@ -265,11 +263,7 @@ impl Iris {
     /// When the store fails.
     pub async fn admin_event(&self, realm: &Realm, event: &AdminEvent<'_>) -> Result<(), Error> {
         let rep = &realm.body.rep;
-        if rep
-            .texts("eventsListeners")
-            .iter()
-            .any(|it| it == LOG_LISTENER)
-        {
+        if rep.has_text("eventsListeners", LOG_LISTENER) {
             tracing::debug!(
                 realm.name = realm.name(),
                 admin.operation = event.operation,

@@ -8,6 +8,7 @@ use o28m_core::Secret;
 use o28m_oauth::{ClientCredentials, Scopes};
 
 use crate::admin::rotation;
+use crate::dpop::{self, bound_to};
 use crate::error::{CodeProblem, RefreshProblem};
 use crate::login::assertion;
 use crate::login::code::Redemption;
@@ -121,6 +122,7 @@ impl Iris {
         grant: Grant,
         scope: Option<&str>,
     ) -> Result<Tokens, GrantError> {
+        dpop::demand(client, origin)?;
         match grant {
             Grant::ClientCredentials => self.client_credentials(realm, client, origin, scope).await,
             Grant::Password { username, password } => {
@@ -408,11 +410,18 @@ impl Iris {
         if claims.int("iat") < not_before(realm, client, &user) {
             return refuse(RefreshProblem::Stale);
         }
+        if bound_to(&claims).is_some_and(|key| origin.proof != Some(key)) {
+            return refuse(RefreshProblem::OtherKey);
+        }
         self.count_use(realm, &login, claims.text("jti").unwrap_or_default())
             .await?;
         let granted = claims.text("scope").unwrap_or(&part.scope);
         let narrowed = narrow(realm, client, granted, scope)?;
         let applied = apply_scopes(realm, client, &user, Some(&narrowed))?;
+        let asked = self.question(realm, client, &user, Some(&narrowed), false);
+        if asked.await?.is_some() {
+            return Err(GrantError::ConsentGone);
+        }
         let seat = Seat {
             realm,
             client,
@@ -472,6 +481,7 @@ fn take_part(seat: &Seat<'_>, login: &mut Login, scope: &str, sso: bool, now_s: 
         started_s,
         ends_s,
         sso,
+        issuer: seat.origin.issuer.to_owned(),
     };
     login.clients.insert(seat.client.body.id.clone(), part);
     login.used_s = now_s;

@@ -11,6 +11,7 @@ use o28m_jose::{
     base64std, base64url, x509,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Years a generated certificate is valid (Keycloak 26.5).
 const CERTIFICATE_YEARS: i64 = 10;
@@ -306,6 +307,16 @@ pub(crate) struct RealmKey {
     signing: Option<SigningKey>,
     verifying: Option<VerifyingKey>,
     jwk: Option<Jwk>,
+    /// The encoded header of most tokens it signs.
+    header: String,
+}
+
+/// `typ` of most tokens.
+const JWT: &str = "JWT";
+
+fn header(algorithm: Algorithm, typ: &str, kid: &str) -> String {
+    let header = json!({"alg": algorithm.name(), "typ": typ, "kid": kid}).to_string();
+    base64url(header.as_bytes())
 }
 
 impl RealmKey {
@@ -318,6 +329,7 @@ impl RealmKey {
             signing: None,
             verifying: None,
             jwk: None,
+            header: String::new(),
             body,
         };
         let Some(algorithm) = key.body.key_algorithm() else {
@@ -328,6 +340,7 @@ impl RealmKey {
             .decode(&key.body.material)
             .map_err(|_| unusable())?;
         let kid = key.body.kid.as_str();
+        key.header = header(algorithm, JWT, kid);
         if algorithm.key_type() == "oct" {
             key.signing = Some(SigningKey::from_secret(kid, algorithm, &material)?);
             return Ok(key);
@@ -355,12 +368,6 @@ impl RealmKey {
         Ok(key)
     }
 
-    /// The key id.
-    #[must_use]
-    pub(crate) fn kid(&self) -> &str {
-        &self.body.kid
-    }
-
     /// What is published of it; nothing of symmetric keys.
     pub(crate) fn jwk(&self) -> Option<&Jwk> {
         self.jwk.as_ref()
@@ -377,11 +384,25 @@ impl RealmKey {
         self.signing.as_ref().map(SigningKey::algorithm)
     }
 
-    /// Signs, which takes long for RSA.
-    pub(crate) fn sign(&self, header: &[u8], payload: &[u8]) -> Option<String> {
-        self.signing
-            .as_ref()
-            .map(|key| o28m_jose::sign(header, payload, key))
+    /// What its signature of a token of type `typ` covers (RFC 7515 section 5.1).
+    pub(crate) fn signing_input(&self, typ: &str, payload: &[u8]) -> Option<String> {
+        let algorithm = self.algorithm()?;
+        let mut input = if typ == JWT {
+            self.header.clone()
+        } else {
+            header(algorithm, typ, &self.body.kid)
+        };
+        input.push('.');
+        input.push_str(&base64url(payload));
+        Some(input)
+    }
+
+    /// Signs a signing input, which takes long for RSA; gives the whole token.
+    pub(crate) fn sign(&self, mut input: String) -> Option<String> {
+        let signature = self.signing.as_ref()?.sign(input.as_bytes());
+        input.push('.');
+        input.push_str(&base64url(&signature));
+        Some(input)
     }
 
     /// Verifies a signature made by this key.

@@ -8,6 +8,7 @@ mod admin;
 mod authority;
 mod cache;
 mod cpu;
+mod dpop;
 mod error;
 mod events;
 mod grant;
@@ -26,6 +27,7 @@ mod session;
 mod sessions;
 mod token;
 mod verify;
+mod web;
 
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +35,7 @@ use o28m_core::{Ambient, Secret};
 use o28m_jose::JwkSet;
 use o28m_store::{Store, Write};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use admin::clients::ClientFilter;
@@ -47,6 +50,7 @@ pub use admin::scopes::{ScopeAssignment, ScopeHolder};
 pub use admin::users::UserFilter;
 pub use authority::{Caller, Permission, Realms, Unauthorized};
 pub use cpu::Busy;
+pub use dpop::{ProofProblem, Proven};
 pub use error::{
     AssertionProblem, CodeProblem, DeviceProblem, Error, ExchangeProblem, GrantError, Invalid,
     RefreshProblem, Thing,
@@ -58,8 +62,9 @@ pub use login::code::Redemption;
 pub use login::device::DeviceForm;
 pub use login::exchange::Exchange;
 pub use login::{
-    Browser, DeviceAuthorization, Identity, LoginError, LoginForm, LoginProblem, LoginStep,
-    LogoutForm, LogoutStep, NewPasswordProblem, Outcome, Page, PasswordForm, ResponseMode, Return,
+    Browser, ConsentForm, ConsentItem, DeviceAuthorization, Identity, LoginError, LoginForm,
+    LoginProblem, LoginStep, LogoutForm, LogoutFrame, LogoutStep, NewPasswordProblem, Outcome,
+    Page, PasswordForm, PushRefused, Pushed, ResponseMode, Return,
 };
 pub use mapper::TYPES as MAPPER_TYPES;
 pub use model::{Client, Realm, Rep, User};
@@ -67,9 +72,12 @@ pub use policy::PasswordProblem;
 pub use sessions::SessionsOf;
 pub use token::{Origin, Tokens};
 pub use verify::{MissingScope, Revocation};
+pub use web::{Web, WebCall, WebError};
 
 use cache::{Cache, Changed, group};
 use cpu::Cpu;
+use login::client_keys::ClientKeys;
+use login::farewell;
 use model::{Group, Role};
 
 /// Name of the realm of administrators.
@@ -101,6 +109,11 @@ pub struct Settings {
     pub admin_user: Option<String>,
     /// Its password.
     pub admin_password: Option<Secret<String>>,
+    /// Client with the rights of an administrator, made in the master realm with the administrator or
+    /// instead of it.
+    pub admin_client: Option<String>,
+    /// Its secret.
+    pub admin_client_secret: Option<Secret<String>>,
 }
 
 /// The identity provider. Cheap to share.
@@ -115,6 +128,10 @@ pub struct Iris {
     groups: Cache<Group>,
     events: events::Queue,
     listener: OnceLock<events::Listener>,
+    web: OnceLock<Arc<dyn Web>>,
+    /// Bounds calls to clients about logouts.
+    lines: Arc<Semaphore>,
+    client_keys: ClientKeys,
     signing: Cpu,
     hashing: Cpu,
     _follow: AbortOnDropHandle<()>,
@@ -144,6 +161,9 @@ impl Iris {
             groups: Cache::new(GROUPS_MAX, &changed),
             events: events::Queue::start(store.clone()),
             listener: OnceLock::new(),
+            web: OnceLock::new(),
+            lines: farewell::lines(),
+            client_keys: ClientKeys::default(),
             signing: Cpu::new(SIGNING_MAX),
             hashing: Cpu::new(HASHING_MAX),
             _follow: AbortOnDropHandle::new(tokio::spawn(follow)),

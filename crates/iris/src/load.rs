@@ -10,8 +10,8 @@ use crate::admin::roles::MANAGEMENT_CLIENTS;
 use crate::cache::{Made, group};
 use crate::keys::{KeyBody, Keys};
 use crate::model::{
-    Client, ClientBody, Group, GroupBody, Realm, RealmBody, Role, RoleBody, Scope, ScopeBody, User,
-    UserBody, kind,
+    Client, ClientBody, Fields as _, Group, GroupBody, Realm, RealmBody, Role, RoleBody, Scope,
+    ScopeBody, User, UserBody, kind,
 };
 use crate::{Error, Iris};
 
@@ -146,6 +146,20 @@ impl Iris {
         self.clients.get(&key, load).await
     }
 
+    /// The origins whose pages an enabled client runs on; `*` stands for any.
+    ///
+    /// # Errors
+    /// When it is not in memory and the store fails; `Ok(None)` for a client that is not there.
+    pub async fn web_origins(
+        &self,
+        realm: &Realm,
+        client_id: &str,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let client = self.client(realm.id(), client_id).await?;
+        let client = client.filter(|client| client.body.rep.flag("enabled"));
+        Ok(client.map(|client| client.web_origins().to_vec()))
+    }
+
     pub(crate) async fn client_body_by_client_id(
         &self,
         realm_id: &str,
@@ -271,8 +285,10 @@ impl Iris {
         ids: &[String],
     ) -> Result<Vec<Arc<Role>>, Error> {
         let mut found: Vec<Arc<Role>> = Vec::new();
-        let mut seen: std::collections::HashSet<String> = ids.iter().cloned().collect();
-        let mut next: Vec<String> = ids.to_vec();
+        let mut seen = std::collections::HashSet::new();
+        // What a user has directly may come from a group as well.
+        let first = ids.iter().filter(|id| seen.insert((*id).clone()));
+        let mut next: Vec<String> = first.cloned().collect();
         while let Some(id) = next.pop() {
             let Some(role) = self.role(realm_id, &id).await? else {
                 continue;

@@ -38,6 +38,7 @@ const PROTECTED: &[&str] = &[
     "scope",
     "nonce",
     "at_hash",
+    "cnf",
     "__proto__",
 ];
 
@@ -131,7 +132,8 @@ impl Mapper {
         }
     }
 
-    fn writes_to(&self, target: Target) -> bool {
+    /// Whether it adds anything there.
+    pub(crate) fn writes_to(&self, target: Target) -> bool {
         match target {
             Target::Access => self.access,
             Target::Lightweight => self.lightweight,

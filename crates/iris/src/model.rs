@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::keys::{KeyBody, Keys};
+use crate::login::consent::consent_key;
 use crate::mapper::Mapper;
 
 /// A JSON object in its stored order.
@@ -23,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const USER: &str = "user";
     pub(crate) const KEY: &str = "realm-key";
     pub(crate) const GROUP: &str = "group";
+    pub(crate) const CONSENT: &str = "user-consent";
 }
 
 /// A body that is stored under its kind.
@@ -40,6 +42,7 @@ pub(crate) trait Fields {
     fn int(&self, field: &str) -> i64;
     fn entry_text(&self, field: &str, name: &str) -> Option<&str>;
     fn texts(&self, field: &str) -> Vec<String>;
+    fn has_text(&self, field: &str, text: &str) -> bool;
 }
 
 impl Fields for Rep {
@@ -63,6 +66,11 @@ impl Fields for Rep {
         let items = self.get(field).and_then(Value::as_array);
         let texts = items.into_iter().flatten().filter_map(Value::as_str);
         texts.map(str::to_owned).collect()
+    }
+
+    fn has_text(&self, field: &str, text: &str) -> bool {
+        let items = self.get(field).and_then(Value::as_array);
+        items.is_some_and(|items| items.iter().any(|it| it == text))
     }
 }
 
@@ -171,6 +179,19 @@ pub(crate) struct GroupBody {
     /// Lower-cased name that lists are searched in; made anew with every write.
     #[serde(default)]
     pub(crate) find: String,
+}
+
+/// What a person allowed a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ConsentBody {
+    pub(crate) id: String,
+    pub(crate) realm: String,
+    pub(crate) user: String,
+    pub(crate) client: String,
+    /// Ids of client scopes, and of the client itself.
+    pub(crate) scopes: Vec<String>,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
 }
 
 fn cascade(field: &'static str, kind: &'static str, id: &str) -> Reference {
@@ -338,6 +359,20 @@ impl Stored for GroupBody {
     }
 }
 
+impl Stored for ConsentBody {
+    const KIND: &'static str = kind::CONSENT;
+
+    fn object(&self) -> Object {
+        let keys = vec![key("grant", consent_key(&self.user, &self.client))];
+        let references = vec![
+            cascade("realm", kind::REALM, &self.realm),
+            cascade("user", kind::USER, &self.user),
+            cascade("client", kind::CLIENT, &self.client),
+        ];
+        object(kind::CONSENT, &self.id, &self.realm, keys, references, self)
+    }
+}
+
 impl Stored for KeyBody {
     const KIND: &'static str = kind::KEY;
 
@@ -485,6 +520,8 @@ pub struct Client {
     pub(crate) body: ClientBody,
     pub(crate) mappers: Vec<Mapper>,
     pub(crate) secret: Option<Secret<String>>,
+    /// Its web origins; `+` stands for those of its redirect URIs.
+    origins: Vec<String>,
 }
 
 impl Client {
@@ -495,6 +532,7 @@ impl Client {
             .map(|secret| Secret::new(secret.to_owned()));
         let mappers = body.mappers.iter().map(Mapper::compile).collect();
         Self {
+            origins: crate::token::allowed_origins(&body.rep),
             mappers,
             secret,
             body,
@@ -524,8 +562,8 @@ impl Client {
 
     /// The origins whose pages may read its responses; `*` stands for any.
     #[must_use]
-    pub fn web_origins(&self) -> Vec<String> {
-        crate::token::allowed_origins(self)
+    pub fn web_origins(&self) -> &[String] {
+        &self.origins
     }
 
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {

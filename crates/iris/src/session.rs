@@ -42,6 +42,9 @@ pub(crate) struct Part {
     /// It came from a login that was there already, without a password.
     #[serde(default)]
     pub(crate) sso: bool,
+    /// The issuer of its tokens.
+    #[serde(default)]
+    pub(crate) issuer: String,
 }
 
 /// When a session and its tokens end.

@@ -1,15 +1,21 @@
 //! Finding logins by user and by client, and ending them. Each login has records beside it that name
 //! it: one for its user, one for each client.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use o28m_store::{Session, SessionQuery};
 use serde_json::{Map, Value, json};
 
-use crate::model::{ClientBody, RealmBody, Rep, UserBody, kind};
+use crate::model::{ClientBody, Realm, RealmBody, Rep, User, UserBody, kind};
 use crate::session::Login;
+use crate::token::Origin;
 use crate::{Error, Iris, Thing};
 
 /// Logins read at once.
 const PAGE: u32 = 200;
+/// Logins of one user that are looked through.
+const LOGINS_MAX: u32 = 1000;
 /// Logins a list gives unless it says otherwise (Keycloak 26.5).
 const LIST_DEFAULT: u32 = 100;
 /// Characters of a client's id.
@@ -77,6 +83,21 @@ impl Iris {
         Ok(found.into_iter().filter_map(read).collect())
     }
 
+    /// Logins of a user or client, the first thousand.
+    pub(crate) async fn all_logins(
+        &self,
+        realm_id: &str,
+        of: SessionsOf<'_>,
+        offline: bool,
+    ) -> Result<Vec<Login>, Error> {
+        let prefix = prefix(of, offline);
+        let query = SessionQuery {
+            limit: LOGINS_MAX,
+            ..self.query(realm_id, &prefix)
+        };
+        self.page(&query).await
+    }
+
     /// Logins of a user or client, as representations.
     ///
     /// # Errors
@@ -96,11 +117,31 @@ impl Iris {
             limit: max.unwrap_or(LIST_DEFAULT).min(1000),
             ..self.query(realm_id, &prefix)
         };
+        let logins = self.page(&query).await?;
+        let names = self.client_names(realm_id, &logins).await?;
         let mut reps = Vec::new();
-        for login in self.page(&query).await? {
-            reps.push(self.render_session(realm_id, &login).await?);
+        for login in &logins {
+            let user = self.user(realm_id, &login.user).await?;
+            reps.push(self.render_session(login, user.as_deref(), &names));
         }
         Ok(reps)
+    }
+
+    /// The `clientId` of every client that has a part in these logins, by id.
+    async fn client_names(
+        &self,
+        realm_id: &str,
+        logins: &[Login],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let ids: BTreeSet<&String> = logins.iter().flat_map(|it| it.clients.keys()).collect();
+        let mut names = BTreeMap::new();
+        for id in ids {
+            let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
+            if let Some((client, _)) = found {
+                names.insert(id.clone(), client.client_id);
+            }
+        }
+        Ok(names)
     }
 
     async fn check_holder(&self, realm_id: &str, of: SessionsOf<'_>) -> Result<(), Error> {
@@ -113,24 +154,23 @@ impl Iris {
         own.then_some(()).ok_or(Error::Missing(missing))
     }
 
-    async fn render_session(&self, realm_id: &str, login: &Login) -> Result<Rep, Error> {
-        let user = self.user(realm_id, &login.user).await?;
-        let username = user.map(|user| user.username().to_owned());
-        let mut clients = Map::new();
+    fn render_session(
+        &self,
+        login: &Login,
+        user: Option<&User>,
+        names: &BTreeMap<String, String>,
+    ) -> Rep {
         let now_s = self.ambient.now().seconds();
-        for (id, _) in login.clients.iter().filter(|(_, part)| part.ends_s > now_s) {
-            let found = self.read::<ClientBody>(kind::CLIENT, realm_id, id).await?;
-            if let Some((client, _)) = found {
-                clients.insert(id.clone(), json!(client.client_id));
-            }
-        }
+        let parts = login.clients.iter().filter(|(_, part)| part.ends_s > now_s);
+        let named = parts.filter_map(|(id, _)| Some((id.clone(), json!(names.get(id)?))));
+        let clients: Map<String, Value> = named.collect();
         let rep = json!({
-            "id": login.id, "username": username, "userId": login.user,
+            "id": login.id, "username": user.map(User::username), "userId": login.user,
             "ipAddress": login.address, "start": login.started_s.saturating_mul(1000),
             "lastAccess": login.used_s.max(login.started_s).saturating_mul(1000),
             "rememberMe": login.remember, "clients": clients, "transientUser": false,
         });
-        Ok(rep.as_object().cloned().unwrap_or_default())
+        rep.as_object().cloned().unwrap_or_default()
     }
 
     /// How many logins a client has.
@@ -182,21 +222,40 @@ impl Iris {
     ///
     /// # Errors
     /// [`Error::Missing`].
-    pub async fn delete_login(&self, realm_id: &str, id: &str) -> Result<(), Error> {
-        if self.login(realm_id, id).await?.is_none() {
-            return Err(Error::Missing(Thing::Session));
-        }
-        self.end_login(realm_id, id).await
+    pub async fn delete_login(
+        &self,
+        realm: &Arc<Realm>,
+        id: &str,
+        origin: Origin<'_>,
+    ) -> Result<(), Error> {
+        let login = self.login(realm.id(), id).await?;
+        let login = login.ok_or(Error::Missing(Thing::Session))?;
+        self.log_out(realm, &login, origin).await
     }
 
-    /// Ends every login of a user: tokens of all their clients are refused from now on.
+    /// Ends every login of a user: tokens of all their clients are refused from now on, and clients are
+    /// told.
     ///
     /// # Errors
     /// [`Error::Missing`].
-    pub async fn logout_user(&self, realm_id: &str, user: &str) -> Result<(), Error> {
+    pub async fn logout_user(
+        &self,
+        realm: &Arc<Realm>,
+        user: &str,
+        origin: Origin<'_>,
+    ) -> Result<(), Error> {
+        let realm_id = realm.id();
         self.check_holder(realm_id, SessionsOf::User(user)).await?;
-        self.end_logins(realm_id, &prefix(SessionsOf::User(user), false))
-            .await?;
+        let prefix = prefix(SessionsOf::User(user), false);
+        loop {
+            let logins = self.page(&self.query(realm_id, &prefix)).await?;
+            if logins.is_empty() {
+                break;
+            }
+            self.log_out_all(realm, &logins, origin).await?;
+        }
+        // Records that name logins which are gone already.
+        self.end_logins(realm_id, &prefix).await?;
         // Tokens without a login, of lightweight kinds, are refused by their time.
         let now_s = self.ambient.now().seconds();
         let change = |user: &mut UserBody| {

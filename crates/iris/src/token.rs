@@ -9,9 +9,10 @@ use o28m_oauth::Scopes;
 use serde_json::{Map, Value, json};
 
 use crate::cache::group;
+use crate::dpop;
 use crate::keys::{self, RealmKey};
 use crate::mapper::{Granted, Mapper, Scene, Target};
-use crate::model::{Client, Fields as _, Realm, Scope, Stored as _, User, kind};
+use crate::model::{Client, Fields as _, Realm, Rep, Scope, Stored as _, User, kind};
 use crate::session::{Ends, Login};
 use crate::{Error, Example, GrantError, Iris};
 
@@ -46,6 +47,8 @@ pub struct Origin<'a> {
     pub issuer: &'a str,
     /// Address of the caller, behind trusted proxies.
     pub address: &'a str,
+    /// Thumbprint of the key the caller proved to have: tokens are bound to it (RFC 9449).
+    pub proof: Option<&'a str>,
 }
 
 /// A successful token response.
@@ -105,16 +108,17 @@ pub(crate) struct Issue<'a> {
 
 /// Whether the client has every scope that the parameter names.
 pub(crate) fn has_scopes(realm: &Realm, client: &Client, parameter: Option<&str>) -> bool {
-    let defaults = client.body.default_scopes.iter();
-    let ids = defaults.chain(&client.body.optional_scopes);
-    let names: HashSet<&str> = ids
-        .filter_map(|id| realm.scopes.get(id))
-        .map(|scope| scope.body.name.as_str())
-        .collect();
-    let asked = Scopes::parse(parameter);
-    asked
+    let has = |word: &str| {
+        let ids = &client.body;
+        let mut ids = ids.default_scopes.iter().chain(&ids.optional_scopes);
+        ids.any(|id| {
+            let scope = realm.scopes.get(id);
+            scope.is_some_and(|scope| scope.body.name == word)
+        })
+    };
+    Scopes::parse(parameter)
         .iter()
-        .all(|word| word == "openid" || names.contains(word))
+        .all(|word| word == "openid" || has(word))
 }
 
 /// The scopes that apply: defaults and those asked for. A scope with roles applies only to users who
@@ -183,11 +187,6 @@ impl Issue<'_> {
         scopes.chain(&self.client.mappers)
     }
 
-    /// Origins that browsers may call from: `+` stands for those of the redirect URIs.
-    fn origins(&self) -> Vec<String> {
-        allowed_origins(self.client)
-    }
-
     /// `0` for tokens of a login that was there already (Keycloak 26.5 `TokenManager`).
     fn acr(&self) -> &'static str {
         let part = self
@@ -218,13 +217,12 @@ impl Issue<'_> {
         mut claims: Map<String, Value>,
     ) -> Map<String, Value> {
         let mut audience = BTreeSet::new();
-        let origins = self.origins();
         let scene = Scene {
             client: self.client,
             user: self.user,
             notes: self.notes,
             granted,
-            origins: &origins,
+            origins: self.client.web_origins(),
         };
         for mapper in self.mappers() {
             mapper.apply(target, &scene, &mut claims, &mut audience);
@@ -258,8 +256,7 @@ impl Issue<'_> {
 }
 
 /// The web origins of a client; `+` stands for the origins of its redirect URIs.
-pub(crate) fn allowed_origins(client: &Client) -> Vec<String> {
-    let rep = &client.body.rep;
+pub(crate) fn allowed_origins(rep: &Rep) -> Vec<String> {
     let mut origins = Vec::new();
     for origin in rep.texts("webOrigins") {
         if origin == "+" {
@@ -363,7 +360,9 @@ impl Iris {
             expires_in_s,
             refresh_expires_in_s: 0,
             refresh_token: None,
-            token_type: if issue
+            token_type: if issue.origin.proof.is_some() {
+                "DPoP"
+            } else if issue
                 .client
                 .attribute_is("token.response.type.bearer.lower-case")
             {
@@ -376,7 +375,14 @@ impl Iris {
             session_state: issue.login.as_ref().map(|(login, _)| login.id.clone()),
             user_id: issue.user.body.id.clone(),
             scope: issue.applied.text.clone(),
-            other: issue.finish(Target::Response, &granted, Map::new()),
+            other: if issue
+                .mappers()
+                .any(|mapper| mapper.writes_to(Target::Response))
+            {
+                issue.finish(Target::Response, &granted, Map::new())
+            } else {
+                Map::new()
+            },
             access_token: access,
         };
         if issue.applied.openid {
@@ -400,14 +406,18 @@ impl Iris {
     ) -> Result<(String, Algorithm), Error> {
         let lightweight = issue.lightweight();
         let kind = if lightweight { "lt" } else { "rt" };
+        let bound = issue.origin.proof.is_some();
         let mut claims = self.core(
             issue,
             kind,
-            "Bearer",
+            if bound { "DPoP" } else { "Bearer" },
             now_s,
             now_s.saturating_add(expires_in_s),
         );
         claims.insert("scope".to_owned(), json!(issue.applied.text));
+        if let Some(thumbprint) = issue.origin.proof {
+            claims.insert("cnf".to_owned(), dpop::confirmation(thumbprint));
+        }
         if !lightweight {
             claims.insert("acr".to_owned(), json!(issue.acr()));
             if issue.login.is_none() {
@@ -508,6 +518,10 @@ impl Iris {
             .get(&issue.client.body.id)
             .map_or("", |part| part.scope.as_str());
         claims.insert("scope".to_owned(), json!(scope));
+        // Clients with a secret bind their refresh tokens by it (RFC 9449 section 5).
+        if let Some(thumbprint) = issue.origin.proof.filter(|_| issue.client.is_public()) {
+            claims.insert("cnf".to_owned(), dpop::confirmation(thumbprint));
+        }
         let rep = &issue.realm.body.rep;
         if rep.flag("revokeRefreshToken") {
             let jti = claims.text("jti").unwrap_or_default().to_owned();
@@ -521,6 +535,7 @@ impl Iris {
                 ordered.insert((*name).to_owned(), value);
             }
         }
+        ordered.extend(claims);
         let key = self.key_for(issue.realm, Algorithm::HS512).await?;
         tokens.refresh_token = Some(self.sign(key, "JWT", &ordered).await?.0);
         tokens.refresh_expires_in_s = if unlimited {
@@ -589,14 +604,12 @@ impl Iris {
     ) -> Result<(String, Algorithm), Error> {
         let missing = || Error::Key(o28m_jose::KeyError::Generation(Algorithm::RS256));
         let algorithm = key.algorithm().ok_or_else(missing)?;
-        let header = json!({"alg": algorithm.name(), "typ": typ, "kid": key.kid()}).to_string();
         let payload = serde_json::to_vec(claims).unwrap_or_default();
+        let input = key.signing_input(typ, &payload).ok_or_else(missing)?;
         let token = if algorithm.key_type() == "RSA" {
-            self.signing
-                .run(move || key.sign(header.as_bytes(), &payload))
-                .await?
+            self.signing.run(move || key.sign(input)).await?
         } else {
-            key.sign(header.as_bytes(), &payload)
+            key.sign(input)
         };
         token.map(|token| (token, algorithm)).ok_or_else(missing)
     }

@@ -6,6 +6,7 @@ use o28m_core::limits::TOKEN_BYTES_MAX;
 use o28m_jose::CompactJws;
 use serde_json::{Map, Value, json};
 
+use crate::dpop::bound_to;
 use crate::model::{Client, Fields as _, Realm, Rep, User};
 use crate::session::{Login, login_ends};
 use crate::token::{Issue, Origin, apply_scopes, not_before};
@@ -88,7 +89,7 @@ impl Iris {
         issuer: &str,
     ) -> Result<Result<Active, Inactive>, Error> {
         let claims = match self.check_signature(realm, token, issuer) {
-            Ok(claims) if claims.text("typ") == Some("Bearer") => claims,
+            Ok(claims) if matches!(claims.text("typ"), Some("Bearer" | "DPoP")) => claims,
             Ok(_) => return Ok(Err(Inactive::Invalid)),
             Err(inactive) => return Ok(Err(inactive)),
         };
@@ -156,7 +157,8 @@ impl Iris {
             }
             claims.insert("client_id".to_owned(), json!(client.client_id()));
             claims.insert("username".to_owned(), json!(user.username()));
-            claims.insert("token_type".to_owned(), json!("Bearer"));
+            let kind = claims.text("typ").unwrap_or("Bearer").to_owned();
+            claims.insert("token_type".to_owned(), json!(kind));
             claims.insert("active".to_owned(), json!(true));
             return Ok(claims);
         }
@@ -212,7 +214,7 @@ impl Iris {
                 self.leave_login(realm, client, sid).await?;
                 Ok(Revocation::Done)
             }
-            (Some("Bearer"), _, Some(jti)) => {
+            (Some("Bearer" | "DPoP"), _, Some(jti)) => {
                 self.revoke_jti(realm.id(), jti, claims.int("exp")).await?;
                 Ok(Revocation::Done)
             }
@@ -250,20 +252,22 @@ impl Iris {
     /// When the store fails.
     pub async fn logout(
         &self,
-        realm: &Realm,
+        realm: &Arc<Realm>,
         client: &Client,
         token: &str,
-        issuer: &str,
+        origin: Origin<'_>,
     ) -> Result<bool, Error> {
-        let Ok(claims) = self.check_signature(realm, token, issuer) else {
+        let Ok(claims) = self.check_signature(realm, token, origin.issuer) else {
             return Ok(false);
         };
         let is_refresh = matches!(claims.text("typ"), Some("Refresh" | "Offline"));
         if !is_refresh || claims.text("azp") != Some(client.client_id()) {
             return Ok(false);
         }
-        if let Some(sid) = claims.text("sid") {
-            self.end_login(realm.id(), sid).await?;
+        if let Some(sid) = claims.text("sid")
+            && let Some(login) = self.login(realm.id(), sid).await?
+        {
+            self.log_out(realm, &login, origin).await?;
         }
         Ok(true)
     }
@@ -282,6 +286,9 @@ impl Iris {
         let Ok(active) = self.active(realm, token, origin.issuer).await? else {
             return Ok(None);
         };
+        if bound_to(&active.claims) != origin.proof {
+            return Ok(None);
+        }
         let scope = active.claims.text("scope").unwrap_or_default().to_owned();
         if !scope.split(' ').any(|word| word == "openid") {
             return Ok(Some(Err(MissingScope)));

@@ -30,6 +30,8 @@ pub struct Upstream {
     pub healthchecks: HealthChecks,
     pub host_header: Option<String>,
     pub client_certificate: Option<ForeignKey>,
+    #[serde(default)]
+    pub use_srv_name: bool,
 }
 
 /// The health checks of an upstream.

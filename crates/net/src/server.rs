@@ -1,9 +1,9 @@
 //! Listeners: bind, accept, TLS, strict HTTP/1, drain.
 
 mod admission;
-mod connection;
-mod counts;
-mod date;
+pub(crate) mod connection;
+pub(crate) mod counts;
+pub(crate) mod date;
 mod drain;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzz;
@@ -26,7 +26,7 @@ use crate::HttpService;
 use crate::client::Pool;
 pub use admission::Admission;
 use connection::Common;
-pub use counts::{connections, refused_connections};
+pub use counts::{connections, flooding_connections, refused_connections};
 use drain::Drain;
 pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 #[cfg(any(test, feature = "testing"))]
@@ -156,6 +156,7 @@ pub async fn serve_with(
         },
         age_max: limits.age_max,
         tls,
+        http2: listener.http2,
         proxy_protocol: listener.proxy_protocol,
         admission: listener.admission,
         drain: Drain::default(),

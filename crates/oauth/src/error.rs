@@ -1,5 +1,6 @@
 /// An error code of a token endpoint (RFC 6749 section 5.2, RFC 6750 section 3.1, RFC 8628 section 3.5),
-/// of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 3.1.2.6) or of Keycloak.
+/// of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 3.1.2.6), of proofs of
+/// possession (RFC 9449 section 5) or of Keycloak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the variants are the registered codes")]
 pub enum Code {
@@ -23,6 +24,7 @@ pub enum Code {
     AuthorizationPending,
     SlowDown,
     ExpiredToken,
+    InvalidDpopProof,
 }
 
 impl Code {
@@ -50,6 +52,7 @@ impl Code {
             Self::AuthorizationPending => "authorization_pending",
             Self::SlowDown => "slow_down",
             Self::ExpiredToken => "expired_token",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
         }
     }
 }

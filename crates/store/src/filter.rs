@@ -14,7 +14,18 @@ pub(crate) fn hold<'a>(
     postgres: bool,
 ) -> Sql<'a> {
     for alternatives in filters {
-        sql = sql.raw(" AND (1 = 0");
+        let parts = parts(alternatives, postgres);
+        sql = sql.raw(" AND (");
+        if let Some(parts) = &parts {
+            sql = sql.raw("CASE WHEN 1 = 0");
+            let find = if postgres { "strpos" } else { "instr" };
+            for part in parts {
+                sql = sql.raw(&format!(" OR {find}({alias}.body, "));
+                sql = sql.text(*part).raw(") > 0");
+            }
+            sql = sql.raw(" THEN ");
+        }
+        sql = sql.raw("(1 = 0");
         for filter in alternatives {
             // The JSON path of SQLite has no escape for these.
             if filter.path.iter().any(|name| name.contains(['"', '\\'])) {
@@ -22,9 +33,42 @@ pub(crate) fn hold<'a>(
             }
             sql = one(sql.raw(" OR "), filter, alias, postgres);
         }
-        sql = sql.raw(")");
+        sql = sql.raw(if parts.is_some() {
+            ") ELSE 1 = 0 END)"
+        } else {
+            "))"
+        });
     }
     sql
+}
+
+/// Texts of which a body contains one wherever one of the alternatives holds, each once; `None` when
+/// that cannot be told.
+///
+/// Finding a text in a body takes a hundredth of the time of parsing the body, and in long lists almost
+/// no body has it.
+fn parts<'a>(alternatives: &[Filter<'a>], postgres: bool) -> Option<Vec<&'a str>> {
+    let mut parts = Vec::new();
+    for filter in alternatives {
+        let part = match filter.test {
+            Test::Is(value) | Test::Has(value) => value,
+            // Case does not count for SQLite.
+            Test::Fits(pattern) if postgres => {
+                let pieces = pattern.split('*');
+                pieces.max_by_key(|piece| piece.len()).unwrap_or_default()
+            }
+            Test::Fits(_) | Test::Flag(_) => return None,
+        };
+        // JSON writes these in other ways.
+        let is_written_so = |it: char| !it.is_control() && it != '"' && it != '\\';
+        if part.is_empty() || !part.chars().all(is_written_so) {
+            return None;
+        }
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    Some(parts)
 }
 
 fn one<'a>(sql: Sql<'a>, filter: &Filter<'a>, alias: &str, postgres: bool) -> Sql<'a> {
@@ -108,6 +152,30 @@ fn like(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_parsed_only_when_it_has_the_text() {
+        let filter = |test| Filter {
+            path: vec!["a"],
+            test,
+        };
+        let of = |tests: &[Test<'static>]| {
+            let filters: Vec<_> = tests.iter().cloned().map(filter).collect();
+            parts(&filters, true)
+        };
+        assert_eq!(of(&[Test::Fits("a*longest*b")]), Some(vec!["longest"]));
+        let same = [Test::Is("x"), Test::Fits("x*"), Test::Has("y")];
+        assert_eq!(of(&same), Some(vec!["x", "y"]));
+        for test in [
+            Test::Flag(true),
+            Test::Fits("*"),
+            Test::Is("a\"b"),
+            Test::Is("\n"),
+        ] {
+            assert_eq!(of(&[Test::Is("x"), test]), None);
+        }
+        assert_eq!(parts(&[filter(Test::Fits("x"))], false), None);
+    }
 
     #[test]
     fn only_a_star_is_a_wildcard() {

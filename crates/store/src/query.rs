@@ -187,12 +187,25 @@ pub(crate) async fn list(
     let select = format!("SELECT {COLUMNS}");
     let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
+        (Some(key), _) if query.filters.is_empty() => {
+            // What is skipped is skipped among the keys: no object of it is looked up.
+            let page = Sql::new(&format!(
+                "{select} FROM (SELECT k.kind, k.id, k.value, k.owner"
+            ));
+            let page = after_value(
+                keys(page, " FROM @object_key k", query, key, &conditions),
+                query,
+            );
+            let page = limited(page.raw(" ORDER BY k.value, k.owner"), query);
+            let page = page.raw(
+                ") k CROSS JOIN @object o WHERE o.kind = k.kind AND o.id = k.id \
+                 ORDER BY k.value, k.owner",
+            );
+            return connection.all(page, record).await;
+        }
         (Some(key), _) => {
-            let mut sql = by_key(Sql::new(&select), query, key, &conditions, postgres);
-            if let Some(after) = query.after {
-                sql = sql.raw(" AND k.value > ").text(after);
-            }
-            sql.raw(" ORDER BY k.value, k.owner")
+            let sql = by_key(Sql::new(&select), query, key, &conditions, postgres);
+            after_value(sql, query).raw(" ORDER BY k.value, k.owner")
         }
         (None, None) => {
             let order = format!(" ORDER BY {}.id", lead(&conditions.all));
@@ -215,12 +228,21 @@ pub(crate) async fn list(
                 .raw(" ORDER BY m.id")
         }
     };
-    let sql = sql
-        .raw(" LIMIT ")
+    connection.all(limited(sql, query), record).await
+}
+
+fn after_value<'a>(sql: Sql<'a>, query: &Query<'a>) -> Sql<'a> {
+    match query.after {
+        Some(after) => sql.raw(" AND k.value > ").text(after),
+        None => sql,
+    }
+}
+
+fn limited<'a>(sql: Sql<'a>, query: &Query<'a>) -> Sql<'a> {
+    sql.raw(" LIMIT ")
         .int(i64::from(query.limit))
         .raw(" OFFSET ")
-        .int(i64::from(query.skip));
-    connection.all(sql, record).await
+        .int(i64::from(query.skip))
 }
 
 pub(crate) async fn count(connection: &mut Connection, query: &Query<'_>) -> Result<u64, Error> {
@@ -231,6 +253,9 @@ pub(crate) async fn count(connection: &mut Connection, query: &Query<'_>) -> Res
     let sql = Sql::new("SELECT count(*)");
     let postgres = connection.is_postgres();
     let sql = match (query.by_key, &conditions.any) {
+        (Some(key), _) if query.filters.is_empty() => {
+            keys(sql, " FROM @object_key k", query, key, &conditions)
+        }
         (Some(key), _) => by_key(sql, query, key, &conditions, postgres),
         (None, None) => by_id(sql, query, &conditions.all, None, postgres),
         (None, Some(any)) => union(
@@ -317,11 +342,23 @@ fn by_key<'a>(
     conditions: &Conditions<'a>,
     postgres: bool,
 ) -> Sql<'a> {
+    let from = " FROM @object_key k CROSS JOIN @object o";
+    let sql = keys(sql, from, query, key, conditions);
+    let sql = sql.raw(" AND o.kind = k.kind AND o.id = k.id");
+    filter::hold(sql, &query.filters, "o", postgres)
+}
+
+/// The entries of a key for which every condition holds but those on bodies.
+fn keys<'a>(
+    sql: Sql<'a>,
+    from: &str,
+    query: &Query<'a>,
+    key: &'a str,
+    conditions: &Conditions<'a>,
+) -> Sql<'a> {
     let mut sql = sql
-        .raw(
-            " FROM @object_key k CROSS JOIN @object o \
-             WHERE o.kind = k.kind AND o.id = k.id AND k.kind = ",
-        )
+        .raw(from)
+        .raw(" WHERE k.kind = ")
         .text(query.kind)
         .raw(" AND k.name = ")
         .text(key);
@@ -351,7 +388,7 @@ fn by_key<'a>(
             .list(&tags, |sql, tag| sql.text(*tag))
             .raw("))");
     }
-    filter::hold(sql, &query.filters, "o", postgres)
+    sql
 }
 
 /// Which of the prefixes some value of the key has, in the order given.

@@ -710,6 +710,7 @@ async fn bodies_are_filtered_in_the_listing_and_the_count(it) {
         json!({"a": {"n": "anna"}, "on": true, "tags": ["x", "y"]}),
         json!({"a": {"n": "50%_\u{f6}"}, "on": false, "tags": ["y"]}),
         json!({"a": {}, "tags": []}),
+        json!({"a": {"n": "a \"quoted\" name"}, "b": "elsewhere"}),
     ];
     for (at, body) in bodies.into_iter().enumerate() {
         let key = Key { name: "name", value: format!("k{at}") };
@@ -735,6 +736,9 @@ async fn bodies_are_filtered_in_the_listing_and_the_count(it) {
     assert_eq!(found(vec![name(Test::Fits("nn"))]).await, [""; 0]);
     assert_eq!(found(vec![name(Test::Fits("50%_*"))]).await, ["1"]);
     assert_eq!(found(vec![name(Test::Fits("%*"))]).await, [""; 0]);
+    assert_eq!(found(vec![name(Test::Is("a \"quoted\" name"))]).await, ["3"]);
+    assert_eq!(found(vec![name(Test::Fits("*\"quoted\"*"))]).await, ["3"]);
+    assert_eq!(found(vec![name(Test::Is("elsewhere"))]).await, [""; 0]);
     let flag = |wanted| vec![Filter { path: vec!["on"], test: Test::Flag(wanted) }];
     assert_eq!(found(vec![flag(true)]).await, ["0"]);
     assert_eq!(found(vec![flag(false)]).await, ["1"]);

@@ -4,6 +4,7 @@
 //! Nothing here sleeps: whoever waits, waits for a condition with a deadline.
 
 mod client;
+pub mod grpc;
 mod link;
 mod platform;
 mod raw;

@@ -89,6 +89,11 @@ impl Platform {
         }
     }
 
+    /// Stops the platform; `false` when requests in flight had to be cut.
+    pub async fn stop(self) -> bool {
+        self.running.stop().await
+    }
+
     /// Stops the platform and starts it again on the same data.
     ///
     /// # Panics

@@ -1,5 +1,8 @@
 //! A consumer's call through the whole chain, configured as a control plane configures it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use o28m_jose::{Algorithm, CompactJws, JwkSet, VerifyingKey};
@@ -211,6 +214,72 @@ on_every_database! {
         let received = provider.take();
         assert_eq!(received.len(), 1);
         assert_eq!(received[0].uri(), "/api/items");
+    }
+}
+
+/// What the control plane makes of a circuit breaker, for a route that is there.
+async fn circuit_breaker(platform: &Platform) {
+    let name = "shop-orders-v1";
+    let upstream = json!({
+        "algorithm": "round-robin", "name": name, "tags": ["env--dev"],
+        "healthchecks": {
+            "active": {"type": "http", "healthy": {"http_statuses": [302, 200]}},
+            "passive": {
+                "type": "http", "healthy": {"successes": 30},
+                "unhealthy": {
+                    "http_failures": 10, "tcp_failures": 10, "timeouts": 10,
+                    "http_statuses": [429, 500, 503],
+                },
+            },
+        },
+    });
+    let path = format!("/upstreams/{name}");
+    let _ = platform.admin("PUT", &path, upstream).await.expect(200);
+    let target = json!({"target": "localhost:8080", "weight": 100, "tags": ["env--dev"]});
+    let targets = format!("{path}/targets");
+    let _ = platform.admin("POST", &targets, target).await.expect(201);
+    let host = json!({"host": name});
+    let service = format!("/services/{name}");
+    let _ = platform.admin("PATCH", &service, host).await.expect(200);
+    platform.applied().await;
+}
+
+on_every_database! {
+    async fn the_control_planes_circuit_breaker_opens_and_is_closed_through_the_admin_api(
+        platform: Platform
+    ) {
+        let broken = Arc::new(AtomicBool::new(true));
+        let state = broken.clone();
+        let provider = Upstream::start(move |_| {
+            let status = if state.load(Ordering::SeqCst) { 500 } else { 200 };
+            http::Response::builder().status(status).body(bytes::Bytes::new()).unwrap()
+        });
+        let token = consumer_token(&platform).await;
+        real_route(&platform, &provider.url()).await;
+        circuit_breaker(&platform).await;
+        let client = platform.http.bearer(&token);
+        let url = platform.gateway("/shop/orders/v1/items");
+        for _ in 0..10 {
+            let _ = client.get(&url).await.expect(500);
+        }
+        assert_eq!(provider.take().len(), 10);
+        let refused = client.get(&url).await.expect(503).json();
+        assert_eq!(refused["message"], "failure to get a peer from the ring-balancer");
+        assert!(provider.take().is_empty());
+        let health = async || {
+            let path = "/upstreams/shop-orders-v1/health";
+            platform.admin("GET", path, Value::Null).await.expect(200).json()
+        };
+        let seen = health().await;
+        assert_eq!(seen["data"][0]["health"], "UNHEALTHY");
+        assert_eq!(seen["data"][0]["data"]["weight"], json!({"total": 100, "available": 0, "unavailable": 100}));
+        broken.store(false, Ordering::SeqCst);
+        let path = "/upstreams/shop-orders-v1/targets/localhost:8080/healthy";
+        let _ = platform.admin("PUT", path, json!({})).await.expect(204);
+        platform.applied().await;
+        let _ = client.get(&url).await.expect(200);
+        assert_eq!(health().await["data"][0]["health"], "HEALTHY");
+        assert_eq!(provider.take().len(), 1);
     }
 }
 

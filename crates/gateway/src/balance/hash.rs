@@ -70,7 +70,8 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    /// By what the upstream hashes; what the request does not have counts as the empty text.
+    /// By what the upstream hashes. What the request does not have counts as the empty text, unless it
+    /// is to be anything.
     pub(crate) fn new(flight: &Flight, upstream: &Upstream) -> Self {
         if upstream.algorithm != "consistent-hashing" {
             return Self::default();
@@ -92,8 +93,14 @@ impl Chosen {
             "cookie" => chosen.of_cookie(flight, upstream),
             _ => input.value(flight),
         };
-        let value = of(&first).or_else(|| of(&second)).unwrap_or_default();
-        chosen.hash = xxh32(value.as_bytes());
+        let value = of(&first).or_else(|| of(&second));
+        if value.is_none() && flight.shared.hash_at_random {
+            let mut bytes = [0; 4];
+            flight.shared.ambient.rng.fill(&mut bytes);
+            chosen.hash = u32::from_be_bytes(bytes);
+        } else {
+            chosen.hash = xxh32(value.unwrap_or_default().as_bytes());
+        }
         chosen
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use o28m_kong::Counters;
 
 /// Seconds in which a measured time loses most of its weight.
 const DECAY_S: f64 = 10.0;
@@ -28,6 +30,8 @@ struct Counts {
     http: u8,
     tcp: u8,
     timeouts: u8,
+    /// When reports made it unavailable; not when it was set so by hand.
+    tripped: Option<Instant>,
 }
 
 /// State of an address, from healthy to unhealthy; the first two get requests.
@@ -84,6 +88,7 @@ impl PeerState {
         if is_success {
             *counts = Counts {
                 successes: counts.successes,
+                tripped: counts.tripped,
                 ..Counts::default()
             };
         } else {
@@ -104,7 +109,30 @@ impl PeerState {
         };
         self.state.store(next, Ordering::Release);
         let (before, after) = (state <= MOSTLY_HEALTHY, next <= MOSTLY_HEALTHY);
+        if before != after {
+            counts.tripped = (!after).then(Instant::now);
+        }
         (before != after).then_some(after)
+    }
+
+    /// Lets requests try an address again that reports made unavailable so long ago: the next failure
+    /// of any kind that is limited makes it unavailable again. Gives whether it is one.
+    pub(crate) fn try_again(&self, after: Duration, limits: &Counters) -> bool {
+        if self.is_available() {
+            return false;
+        }
+        let mut counts = locked(&self.counts);
+        if counts.tripped.is_none_or(|it| it.elapsed() < after) {
+            return false;
+        }
+        *counts = Counts {
+            http: limits.http_failures.saturating_sub(1),
+            tcp: limits.tcp_failures.saturating_sub(1),
+            timeouts: limits.timeouts.saturating_sub(1),
+            ..Counts::default()
+        };
+        self.state.store(MOSTLY_HEALTHY, Ordering::Release);
+        true
     }
 
     /// Sets the state and forgets the reports.
@@ -130,10 +158,15 @@ impl PeerState {
         locked(&self.latency).get_or_insert(Latency { millis, at: now });
     }
 
-    fn measured(&self, begun: Instant) {
+    /// Adds a measured time. That of a request without an answer counts only when it is a long one:
+    /// an address that refuses at once is not a fast one.
+    fn measured(&self, took: Duration, answered: bool) {
         let now = Instant::now();
-        let took = now.saturating_duration_since(begun).as_secs_f64() * 1000.0;
+        let took = took.as_secs_f64() * 1000.0;
         let mut latency = locked(&self.latency);
+        if !answered && latency.is_none_or(|it| took < it.at(now)) {
+            return;
+        }
         let millis = latency.map_or(took, |it| {
             let weight = decay(it.at, now);
             it.millis.mul_add(weight, took * (1.0 - weight))
@@ -142,10 +175,12 @@ impl PeerState {
     }
 }
 
-/// A request on its way to an address; dropping it says that it is over.
+/// A request on its way to an address; dropping it, for whatever reason, says that it is over.
 pub(crate) struct Held {
     state: Arc<PeerState>,
     begun: Instant,
+    /// How long the answer took.
+    took: Option<Duration>,
 }
 
 impl Held {
@@ -154,14 +189,21 @@ impl Held {
         Self {
             state,
             begun: Instant::now(),
+            took: None,
         }
+    }
+
+    /// The answer is there; a client that is slow to take it says nothing of the address.
+    pub(crate) fn answered(&mut self) {
+        self.took = Some(self.begun.elapsed());
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.state.active.fetch_sub(1, Ordering::Relaxed);
-        self.state.measured(self.begun);
+        let took = self.took.unwrap_or_else(|| self.begun.elapsed());
+        self.state.measured(took, self.took.is_some());
     }
 }
 
@@ -212,5 +254,49 @@ mod tests {
         assert!(reports(&state, Report::Tcp, 2, 1).is_empty());
         assert!(reports(&state, Report::Tcp, 255, 253).is_empty());
         assert_eq!(reports(&state, Report::Tcp, 255, 1), [false]);
+    }
+
+    fn limits(http_failures: u8, tcp_failures: u8) -> Counters {
+        Counters {
+            http_statuses: Vec::new(),
+            successes: 0,
+            tcp_failures,
+            timeouts: 0,
+            http_failures,
+        }
+    }
+
+    #[test]
+    fn what_reports_made_unavailable_is_tried_again_and_what_was_set_by_hand_is_not() {
+        let state = PeerState::default();
+        assert_eq!(reports(&state, Report::Http, 3, 3), [false]);
+        assert!(!state.try_again(Duration::from_secs(3600), &limits(3, 3)));
+        assert!(state.try_again(Duration::ZERO, &limits(3, 3)));
+        assert!(state.is_available());
+        assert_eq!(reports(&state, Report::Tcp, 3, 1), [false]);
+        assert!(state.try_again(Duration::ZERO, &limits(3, 3)));
+        assert!(reports(&state, Report::Success, 2, 2).is_empty());
+        assert!(reports(&state, Report::Http, 3, 2).is_empty());
+        state.force(false);
+        assert!(!state.try_again(Duration::ZERO, &limits(3, 3)));
+    }
+
+    #[test]
+    fn whoever_refuses_at_once_is_not_fast() {
+        let state = Arc::new(PeerState::default());
+        let now = Instant::now();
+        drop(Held::new(state.clone()));
+        assert_eq!(state.latency(now), None);
+        state.begin_latency(50.0, now);
+        drop(Held::new(state.clone()));
+        assert!(state.latency(now).is_some_and(|it| it >= 49.0));
+        let mut slow = Held::new(state.clone());
+        slow.took = Some(Duration::from_secs(50));
+        assert_eq!(state.active(), 1);
+        drop(slow);
+        assert_eq!(state.active(), 0);
+        let mut long = Held::new(state.clone());
+        long.answered();
+        assert!(long.took.is_some());
     }
 }

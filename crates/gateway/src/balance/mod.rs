@@ -22,16 +22,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::InvalidHeaderValue;
 use http::{HeaderValue, StatusCode};
 use o28m_kong::{Counters, Target, Upstream};
 use o28m_net::client::is_loopback;
+use o28m_net::dns::{Endpoint, Failure, Resolver};
 use o28m_net::tls::Identity;
 use tokio::sync::OnceCell;
 
 use crate::snapshot::{Compiler, EnginePorts};
 use names::Names;
-use ring::Candidate;
+use ring::{Candidate, Service};
 
 /// How long what is known of an address is kept after the last configuration that has it.
 const STATE_TTL: Duration = Duration::from_secs(300);
@@ -59,10 +62,11 @@ struct Kept {
 
 impl Balancing {
     /// Nothing known yet; `seed` makes nodes begin at different targets.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, resolver: Arc<Resolver>) -> Self {
         Self {
+            states: Mutex::default(),
+            names: Names::new(resolver),
             seed: AtomicU64::new(seed),
-            ..Self::default()
         }
     }
 
@@ -126,8 +130,8 @@ pub(crate) struct TargetEntry {
     pub(crate) weight: u32,
     /// The component of this process that is meant.
     pub(crate) engine: Option<u16>,
-    /// The port, when its addresses may lead to a component with private headers.
-    near_engine: Option<u16>,
+    /// Ports at which its addresses may lead to a component with private headers.
+    near_engines: Vec<u16>,
 }
 
 impl TargetEntry {
@@ -147,7 +151,10 @@ impl TargetEntry {
             Err(_) => host.to_owned(),
         };
         let engine = engine_ports.named(&host, port);
-        let near_engine = engine_ports.near(&host, port);
+        let near_engines = match engine {
+            None => engine_ports.near(&host, port),
+            Some(_) => Vec::new(),
+        };
         Some(Self {
             id: target.id.clone(),
             key,
@@ -157,7 +164,7 @@ impl TargetEntry {
             port,
             weight: target.weight,
             engine,
-            near_engine: near_engine.filter(|_| engine.is_none()),
+            near_engines,
         })
     }
 
@@ -170,15 +177,31 @@ impl TargetEntry {
         self.is_name() && &*self.host != "localhost"
     }
 
-    /// Its addresses as far as they are known: always for addresses and `localhost`.
-    fn addresses(&self, names: &Names) -> Option<Arc<[IpAddr]>> {
+    /// Its endpoints as far as they are known: always for addresses and `localhost`.
+    fn endpoints(&self, names: &Names) -> Option<Arc<[Endpoint]>> {
+        let only = |ip| -> Arc<[Endpoint]> {
+            Arc::new([Endpoint {
+                ip,
+                port: None,
+                weight: 1,
+                name: None,
+            }])
+        };
         if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Some(Arc::new([address]));
+            return Some(only(address));
         }
         if !self.is_looked_up() {
-            return Some(Arc::new([IpAddr::V4(Ipv4Addr::LOCALHOST)]));
+            return Some(only(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         }
         names.known(&self.host)
+    }
+
+    /// The share of an endpoint: services have their own, and a target without weight gets nothing.
+    fn weight_of(&self, endpoint: &Endpoint) -> u32 {
+        match (self.weight, &endpoint.name) {
+            (0, _) | (_, None) => self.weight,
+            (_, Some(_)) => u32::from(endpoint.weight),
+        }
     }
 }
 
@@ -207,6 +230,8 @@ pub(crate) struct Balancer {
     pub(crate) near_engines: Vec<u16>,
     /// What upstreams are shown that ask who connects, unless the service has its own.
     pub(crate) identity: PeerIdentity,
+    /// It was unhealthy as a whole when that was last looked at.
+    refusing: AtomicBool,
     /// Some target's name is looked up.
     named: bool,
     /// Some name has never been looked up.
@@ -228,17 +253,19 @@ impl Balancer {
         targets.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
         let hosts = targets
             .iter()
-            .map(|it| hosts(&upstream, it))
+            .map(|it| hosts(&upstream, &it.host, it.port))
             .collect::<Result<_, _>>()?;
-        let ports = |of: fn(&TargetEntry) -> Option<u16>| {
-            let mut ports: Vec<u16> = targets.iter().filter_map(|it| of(it)).collect();
+        let ports = |mut ports: Vec<u16>| {
             ports.sort_unstable();
             ports.dedup();
             ports
         };
+        let engine_ports = targets.iter().filter_map(|it| it.engine).collect();
+        let near = targets.iter().flat_map(|it| it.near_engines.clone());
+        let near_engines = near.collect();
         let balancer = Self {
-            engine_ports: ports(|it| it.engine),
-            near_engines: ports(|it| it.near_engine),
+            engine_ports: ports(engine_ports),
+            near_engines: ports(near_engines),
             identity,
             key,
             checked: upstream.healthchecks.is_on(),
@@ -247,6 +274,7 @@ impl Balancer {
             targets,
             hosts,
             ring: ArcSwap::from_pointee(Ring::default()),
+            refusing: AtomicBool::new(false),
             pending: AtomicBool::new(false),
             first: OnceCell::new(),
             built: Mutex::new(0),
@@ -263,21 +291,14 @@ impl Balancer {
         let mut pending = false;
         let mut candidates = Vec::new();
         for (at, target) in self.targets.iter().enumerate() {
-            let addresses = target.addresses(&balancing.names);
-            pending |= addresses.is_none();
-            let mut addresses = addresses.map(|it| it.to_vec()).unwrap_or_default();
-            addresses.sort_unstable();
-            addresses.dedup();
-            candidates.extend(addresses.into_iter().map(|ip| {
-                let address = SocketAddr::new(ip, target.port);
-                Candidate {
-                    target: at,
-                    address,
-                    weight: target.weight,
-                    engine: target.engine,
-                    state: balancing.state((self.key, target.name.clone(), address)),
-                }
-            }));
+            let endpoints = target.endpoints(&balancing.names);
+            pending |= endpoints.is_none();
+            let endpoints = endpoints.iter().flat_map(|it| it.iter());
+            let of_target = endpoints.map(|it| self.candidate(balancing, at, target, it));
+            let mut of_target: Vec<Candidate> = of_target.collect();
+            // As texts: the order in which points of a hash ring are given away.
+            of_target.sort_by_cached_key(|it| it.address.to_string());
+            candidates.extend(of_target);
         }
         let seed = balancing
             .seed
@@ -287,10 +308,41 @@ impl Balancer {
         self.pending.store(pending, Ordering::Release);
     }
 
-    /// Makes the ring anew when names changed since.
+    fn candidate(
+        &self,
+        balancing: &Balancing,
+        at: usize,
+        target: &TargetEntry,
+        endpoint: &Endpoint,
+    ) -> Candidate {
+        let address = SocketAddr::new(endpoint.ip, endpoint.port.unwrap_or(target.port));
+        let service = endpoint.name.as_deref().map(|own| {
+            let name = match self.upstream.use_srv_name {
+                true => own,
+                false => &target.host,
+            };
+            Service {
+                hosts: hosts(&self.upstream, name, address.port()).ok(),
+            }
+        });
+        Candidate {
+            target: at,
+            address,
+            service,
+            weight: target.weight_of(endpoint),
+            engine: target.engine,
+            state: balancing.state((self.key, target.name.clone(), address)),
+        }
+    }
+
+    /// Makes the ring anew when one of its names changed since.
     fn refresh(&self, balancing: &Balancing) {
         let built = *self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        if built != balancing.names.generation() {
+        let hosts = self.targets.iter().filter(|it| it.is_looked_up());
+        if balancing
+            .names
+            .have_changed(hosts.map(|it| &it.host), built)
+        {
             self.build(balancing);
         }
     }
@@ -301,24 +353,26 @@ impl Balancer {
         if !ring.is_empty() || !self.pending.load(Ordering::Acquire) {
             return ring;
         }
-        self.resolve(balancing).await;
+        self.first
+            .get_or_init(|| self.look_up_first(balancing))
+            .await;
         self.ring.load_full()
     }
 
-    /// Looks up names for the first time; one caller asks, the others wait.
-    pub(crate) async fn resolve(&self, balancing: &Balancing) {
-        if !self.pending.load(Ordering::Acquire) {
-            return;
-        }
-        let look_up = async {
-            for target in &self.targets {
-                if target.addresses(&balancing.names).is_none() {
-                    balancing.names.look_up(&target.host).await;
-                }
-            }
+    /// Looks names up until one of them leads somewhere; one caller asks, the others wait. The rest is
+    /// looked up outside the request path.
+    async fn look_up_first(&self, balancing: &Balancing) {
+        let unknown = self.targets.iter().filter(|it| it.weight > 0);
+        let unknown = unknown.filter(|it| it.endpoints(&balancing.names).is_none());
+        let mut asked: FuturesUnordered<_> = unknown
+            .map(|it| balancing.names.look_up(&it.host))
+            .collect();
+        while asked.next().await.is_some() {
             self.build(balancing);
-        };
-        self.first.get_or_init(|| look_up).await;
+            if !self.ring.load().is_empty() {
+                break;
+            }
+        }
     }
 
     /// Whether some target's address is one of this machine at which a component with private headers
@@ -341,8 +395,9 @@ impl Balancer {
     }
 
     /// `Host` of requests to this peer that do not keep the client's.
-    pub(crate) fn host_of(&self, peer: &Peer, tls: bool) -> Option<&HeaderValue> {
-        let [plain, secure] = self.hosts.get(peer.target)?;
+    pub(crate) fn host_of<'a>(&'a self, peer: &'a Peer, tls: bool) -> Option<&'a HeaderValue> {
+        let own = peer.service.as_ref().and_then(|it| it.hosts.as_ref());
+        let [plain, secure] = own.or_else(|| self.hosts.get(peer.target))?;
         Some(if tls { secure } else { plain })
     }
 
@@ -392,7 +447,11 @@ impl Balancer {
         }
         let target = self.targets.get(peer.target);
         let target = target.map_or("", |it| &it.name);
-        match peer.state.report(report, limit) {
+        let change = peer.state.report(report, limit);
+        if change.is_some() {
+            self.announce();
+        }
+        match change {
             None => {}
             Some(true) => tracing::info!(
                 upstream.name = %self.upstream.name,
@@ -409,18 +468,58 @@ impl Balancer {
         }
     }
 
+    /// Says when the upstream as a whole begins or ends to be unhealthy.
+    fn announce(&self) {
+        let refusing = !self.is_healthy(&self.ring_now());
+        if self.refusing.swap(refusing, Ordering::Relaxed) == refusing {
+            return;
+        }
+        if !refusing {
+            tracing::info!(upstream.name = %self.upstream.name, "upstream is healthy again");
+        } else {
+            tracing::warn!(
+                upstream.name = %self.upstream.name,
+                "upstream is unhealthy: its requests are answered with 503"
+            );
+        }
+    }
+
+    /// Lets requests try targets again that passive checks took out so long ago. Active checks find out
+    /// themselves.
+    pub(crate) fn try_again(&self, after: Duration) {
+        let checks = &self.upstream.healthchecks;
+        if !self.checked || checks.active.is_on() {
+            return;
+        }
+        for peer in self.ring_now().peers() {
+            if peer.state.try_again(after, &checks.passive.unhealthy) {
+                tracing::info!(
+                    upstream.name = %self.upstream.name,
+                    target.address = %peer.address,
+                    "target is tried again"
+                );
+                self.announce();
+            }
+        }
+    }
+
     /// How well the targets are, as this process sees it.
-    pub(crate) fn health(&self) -> UpstreamHealth {
+    pub(crate) fn health(&self, balancing: &Balancing) -> UpstreamHealth {
         let ring = self.ring_now();
         let of_target = |(at, target): (usize, &Arc<TargetEntry>)| {
-            let peers = ring.peers().iter().filter(|peer| peer.target == at);
+            let peers = || ring.peers().iter().filter(move |peer| peer.target == at);
             TargetHealth {
                 id: target.id.clone(),
                 host: target.host.to_string(),
                 port: target.port,
                 weight: target.weight,
-                is_name: target.is_name(),
-                addresses: peers.map(|peer| self.address_health(peer)).collect(),
+                resolution: match peers().next() {
+                    Some(peer) if peer.service.is_some() => Resolution::Srv,
+                    Some(peer) if peer.address.is_ipv6() => Resolution::Aaaa,
+                    Some(_) => Resolution::A,
+                    None => Resolution::None(balancing.names.failure(&target.host)),
+                },
+                addresses: peers().map(|peer| self.address_health(peer)).collect(),
             }
         };
         UpstreamHealth {
@@ -439,27 +538,32 @@ impl Balancer {
     }
 }
 
-/// `Host` over plain connections and over TLS: the upstream's own or the target's name, with the
-/// target's port unless that is the scheme's (spec gateway-proxy 4.3).
+/// `Host` over plain connections and over TLS: the upstream's own or this name, with the port unless
+/// that is the scheme's (spec gateway-proxy 4.3).
 fn hosts(
     upstream: &Upstream,
-    target: &TargetEntry,
+    name: &str,
+    port: u16,
 ) -> Result<[HeaderValue; 2], InvalidHeaderValue> {
     let own = upstream.host_header.as_deref();
-    let bracketed = |host: &str| match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
-    };
-    let name = own.map_or_else(|| bracketed(&target.host), str::to_owned);
+    let name = own.map_or_else(|| bracketed(name), str::to_owned);
     let has_port = own.is_some_and(|it| crate::request::bare_host(it) != it);
     let value = |default: u16| {
-        HeaderValue::try_from(if has_port || target.port == default {
+        HeaderValue::try_from(if has_port || port == default {
             name.clone()
         } else {
-            format!("{name}:{}", target.port)
+            format!("{name}:{port}")
         })
     };
     Ok([value(80)?, value(443)?])
+}
+
+/// A host as URLs have it.
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
 }
 
 /// How well an upstream is, as one node sees it.
@@ -482,10 +586,23 @@ pub struct TargetHealth {
     pub port: u16,
     /// Its weight.
     pub weight: u32,
-    /// The host is a name, not an address.
-    pub is_name: bool,
+    /// How its addresses are found.
+    pub resolution: Resolution,
     /// What the name resolves to.
     pub addresses: Vec<AddressHealth>,
+}
+
+/// How the addresses of a target are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Addresses of IPv4: its own, or those of its name.
+    A,
+    /// Addresses of IPv6.
+    Aaaa,
+    /// Services with ports and weights.
+    Srv,
+    /// There are none, for this reason as far as it is known.
+    None(Option<Failure>),
 }
 
 /// How well an address is.
@@ -495,7 +612,7 @@ pub struct AddressHealth {
     pub ip: String,
     /// The port.
     pub port: u16,
-    /// The target's weight.
+    /// The target's weight, or its own where a service has one.
     pub weight: u32,
     /// It gets requests.
     pub available: bool,

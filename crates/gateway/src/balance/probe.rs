@@ -14,7 +14,7 @@ use o28m_net::{Body, Scheme};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Balancer, PeerIdentity, Report, Ring};
+use super::{Balancer, Peer, PeerIdentity, Report, Ring};
 use crate::feed::Feed;
 use crate::snapshot::UpstreamTls;
 
@@ -43,8 +43,14 @@ struct Schedule {
     busy: HashMap<Key, u128>,
 }
 
-/// Asks the targets of all upstreams with active checks, for ever.
-pub(crate) async fn keep(feed: &Feed, trust: &UpstreamTls, ambient: &Ambient) {
+/// Asks the targets of all upstreams with active checks, for ever. Those of others are tried again
+/// after `recovery`, if that is a time.
+pub(crate) async fn keep(
+    feed: &Feed,
+    trust: &UpstreamTls,
+    recovery: Option<Duration>,
+    ambient: &Ambient,
+) {
     let pool = Pool::new();
     let mut schedule = Schedule::default();
     let mut probes: JoinSet<Key> = JoinSet::new();
@@ -65,7 +71,12 @@ pub(crate) async fn keep(feed: &Feed, trust: &UpstreamTls, ambient: &Ambient) {
                 key
             });
         }
-        let tick = if schedule.due.is_empty() {
+        if let Some(after) = recovery {
+            feed.current()
+                .balancers()
+                .for_each(|it| it.try_again(after));
+        }
+        let tick = if schedule.due.is_empty() && recovery.is_none_or(|it| it >= IDLE_TICK) {
             IDLE_TICK
         } else {
             TICK
@@ -91,7 +102,8 @@ impl Schedule {
             let mut room = usize::try_from(active.concurrency)
                 .unwrap_or(usize::MAX)
                 .saturating_sub(asked);
-            for (at, peer) in ring.peers().iter().enumerate() {
+            let peers = ring.peers().iter().enumerate();
+            for (at, peer) in peers.filter(|(_, it)| it.weight > 0) {
                 let Some(target) = balancer.targets.get(peer.target) else {
                     continue;
                 };
@@ -161,7 +173,7 @@ async fn ask(pool: &Arc<Pool>, probe: &Probe, trust: &UpstreamTls) {
         PeerIdentity::Missing if tls => return,
         PeerIdentity::Missing => None,
     };
-    let host = balancer.host_of(peer, tls).cloned();
+    let host = host(balancer, peer);
     let target = Target {
         scheme: if tls { Scheme::Https } else { Scheme::Http },
         host: peer.ip.clone(),
@@ -196,6 +208,17 @@ async fn ask(pool: &Arc<Pool>, probe: &Probe, trust: &UpstreamTls) {
             | SendError::Closed { .. },
         )) => balancer.saw(peer, Report::Tcp, failed),
     }
+}
+
+/// The upstream's own host or the target's, without a port, as Kong's checker sends it.
+fn host(balancer: &Balancer, peer: &Peer) -> Option<HeaderValue> {
+    let own = balancer.upstream.host_header.as_deref();
+    let target = || Some(&balancer.targets.get(peer.target)?.host);
+    let text = match own {
+        Some(own) => own.to_owned(),
+        None => super::bracketed(target()?),
+    };
+    HeaderValue::try_from(text).ok()
 }
 
 fn server_name(active: &ActiveChecks, host: Option<&HeaderValue>) -> Option<Arc<str>> {

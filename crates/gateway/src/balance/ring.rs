@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use http::HeaderValue;
 use o28m_kong::Upstream;
 
 use super::hash::xxh32;
@@ -24,9 +25,16 @@ pub(super) struct Candidate {
     /// Position of its target.
     pub(super) target: usize,
     pub(super) address: SocketAddr,
+    pub(super) service: Option<Service>,
     pub(super) weight: u32,
     pub(super) engine: Option<u16>,
     pub(super) state: Arc<PeerState>,
+}
+
+/// What is known of an address that a service of the name server names.
+pub(crate) struct Service {
+    /// `Host` over plain connections and over TLS, when it differs from that of the target.
+    pub(crate) hosts: Option<[HeaderValue; 2]>,
 }
 
 /// An address of a target.
@@ -36,6 +44,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The address as text.
     pub(crate) ip: Arc<str>,
+    /// Set when a service has brought it along.
+    pub(crate) service: Option<Service>,
     pub(crate) weight: u32,
     /// The component of this process that answers.
     pub(crate) engine: Option<u16>,
@@ -89,6 +99,7 @@ impl Ring {
                 target: it.target,
                 address: it.address,
                 ip: Arc::from(it.address.ip().to_string()),
+                service: it.service,
                 weight: it.weight,
                 engine: it.engine,
                 state: it.state,
@@ -337,6 +348,7 @@ mod tests {
         let candidates = weights.iter().enumerate().map(|(at, weight)| Candidate {
             target: at,
             address: format!("10.0.0.{}:8000", at + 1).parse().unwrap(),
+            service: None,
             weight: *weight,
             engine: None,
             state: Arc::default(),

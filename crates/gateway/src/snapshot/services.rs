@@ -8,6 +8,7 @@ use http::HeaderValue;
 use o28m_kong::{Route, Service};
 use o28m_net::Scheme;
 use o28m_net::client::{Target, Timeouts, TlsPolicy, is_loopback};
+use o28m_net::dns::is_service;
 
 use super::{Compiler, Id, number};
 
@@ -20,6 +21,8 @@ pub(crate) struct RouteEntry {
     pub(crate) tls_only: bool,
     /// The route is for gRPC.
     pub(crate) grpc: bool,
+    /// It is for gRPC over TLS alone.
+    pub(crate) grpcs_only: bool,
 }
 
 impl RouteEntry {
@@ -30,6 +33,7 @@ impl RouteEntry {
             service: route.service.as_ref().map(|it| number(&it.id)),
             tls_only: has("https") && !has("http"),
             grpc: has("grpc") || has("grpcs"),
+            grpcs_only: has("grpcs") && !has("grpc"),
             route,
         }
     }
@@ -40,12 +44,14 @@ pub(crate) struct ServiceEntry {
     pub(crate) service: Arc<Service>,
     pub(crate) key: Id,
     pub(crate) destination: Destination,
+    /// Requests go over HTTP/2, as they come in (gRPC).
+    pub(crate) http2: bool,
     /// `Host` of requests that do not keep the client's.
     pub(crate) host: HeaderValue,
     pub(crate) timeouts: Timeouts,
-    /// The port, when it is one that a component of this process with private headers listens on and
-    /// only the resolver knows whether the host is this machine.
-    pub(crate) near_engine: Option<u16>,
+    /// The ports that components of this process with private headers listen on and that its
+    /// connections may go to: only the resolver knows whether the host is this machine.
+    pub(crate) near_engines: Vec<u16>,
 }
 
 /// Where the requests of a service go.
@@ -81,6 +87,8 @@ pub(crate) struct EnginePorts {
     pub(crate) all: Vec<u16>,
     /// Those behind which a component with private headers is.
     pub(crate) private: Vec<u16>,
+    /// Every name may bring a port along.
+    pub(crate) any_is_service: bool,
 }
 
 impl EnginePorts {
@@ -89,13 +97,19 @@ impl EnginePorts {
         (LOOPBACK.contains(&bare) && self.all.contains(&port)).then_some(port)
     }
 
-    /// The port, when a component with private headers may be reached there over a socket.
-    pub(crate) fn near(&self, bare: &str, port: u16) -> Option<u16> {
-        let is_elsewhere = || {
-            let address = bare.parse::<IpAddr>();
-            address.is_ok_and(|it| !is_loopback(it))
-        };
-        (self.private.contains(&port) && !is_elsewhere()).then_some(port)
+    /// The ports at which components with private headers may be reached over a socket by this name:
+    /// its own, or any where the name brings its port along.
+    pub(crate) fn near(&self, bare: &str, port: u16) -> Vec<u16> {
+        match bare.parse::<IpAddr>() {
+            Ok(address) if !is_loopback(address) => Vec::new(),
+            Err(_) if self.any_is_service || is_service(bare) => self.private.clone(),
+            Ok(_) | Err(_) => self
+                .private
+                .iter()
+                .copied()
+                .filter(|it| *it == port)
+                .collect(),
+        }
     }
 }
 
@@ -123,10 +137,11 @@ impl ServiceEntry {
         let port = service.port;
         let ports = &compiler.engine_ports;
         let scheme = match service.protocol.as_str() {
-            "http" => Some(Scheme::Http),
-            "https" => Some(Scheme::Https),
+            "http" | "grpc" => Some(Scheme::Http),
+            "https" | "grpcs" => Some(Scheme::Https),
             _ => None,
         };
+        let http2 = service.protocol.starts_with("grpc");
         let tls = match scheme {
             Some(Scheme::Https) => secured,
             Some(Scheme::Http) | None => Some(TlsPolicy::default()),
@@ -140,7 +155,7 @@ impl ServiceEntry {
                 tls,
             }),
             (Some(scheme), None, Some(mut tls)) => match ports.named(bare, port) {
-                Some(port) if scheme == Scheme::Http => Destination::Engine(port),
+                Some(port) if scheme == Scheme::Http && !http2 => Destination::Engine(port),
                 _ => {
                     if scheme == Scheme::Https && tls.identity.is_none() {
                         tls.identity.clone_from(&compiler.upstream_tls.identity);
@@ -154,21 +169,22 @@ impl ServiceEntry {
                 }
             },
         };
-        let near_engine = match destination {
+        let near_engines = match destination {
             Destination::Network(_) => ports.near(bare, port),
-            _ => None,
+            _ => Vec::new(),
         };
         let millis = Duration::from_millis;
         Ok(Self {
             key: number(&service.id),
             destination,
+            http2,
             host: host_header(bare, port, scheme)?,
             timeouts: Timeouts {
                 connect: millis(service.connect_timeout),
                 write: millis(service.write_timeout),
                 read: millis(service.read_timeout),
             },
-            near_engine,
+            near_engines,
             service: Arc::new(service),
         })
     }

@@ -13,6 +13,7 @@ use super::{
     Compiler, Destination, ENTITY_KINDS, EnginePorts, Kinds, Snapshot, Update, UpstreamTls,
     Variables, number,
 };
+use crate::balance::Balancing;
 use crate::{BadConfig, Plugin, PluginKind};
 
 struct Named(&'static str, i32);
@@ -47,6 +48,7 @@ fn compiler() -> Compiler {
         engine_ports: EnginePorts {
             all: vec![8080],
             private: vec![8080],
+            any_is_service: false,
         },
         flavor: o28m_kong::RouterFlavor::default(),
         calculation: Calculation::default(),
@@ -376,7 +378,7 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
         let balancer = snapshot.balancer_of(&id(6, at));
         seen.push(format!(
             "upstream {at}: {:?}",
-            balancer.map(|it| (&it.upstream, it.health(), &it.identity))
+            balancer.map(|it| (&it.upstream, it.health(&Balancing::default()), &it.identity))
         ));
         seen.push(format!(
             "consumer {at}: {:?} {:?}",

@@ -201,27 +201,3 @@ async fn proxy_case_037_trace_and_ambiguous_framing_are_refused() {
     }
     assert!(upstream.take().is_empty());
 }
-
-#[tokio::test]
-async fn proxy_case_039_unknown_host_is_503() {
-    let running = start(Setup::default()).await;
-    let service = service("s", 80, json!({"host": "does-not-exist.invalid"}));
-    let route = route("r", "s", json!({"paths": ["/"]}));
-    running
-        .put(&[("services", service), ("routes", route)])
-        .await;
-    let reply = running.get("/").await;
-    // A machine without a resolver gets the other of the two answers.
-    let expected = [
-        (503, "name resolution failed"),
-        (500, "failed the initial dns/balancer resolve for"),
-    ];
-    let message = reply.json()["message"].as_str().unwrap().to_owned();
-    assert!(
-        expected
-            .iter()
-            .any(|(status, text)| reply.status == *status && message.starts_with(text)),
-        "{reply:?}"
-    );
-    assert_eq!(reply.header("x-kong-upstream-latency"), None);
-}

@@ -15,6 +15,7 @@ mod engines;
 mod errors;
 mod headers;
 mod logs;
+mod names;
 mod outage;
 mod plugins;
 mod retries;

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway::{Gateway, LocalEngine, PluginKind, Settings};
 use o28m_net::client::Pool;
+use o28m_net::dns::Resolver;
 use o28m_net::server::{HeadLimits, Limits, Listener, serve, serve_with};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{MigrationStep, Object, Store, Write};
@@ -143,6 +144,11 @@ pub(crate) async fn start(setup: Setup) -> Running {
         None => open_store(url).await,
     };
     let metrics = Registry::default();
+    let resolver = setup.settings.resolver.clone();
+    let pool = Pool::with_resolver(
+        o28m_net::client::PoolSettings::default(),
+        resolver.unwrap_or_else(Resolver::shared),
+    );
     let gateway = Gateway::new(
         setup.settings,
         setup.kinds,
@@ -161,7 +167,7 @@ pub(crate) async fn start(setup: Setup) -> Running {
     tokio::spawn(serve_with(
         listener,
         gateway.clone(),
-        Pool::new(),
+        pool,
         setup.limits,
         stop.clone(),
         stop.clone(),
@@ -408,6 +414,13 @@ impl Upstream {
     ) -> Self {
         let mut listener = Listener::bind("upstream", ([127, 0, 0, 1], 0).into()).unwrap();
         listener.tls = tls;
+        Self::serve(listener, script)
+    }
+
+    pub(crate) fn serve(
+        listener: Listener,
+        script: impl Fn(&Received) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.address();
         let service = Scripted::new(script);
         let stop = CancellationToken::new();

@@ -15,12 +15,13 @@ mod users;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use o28m_iris::schema::Schema;
 use o28m_iris::{Caller, Error, Iris, Origin, Permission, Realm, Rep, Thing};
 use o28m_net::{Body, BoxFuture};
 use o28m_oauth::Form;
 
+use crate::cors;
 use crate::errors;
 use crate::reply::{self, Reply};
 use crate::router::{self, Found, Route};
@@ -141,6 +142,7 @@ impl Context<'_> {
         Origin {
             issuer: &self.issuer,
             address: self.address,
+            proof: None,
         }
     }
 
@@ -270,7 +272,7 @@ async fn realms_answer(call: Call<'_>, body: Body, segments: &[String]) -> Reply
             Found::Nothing => {}
         }
     }
-    allowed.map_or_else(reply::unknown_path, |methods| reply::wrong_method(&methods))
+    allowed.map_or_else(reply::unknown_path, |methods| other_method(&call, &methods))
 }
 
 async fn serve(
@@ -282,7 +284,7 @@ async fn serve(
 ) -> Reply {
     let (entry, args) = match router::find(table, &call.method, segments) {
         Found::Route(entry, args) => (entry, args),
-        Found::OtherMethod(methods) => return reply::wrong_method(&methods),
+        Found::OtherMethod(methods) => return other_method(&call, &methods),
         Found::Nothing => return reply::unknown_path(),
     };
     let caller = match authorize(&call, realm.as_deref(), entry.needs).await {
@@ -316,16 +318,28 @@ async fn serve(
         query: &query,
         body: &body,
     };
+    let share = |reply| match call.header("origin") {
+        Some(origin) => cors::share_with(reply, origin, caller.web_origins()),
+        None => reply,
+    };
     let reply = match (entry.handler)(&context).await {
         Ok(reply) => reply,
-        Err(error) => return errors::admin(&error),
+        Err(error) => return share(errors::admin(&error)),
     };
     let location = reply.headers().get(http::header::LOCATION);
     let location = location.and_then(|value| value.to_str().ok().map(str::to_owned));
     let location = location.as_deref();
     match audit::record(&context, &call.method, entry.pattern, segments, location).await {
-        Ok(()) => reply,
-        Err(error) => errors::admin(&error),
+        Ok(()) => share(reply),
+        Err(error) => share(errors::admin(&error)),
+    }
+}
+
+/// The response to a method that a path does not serve; browsers ask with one of their own first.
+fn other_method(call: &Call<'_>, methods: &str) -> Reply {
+    match call.header("origin") {
+        Some(origin) if call.method == Method::OPTIONS => cors::preflight(origin, methods),
+        _ => reply::wrong_method(methods),
     }
 }
 
@@ -352,8 +366,6 @@ async fn authorize(
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
-
     use super::*;
 
     #[test]

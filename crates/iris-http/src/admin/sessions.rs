@@ -20,11 +20,11 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
         Ok(admin_json(&all))
     };
     POST "users/{}/logout" ManageUsers Nothing |c| {
-        c.iris.logout_user(c.realm, c.arg(0)).await?;
+        c.iris.logout_user(c.target()?, c.arg(0), c.origin()).await?;
         Ok(no_content())
     };
     DELETE "sessions/{}" ManageUsers Nothing |c| {
-        c.iris.delete_login(c.realm, c.arg(0)).await?;
+        c.iris.delete_login(c.target()?, c.arg(0), c.origin()).await?;
         Ok(no_content())
     };
     POST "logout-all" ManageUsers Nothing |c| {

@@ -64,12 +64,11 @@ pub(crate) const ROUTES: &[Route<Entry>] = entries! {
     };
     PUT "users/{}/disable-credential-types" ManageUsers Json |c| disable(c).await;
     GET "users/{}/consents" ViewUsers Nothing |c| {
-        c.iris.user_representation(c.realm, c.arg(0)).await?;
-        Ok(admin_json(&json!([])))
+        Ok(admin_json(&c.iris.consents(c.target()?, c.arg(0)).await?))
     };
     DELETE "users/{}/consents/{}" ManageUsers Nothing |c| {
-        c.iris.user_representation(c.realm, c.arg(0)).await?;
-        Err(Error::Missing(o28m_iris::Thing::Consent))
+        c.iris.revoke_consent(c.target()?, c.arg(0), c.arg(1)).await?;
+        Ok(no_content())
     };
     GET "users/{}/federated-identity" ViewUsers Nothing |c| {
         c.iris.user_representation(c.realm, c.arg(0)).await?;

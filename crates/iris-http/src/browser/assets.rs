@@ -9,7 +9,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::reply::{self, Reply};
 
 const STYLE: &str = include_str!("login.css");
-const SCRIPT: &str = include_str!("form-post.js");
 /// Realm attribute with CSS variables that replace those of the style sheet.
 const THEME: &str = "loginThemeVariables";
 /// Bytes of it.
@@ -31,17 +30,57 @@ pub(crate) fn style_url(base: &str) -> String {
     format!("{base}/resources/login.css?v={}", reply::tag_of(STYLE))
 }
 
-/// The URL of the script that presses the button of a page with a response.
-pub(crate) fn script_url(base: &str) -> String {
-    format!("{base}/resources/form-post.js?v={}", reply::tag_of(SCRIPT))
+/// A script of the pages. None is needed by a person who logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Script {
+    /// Presses the button of a page with a response.
+    FormPost,
+    /// Goes on when every client was told of a logout.
+    Logout,
+    /// Watches the login from frames of clients.
+    Session,
+    /// Tries whether cookies are kept in frames.
+    CookiesSet,
+    /// Sees whether they were.
+    CookiesSeen,
+}
+
+impl Script {
+    const ALL: [Self; 5] = [
+        Self::FormPost,
+        Self::Logout,
+        Self::Session,
+        Self::CookiesSet,
+        Self::CookiesSeen,
+    ];
+
+    const fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::FormPost => ("form-post.js", include_str!("form-post.js")),
+            Self::Logout => ("logout.js", include_str!("logout.js")),
+            Self::Session => ("session.js", include_str!("session.js")),
+            Self::CookiesSet => ("cookies-set.js", include_str!("cookies-set.js")),
+            Self::CookiesSeen => ("cookies-seen.js", include_str!("cookies-seen.js")),
+        }
+    }
+}
+
+/// The URL of a script; it changes with the program, so that the script can be kept.
+pub(crate) fn script_url(base: &str, script: Script) -> String {
+    let (name, text) = script.file();
+    format!("{base}/resources/{name}?v={}", reply::tag_of(text))
 }
 
 /// Serves what is below `/resources`.
 pub(crate) fn answer(segments: &[String]) -> Reply {
     match segments {
         [name] if name == "login.css" => asset("text/css;charset=utf-8", STYLE, "max-age=2592000"),
-        [name] if name == "form-post.js" => {
-            asset("text/javascript;charset=utf-8", SCRIPT, "max-age=2592000")
+        [name] => {
+            let mut files = Script::ALL.into_iter().map(Script::file);
+            match files.find(|(file, _)| file == name) {
+                Some((_, text)) => asset("text/javascript;charset=utf-8", text, "max-age=2592000"),
+                None => reply::unknown_path(),
+            }
         }
         _ => reply::unknown_path(),
     }

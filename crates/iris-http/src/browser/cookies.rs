@@ -11,6 +11,8 @@ use crate::reply::Reply;
 const SESSION: &str = "AUTH_SESSION_ID";
 /// The login.
 const IDENTITY: &str = "KEYCLOAK_IDENTITY";
+/// What pages may see of the login: whether it is still the one they know.
+const STATE: &str = "KEYCLOAK_SESSION";
 
 /// The cookies a browser sent; of several of one name, the first.
 pub(crate) fn read(headers: &HeaderMap) -> Browser<'_> {
@@ -48,7 +50,8 @@ impl Place {
 
     fn set(&self, reply: &mut Reply, name: &str, value: &str, seconds: Option<i64>) {
         let path = &self.path;
-        let mut text = format!("{name}={value}; Path={path}; HttpOnly");
+        let hidden = if name == STATE { "" } else { "; HttpOnly" };
+        let mut text = format!("{name}={value}; Path={path}{hidden}");
         // Clients renew logins in frames of other sites, where only SameSite=None is sent; browsers
         // take that over TLS alone.
         text.push_str(if self.secure {
@@ -75,10 +78,18 @@ impl Place {
             self.set(&mut reply, SESSION, value, None);
         }
         match identity {
-            Some(Identity::Set(value, seconds)) => {
-                self.set(&mut reply, IDENTITY, value, *seconds);
+            Some(Identity::Set {
+                token,
+                state,
+                seconds,
+            }) => {
+                self.set(&mut reply, IDENTITY, token, *seconds);
+                self.set(&mut reply, STATE, state, *seconds);
             }
-            Some(Identity::Clear) => self.set(&mut reply, IDENTITY, "", Some(0)),
+            Some(Identity::Clear) => {
+                self.set(&mut reply, IDENTITY, "", Some(0));
+                self.set(&mut reply, STATE, "", Some(0));
+            }
             None => {}
         }
         reply

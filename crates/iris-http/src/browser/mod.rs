@@ -2,6 +2,7 @@
 
 pub(crate) mod assets;
 mod cookies;
+pub(crate) mod frames;
 mod html;
 mod pages;
 mod texts;
@@ -31,6 +32,8 @@ pub(crate) enum View {
     Login,
     /// The form of a required action.
     Action,
+    /// The answer to what a client may do.
+    Consent,
     /// The end-session endpoint.
     Logout,
     /// The answer to whether to log out.
@@ -97,6 +100,7 @@ impl Visit<'_> {
             View::Authorize => self.authorize().await,
             View::Login => self.login().await,
             View::Action => self.action().await,
+            View::Consent => self.consent().await,
             View::Logout => self.logout().await,
             View::LogoutConfirm => self.confirm_logout().await,
             View::Device => self.device().await,
@@ -108,6 +112,7 @@ impl Visit<'_> {
         Origin {
             issuer: &self.issuer,
             address: &self.call.base.address,
+            proof: None,
         }
     }
 
@@ -170,6 +175,16 @@ impl Visit<'_> {
         self.show(outcome)
     }
 
+    async fn consent(&self) -> Reply {
+        let allowed = self.body.get("accept").is_some() && self.body.get("cancel").is_none();
+        let (realm, ticket) = (&self.realm, self.ticket());
+        let iris = self.call.iris;
+        let outcome = iris
+            .submit_consent(realm, ticket, allowed, self.browser, self.origin())
+            .await;
+        self.show(outcome)
+    }
+
     async fn device(&self) -> Reply {
         let iris = self.call.iris;
         if self.call.method == Method::POST && self.body.get("session_code").is_some() {
@@ -225,6 +240,7 @@ impl Visit<'_> {
             LoginStep::NewPassword(form) => {
                 self.setting(form.locales.as_deref()).new_password(form)
             }
+            LoginStep::Consent(form) => self.setting(form.locales.as_deref()).consent(form),
             LoginStep::Device(form) => plain.device_question(form),
             LoginStep::DeviceAllowed => plain.done(Text::DeviceAllowedTitle, Text::DeviceAllowed),
             LoginStep::DeviceDenied => plain.done(Text::DeviceDeniedTitle, Text::DeviceDenied),
@@ -242,6 +258,7 @@ impl Visit<'_> {
             LogoutStep::Confirm(form) => setting.logout(form),
             LogoutStep::Return(back) => setting.bring(back),
             LogoutStep::Done => setting.done(Text::LoggedOutTitle, Text::LoggedOut),
+            LogoutStep::Frames(frames, back) => setting.frames(frames, back.as_ref()),
         };
         self.with_cookies(reply, &outcome)
     }
@@ -287,22 +304,28 @@ impl Visit<'_> {
 impl Setting<'_> {
     /// Brings a response to the client.
     fn bring(&self, back: &Return) -> Reply {
-        let pairs: Vec<String> = back
-            .parameters
-            .iter()
-            .map(|(name, value)| format!("{name}={}", assets::encode(value)))
-            .collect();
-        let uri = &back.redirect_uri;
-        let url = match back.mode {
-            ResponseMode::FormPost => return self.form_post(back),
-            _ if pairs.is_empty() => uri.clone(),
-            ResponseMode::Fragment => format!("{uri}#{}", pairs.join("&")),
-            ResponseMode::Query => {
-                let mark = if uri.contains('?') { '&' } else { '?' };
-                format!("{uri}{mark}{}", pairs.join("&"))
-            }
-        };
-        reply::with(reply::empty(StatusCode::FOUND), LOCATION, &url)
+        if back.mode == ResponseMode::FormPost {
+            return self.form_post(back);
+        }
+        reply::with(reply::empty(StatusCode::FOUND), LOCATION, &url_of(back))
+    }
+}
+
+/// The URL that brings a response to the client.
+fn url_of(back: &Return) -> String {
+    let pairs: Vec<String> = back
+        .parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", assets::encode(value)))
+        .collect();
+    let uri = &back.redirect_uri;
+    match back.mode {
+        _ if pairs.is_empty() => uri.clone(),
+        ResponseMode::Fragment => format!("{uri}#{}", pairs.join("&")),
+        ResponseMode::Query | ResponseMode::FormPost => {
+            let mark = if uri.contains('?') { '&' } else { '?' };
+            format!("{uri}{mark}{}", pairs.join("&"))
+        }
     }
 }
 

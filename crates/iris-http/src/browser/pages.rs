@@ -1,16 +1,19 @@
 //! The pages: server-made HTML that works without scripts.
 
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+};
 use o28m_iris::{
-    DeviceForm, LoginForm, LoginProblem, LogoutForm, NewPasswordProblem, PasswordForm, Realm,
-    Return,
+    ConsentForm, ConsentItem, DeviceForm, LoginForm, LoginProblem, LogoutForm, LogoutFrame,
+    NewPasswordProblem, PasswordForm, Realm, Return,
 };
 use o28m_net::Body;
 
-use super::assets;
+use super::assets::{self, Script};
 use super::html::Html;
 use super::texts::{Language, Text};
+use super::url_of;
 use crate::reply::{self, Reply};
 
 /// What pages may load: our style sheet. The response to a form is not restricted by `form-action`,
@@ -20,6 +23,9 @@ const POLICY: &str =
 /// The page that posts a response to the client also loads the script that presses its button.
 const POSTING_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
      base-uri 'none'; frame-ancestors 'self'";
+
+/// Seconds the pages of clients have to load before a logout goes on.
+const FRAMES_S: u32 = 4;
 
 /// Where and for whom a page is made.
 #[derive(Clone, Copy)]
@@ -293,6 +299,88 @@ impl Setting<'_> {
         )
     }
 
+    /// The question what a client may do.
+    pub(crate) fn consent(&self, form: &ConsentForm) -> Reply {
+        let path = "login-actions/consent";
+        let action = self.action(path, &form.ticket, &form.client_id);
+        self.page(StatusCode::OK, self.say(Text::ConsentTitle), |html| {
+            html.markup("<p><strong>").text(&form.client_name);
+            html.markup("</strong> ")
+                .text(self.say(Text::ConsentQuestion))
+                .markup("</p>\n");
+            if !form.items.is_empty() {
+                html.markup("<ul id=\"kc-oauth-scopes\">\n");
+                for item in &form.items {
+                    html.markup("<li>").text(self.consent_text(item));
+                    html.markup("</li>\n");
+                }
+                html.markup("</ul>\n");
+            }
+            open_form(html, "kc-oauth", &action);
+            button(html, "kc-login", "accept", self.say(Text::Allow));
+            html.markup(
+                "<button type=\"submit\" class=\"second\" id=\"kc-cancel\" name=\"cancel\"",
+            );
+            html.markup(" value=\"true\">")
+                .text(self.say(Text::Deny))
+                .markup("</button>\n");
+            html.markup("</form>\n");
+        })
+    }
+
+    /// The text of what a client asks for; keys of translations that are not known give way to the name.
+    fn consent_text<'t>(&self, item: &'t ConsentItem) -> &'t str {
+        if !item.text.starts_with("${") {
+            return &item.text;
+        }
+        Text::of_key(&item.text).map_or(&item.name, |text| self.say(text))
+    }
+
+    /// Lets clients end their sessions in frames, then goes on.
+    pub(crate) fn frames(&self, frames: &[LogoutFrame], back: Option<&Return>) -> Reply {
+        let mut origins: Vec<String> = frames.iter().filter_map(|it| origin_of(&it.url)).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        let policy = format!(
+            "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; \
+             frame-ancestors 'self'; frame-src {}",
+            origins.join(" ")
+        );
+        let next = back.map(url_of);
+        let title = self.say(Text::LogoutTitle);
+        let status = StatusCode::OK;
+        let mut reply = self.page_with(status, title, &policy, |html| {
+            html.markup("<p>")
+                .text(self.say(Text::LogoutFrames))
+                .markup("</p>\n<ul>\n");
+            for frame in frames {
+                html.markup("<li>").text(&frame.client_name);
+                html.markup("<iframe hidden");
+                html.attribute("title", &frame.client_name);
+                html.attribute("src", &frame.url)
+                    .markup("></iframe></li>\n");
+            }
+            html.markup("</ul>\n");
+            if let Some(next) = &next {
+                html.markup("<p><a id=\"kc-continue\"")
+                    .attribute("href", next);
+                html.markup(">").text(self.say(Text::Continue));
+                html.markup("</a></p>\n<script");
+                let script = assets::script_url(self.base, Script::Logout);
+                html.attribute("src", &script).markup("></script>\n");
+            } else {
+                html.markup("<p role=\"status\">");
+                html.text(self.say(Text::LoggedOutTitle)).markup("</p>\n");
+            }
+        });
+        if let Some(next) = next {
+            // Without scripts, and when a client's page does not come.
+            let text = format!("{FRAMES_S};url={next}");
+            reply = reply::with(reply, HeaderName::from_static("refresh"), &text);
+        }
+        reply
+    }
+
     /// A form that brings a response to the client.
     pub(crate) fn form_post(&self, back: &Return) -> Reply {
         let title = self.say(Text::ContinueTitle);
@@ -305,10 +393,17 @@ impl Setting<'_> {
             html.markup("<button type=\"submit\">")
                 .text(self.say(Text::Continue));
             html.markup("</button>\n</form>\n<script");
-            html.attribute("src", &assets::script_url(self.base));
+            html.attribute("src", &assets::script_url(self.base, Script::FormPost));
             html.markup("></script>\n");
         })
     }
+}
+
+/// Scheme, host and port of a URL that may stand in a policy.
+fn origin_of(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    Some(format!("{scheme}://{authority}"))
 }
 
 fn open_form(html: &mut Html, id: &'static str, action: &str) {

@@ -111,6 +111,15 @@ pub(crate) enum Text {
     LogoutButton,
     LoggedOutTitle,
     LoggedOut,
+    LogoutFrames,
+    ConsentTitle,
+    ConsentQuestion,
+    ScopeProfile,
+    ScopeEmail,
+    ScopeAddress,
+    ScopePhone,
+    ScopeOffline,
+    ScopeRoles,
     DeviceTitle,
     DeviceHint,
     DeviceCode,
@@ -137,6 +146,19 @@ impl Text {
             Language::English => english,
             Language::German => german,
         }
+    }
+
+    /// The text of a key that the consent texts of built-in client scopes are.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        Some(match key {
+            "${profileScopeConsentText}" => Self::ScopeProfile,
+            "${emailScopeConsentText}" => Self::ScopeEmail,
+            "${addressScopeConsentText}" => Self::ScopeAddress,
+            "${phoneScopeConsentText}" => Self::ScopePhone,
+            "${offlineAccessScopeConsentText}" => Self::ScopeOffline,
+            "${rolesScopeConsentText}" => Self::ScopeRoles,
+            _ => return None,
+        })
     }
 
     #[expect(
@@ -230,6 +252,18 @@ impl Text {
                 "You can close this window.",
                 "Du kannst dieses Fenster schließen.",
             ),
+            Self::LogoutFrames => (
+                "You are being logged out of these applications:",
+                "Du wirst von diesen Anwendungen abgemeldet:",
+            ),
+            Self::ConsentTitle => ("Grant access", "Zugriff gewähren"),
+            Self::ConsentQuestion => ("asks for access to:", "bittet um Zugriff auf:"),
+            Self::ScopeProfile => ("User profile", "Benutzerprofil"),
+            Self::ScopeEmail => ("Email address", "E-Mail-Adresse"),
+            Self::ScopeAddress => ("Address", "Adresse"),
+            Self::ScopePhone => ("Phone number", "Telefonnummer"),
+            Self::ScopeOffline => ("Offline access", "Offline-Zugriff"),
+            Self::ScopeRoles => ("User roles", "Benutzerrollen"),
             Self::DeviceTitle => ("Device login", "Anmeldung eines Geräts"),
             Self::DeviceHint => (
                 "Enter the code that your device shows.",

@@ -1,7 +1,7 @@
 //! One identity provider on free ports, and a client for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use o28m_core::{Ambient, Clock, Rng, Secret, Timestamp};
 use o28m_iris::Iris;
 use o28m_iris_http::Settings;
-use o28m_net::Body;
 use o28m_net::client::{Pool, Timeouts, parse_url};
-use o28m_net::server::{HeadLimits, Listener, serve};
+use o28m_net::server::{Listener, serve};
+use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{MigrationStep, Store};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -211,21 +211,33 @@ pub(crate) async fn store(url: &str) -> Store {
 }
 
 impl World {
-    /// On a database of its own in memory.
+    /// On a database of its own: in memory, or on the PostgreSQL server of the test process where the
+    /// binary is the one for that and the server is installed.
     pub(crate) async fn start() -> Self {
-        Self::on(store("sqlite::memory:").await).await
+        let url = if crate::ON_POSTGRESQL {
+            o28m_store::testing::postgres_url().await
+        } else {
+            None
+        };
+        Self::on(store(url.as_deref().unwrap_or("sqlite::memory:")).await).await
     }
 
     /// On this store.
     pub(crate) async fn on(store: Store) -> Self {
+        let settings = o28m_iris::Settings {
+            admin_user: Some("admin".to_owned()),
+            admin_password: Some(Secret::new("pw".to_owned())),
+            ..o28m_iris::Settings::default()
+        };
+        Self::with(store, settings).await
+    }
+
+    /// On this store, with these settings.
+    pub(crate) async fn with(store: Store, settings: o28m_iris::Settings) -> Self {
         let clock = Arc::new(Manual(AtomicI64::new(1_800_000_000)));
         let ambient = Ambient {
             clock: clock.clone(),
             rng: Arc::new(Random(SystemRandom::new())),
-        };
-        let settings = o28m_iris::Settings {
-            admin_user: Some("admin".to_owned()),
-            admin_password: Some(Secret::new("pw".to_owned())),
         };
         let iris = Iris::open(store.clone(), settings, ambient.clone())
             .await
@@ -243,7 +255,7 @@ impl World {
         let listen = |service| {
             let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
             let url = format!("http://{}/auth", listener.address());
-            let limits = HeadLimits::default();
+            let limits = o28m_iris_http::HEAD_LIMITS;
             tokio::spawn(serve(
                 listener,
                 service,
@@ -328,6 +340,73 @@ impl World {
     }
 }
 
+/// Another server: it keeps what it was sent and answers what it was told to.
+pub(crate) struct Other {
+    pub(crate) url: String,
+    state: Arc<OtherState>,
+    drain: CancellationToken,
+}
+
+#[derive(Default)]
+struct OtherState {
+    answer: Mutex<(u16, String)>,
+    received: Mutex<Vec<(String, String)>>,
+}
+
+impl HttpService for OtherState {
+    fn call<'a>(
+        &'a self,
+        request: Request<Body>,
+        _connection: &'a Connection,
+    ) -> BoxFuture<'a, http::Response<Body>> {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect(1024 * 1024).await.unwrap();
+            let line = format!("{} {}", parts.method, parts.uri);
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            self.received.lock().unwrap().push((line, text));
+            let (status, answer) = self.answer.lock().unwrap().clone();
+            let mut response = http::Response::new(Body::full(answer.into_bytes()));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            response
+        })
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.drain.cancel();
+    }
+}
+
+impl Other {
+    pub(crate) fn start() -> Self {
+        let state = Arc::new(OtherState::default());
+        *state.answer.lock().unwrap() = (200, String::new());
+        let listener = Listener::bind("other", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("http://{}", listener.address());
+        let drain = CancellationToken::new();
+        tokio::spawn(serve(
+            listener,
+            state.clone(),
+            Pool::new(),
+            o28m_iris_http::HEAD_LIMITS,
+            drain.clone(),
+            drain.clone(),
+        ));
+        Self { url, state, drain }
+    }
+
+    pub(crate) fn answer(&self, status: u16, body: &str) {
+        *self.state.answer.lock().unwrap() = (status, body.to_owned());
+    }
+
+    /// Request lines and bodies so far, which are forgotten.
+    pub(crate) fn received(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.state.received.lock().unwrap())
+    }
+}
+
 /// The claims of a token member.
 pub(crate) fn claims(token: &Value) -> Value {
     part(token, 1)
@@ -353,16 +432,4 @@ pub(crate) fn words(value: &Value) -> Vec<String> {
         .collect();
     words.sort();
     words
-}
-
-/// Waits until `condition` holds.
-pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "gave up waiting for {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

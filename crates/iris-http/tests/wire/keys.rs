@@ -192,10 +192,10 @@ async fn iris_case_025_health_and_metrics_are_on_the_management_port_only() {
         .await
         .expect(200);
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
-    assert!(
-        text.contains("http_server_requests_seconds_count"),
-        "{text}"
-    );
+    for suffix in ["count", "sum", "max", "bucket"] {
+        let name = format!("http_server_requests_seconds_{suffix}{{");
+        assert!(text.contains(&name), "{name} {text}");
+    }
     let _ = world
         .http
         .get(&world.at("/realms/master/metrics"))

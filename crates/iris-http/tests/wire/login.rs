@@ -266,10 +266,10 @@ async fn what_goes_wrong_later_is_told_to_the_client() {
             "Invalid parameter: prompt",
         ),
         (
-            "asks",
-            &[],
-            "consent_required",
-            "Client requires user consent, which is not supported",
+            "app",
+            &[("prompt", "none consent")],
+            "invalid_request",
+            "Invalid parameter: prompt",
         ),
         (
             "app",
@@ -841,6 +841,36 @@ async fn clients_in_browsers_may_read_responses_from_their_origins() {
         .send("OPTIONS", &site.world.protocol("r", "auth"), "")
         .await;
     let _ = page.expect(405);
+}
+
+#[tokio::test]
+async fn pages_of_a_client_may_use_the_admin_api_with_its_tokens() {
+    let site = Site::start().await;
+    let body = json!({"clientId": "console", "publicClient": true, "secret": null,
+        "serviceAccountsEnabled": false, "directAccessGrantsEnabled": true,
+        "webOrigins": ["https://console.example"]});
+    site.world.client(&site.admin, "master", body).await;
+    let form = "grant_type=password&client_id=console&username=admin&password=pw";
+    let tokens = site.world.token("master", form).await.expect(200).json();
+    let url = site.world.admin_url("/r/clients");
+    let from = |origin: &str| site.world.http.with("origin", origin);
+    let asked = from("https://console.example")
+        .send("OPTIONS", &url, "")
+        .await;
+    let methods = asked
+        .expect(200)
+        .header_text("access-control-allow-methods");
+    assert_eq!(methods, "GET, POST, OPTIONS");
+    for (origin, allowed) in [
+        ("https://console.example", "https://console.example"),
+        ("https://evil.example", ""),
+    ] {
+        let http = from(origin).bearer(tokens["access_token"].as_str().unwrap());
+        let good = http.get(&url).await.expect(200);
+        assert_eq!(good.header("access-control-allow-origin"), allowed);
+        let bad = http.get(&format!("{url}/nosuch")).await.expect(404);
+        assert_eq!(bad.header("access-control-allow-origin"), allowed);
+    }
 }
 
 #[tokio::test]

@@ -6,10 +6,19 @@
     reason = "a test helper that meets something unexpected should fail the test loudly"
 )]
 
+/// Where identity providers keep their state, see [`harness::World::start`].
+const ON_POSTGRESQL: bool = false;
+
 mod admin;
+mod attacks;
+mod bound;
+mod client_keys;
 mod clients;
+mod consent;
 mod control_plane;
 mod events;
+mod farewell;
+mod frames;
 mod groups;
 mod harness;
 mod keys;
@@ -18,6 +27,8 @@ mod logout;
 mod other_grants;
 mod passwords;
 mod permissions;
+mod pushed;
+mod queries;
 mod replicas;
 mod rotation;
 mod security;

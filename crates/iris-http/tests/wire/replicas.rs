@@ -1,9 +1,23 @@
 //! Two identity providers on one database, and the database away.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::harness::{World, claims, eventually, header, store};
+use crate::harness::{PATIENCE, World, claims, header, store};
 use crate::visitor::{CALLBACK, Site, Visitor, attribute, form, parameters, text};
+
+/// Waits until `condition` holds.
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "gave up waiting for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
 
 /// Two replicas on a throw-away PostgreSQL; `None` where there is no server.
 async fn pair() -> Option<(World, World)> {

@@ -97,29 +97,33 @@ async fn iris_case_040_profiles_and_policies_round_trip() {
     assert_eq!(with_global["globalProfiles"], json!([]));
 }
 
+/// Client `c` under the policy and client `free` outside of it; gives the URL of `c`.
+async fn rotating(world: &World, admin: &Client) -> String {
+    configure(world, admin).await;
+    let attributes = json!({"controlplane.secret-rotation": "true"});
+    let body = json!({"clientId": "c", "attributes": attributes});
+    let id = world.client(admin, "r", body).await;
+    world.client(admin, "r", json!({"clientId": "free"})).await;
+    world.admin_url(&format!("/r/clients/{id}"))
+}
+
+/// Status of a token request.
+async fn status(world: &World, client: &str, secret: &str) -> u16 {
+    let form = format!("grant_type=client_credentials&client_id={client}&client_secret={secret}");
+    world.token("r", &form).await.status.as_u16()
+}
+
+fn number(client: &Value, name: &str) -> i64 {
+    let text = client["attributes"][name].as_str();
+    text.unwrap().parse().unwrap()
+}
+
 #[tokio::test]
-async fn iris_case_041_and_042_rotated_secrets_live_a_while() {
+async fn iris_case_041_a_rotated_secret_lives_a_while() {
     let world = World::start().await;
     let admin = world.realm("r").await;
-    configure(&world, &admin).await;
-    let attributes = json!({"controlplane.secret-rotation": "true"});
-    let id = world
-        .client(
-            &admin,
-            "r",
-            json!({"clientId": "c", "attributes": attributes}),
-        )
-        .await;
-    world.client(&admin, "r", json!({"clientId": "free"})).await;
-    let client = world.admin_url(&format!("/r/clients/{id}"));
+    let client = rotating(&world, &admin).await;
     let secret = format!("{client}/client-secret");
-    let number = |client: &Value, name: &str| -> i64 {
-        client["attributes"][name]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap()
-    };
     let created = admin.get(&client).await.json();
     let expires = number(&created, "client.secret.expiration.time");
     assert_eq!(
@@ -128,10 +132,8 @@ async fn iris_case_041_and_042_rotated_secrets_live_a_while() {
     );
 
     // The control plane's sequence: forget, force, read, put its own.
-    let _ = admin
-        .send("DELETE", &format!("{secret}/rotated"), "")
-        .await
-        .expect(204);
+    let rotated_url = format!("{secret}/rotated");
+    let _ = admin.send("DELETE", &rotated_url, "").await.expect(204);
     let random = admin.send("POST", &secret, "").await.expect(200).json()["value"].clone();
     let mut rotated = admin.get(&client).await.json();
     assert_eq!(rotated["attributes"]["client.secret.rotated"], "s");
@@ -142,50 +144,63 @@ async fn iris_case_041_and_042_rotated_secrets_live_a_while() {
     );
     rotated["secret"] = json!("s2");
     let _ = admin.json("PUT", &client, rotated).await.expect(204);
-    let status = async |client: &str, secret: &str| {
-        let form =
-            format!("grant_type=client_credentials&client_id={client}&client_secret={secret}");
-        world.token("r", &form).await.status.as_u16()
-    };
-    assert_eq!(
-        (status("c", "s2").await, status("c", "s").await),
-        (200, 200)
-    );
-    assert_eq!(status("c", random.as_str().unwrap()).await, 401);
-    let shown = admin
-        .get(&format!("{secret}/rotated"))
-        .await
-        .expect(200)
-        .json();
+    for (secret, expected) in [("s2", 200), ("s", 200), (random.as_str().unwrap(), 401)] {
+        assert_eq!(status(&world, "c", secret).await, expected, "{secret}");
+    }
+    let shown = admin.get(&rotated_url).await.expect(200).json();
     assert_eq!(shown, json!({"type": "secret", "value": "s"}));
 
     world.clock.advance(101);
     let admin = world.admin().await;
-    assert_eq!(
-        (status("c", "s").await, status("c", "s2").await),
-        (401, 200)
-    );
-    let _ = admin
-        .send("DELETE", &format!("{secret}/rotated"), "")
-        .await
-        .expect(204);
-    let gone = admin.get(&format!("{secret}/rotated")).await;
+    for (secret, expected) in [("s2", 200), ("s", 401)] {
+        assert_eq!(status(&world, "c", secret).await, expected, "{secret}");
+    }
+    // Forgotten before its time, it is refused at once.
+    let _ = admin.send("POST", &secret, "").await.expect(200);
+    let mut again = admin.get(&client).await.json();
+    again["secret"] = json!("s3");
+    let _ = admin.json("PUT", &client, again).await.expect(204);
+    assert_eq!(status(&world, "c", "s2").await, 200);
+    let _ = admin.send("DELETE", &rotated_url, "").await.expect(204);
+    for (secret, expected) in [("s3", 200), ("s2", 401)] {
+        assert_eq!(status(&world, "c", secret).await, expected, "{secret}");
+    }
+    let gone = admin.get(&rotated_url).await;
     gone.prose(404, "Client does not have a rotated secret");
+}
 
-    world.clock.advance(900);
+#[tokio::test]
+async fn iris_case_042_an_expired_secret_locks_out_until_the_policy_is_left() {
+    let world = World::start().await;
+    let admin = world.realm("r").await;
+    let client = rotating(&world, &admin).await;
+    // A rotated secret of long life ends with the secret in its place all the same.
+    let _ = admin
+        .send("POST", &format!("{client}/client-secret"), "")
+        .await
+        .expect(200);
+    let mut rotated = admin.get(&client).await.json();
+    rotated["secret"] = json!("s2");
+    let far = number(&rotated, "client.secret.expiration.time") + 5000;
+    rotated["attributes"]["client.secret.rotated.expiration.time"] = json!(far.to_string());
+    let _ = admin.json("PUT", &client, rotated).await.expect(204);
+    for secret in ["s", "s2"] {
+        assert_eq!(status(&world, "c", secret).await, 200, "{secret}");
+    }
+    world.clock.advance(1001);
     let admin = world.admin().await;
-    assert_eq!(
-        (status("c", "s2").await, status("free", "s").await),
-        (401, 200)
-    );
+    for secret in ["s", "s2"] {
+        assert_eq!(status(&world, "c", secret).await, 401, "{secret}");
+    }
+    assert_eq!(status(&world, "free", "s").await, 200);
     // Leaving the policy clears what the rotation left, and the secret counts again.
     let leave = json!({"attributes": {"controlplane.secret-rotation": ""}});
     let _ = admin.json("PUT", &client, leave).await.expect(204);
     let left = admin.get(&client).await.json();
-    assert!(
-        left["attributes"]
-            .get("client.secret.expiration.time")
-            .is_none()
-    );
-    assert_eq!(status("c", "s2").await, 200);
+    for name in ["expiration.time", "rotated", "rotated.expiration.time"] {
+        let name = format!("client.secret.{name}");
+        assert!(left["attributes"].get(&name).is_none(), "{name}");
+    }
+    let current = left["secret"].as_str().unwrap();
+    assert_eq!(status(&world, "c", current).await, 200);
 }

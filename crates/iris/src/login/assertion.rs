@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::admin::rotation;
 use crate::error::AssertionProblem;
+use crate::login::redirect;
+use crate::login::request::base_of;
 use crate::login::ticket::hash;
 use crate::model::{Client, Fields as _, Realm, Rep};
 use crate::token::Origin;
@@ -62,7 +64,17 @@ impl Iris {
         let malformed = || refuse(AssertionProblem::Malformed);
         let (header, claims, jws) = parse(token).ok_or_else(malformed)?;
         check_names(client, &claims).map_err(refuse)?;
-        check_signature(client, method, &header, &jws, now_s).map_err(refuse)?;
+        let algorithm = check_algorithm(client, method, &header).map_err(refuse)?;
+        if method == "client-secret-jwt" {
+            check_secret(client, algorithm, &jws, now_s).map_err(refuse)?;
+        } else {
+            let key = self.public_key(realm, client, header.text("kid"), algorithm, origin);
+            let key = key.await.ok_or_else(|| refuse(AssertionProblem::Key))?;
+            let key = VerifyingKey::from_jwk(&key, algorithm);
+            let key = key.map_err(|_| refuse(AssertionProblem::Key))?;
+            key.verify(jws.signing_input.as_bytes(), &jws.signature)
+                .map_err(|_| refuse(AssertionProblem::Signature))?;
+        }
         check_audience(&claims, origin.issuer).map_err(refuse)?;
         let seconds = check_times(&claims, now_s).map_err(refuse)?;
         let jti = claims
@@ -81,6 +93,44 @@ impl Iris {
         }
         Err(refuse(AssertionProblem::Reused))
     }
+
+    /// The client's key: of the JWK Set it publishes or gave us, else of its certificate, else its bare
+    /// public key.
+    async fn public_key(
+        &self,
+        realm: &Realm,
+        client: &Client,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        origin: Origin<'_>,
+    ) -> Option<Jwk> {
+        let own = |name: &str| client.attribute(name).filter(|text| !text.is_empty());
+        if client.attribute_is("use.jwks.url") {
+            let base = base_of(realm, origin.issuer);
+            let url = redirect::resolve(client, base, vec![own("jwks.url")?.to_owned()]).pop()?;
+            let set = self.published_keys(&url, kid).await?;
+            return fitting(&set, kid, algorithm);
+        }
+        if client.attribute_is("use.jwks.string") {
+            let set: JwkSet = serde_json::from_str(own("jwks.string")?).ok()?;
+            return fitting(&set, kid, algorithm);
+        }
+        if let Some(certificate) = own("jwt.credential.certificate") {
+            return x509::public_jwk(&pem("CERTIFICATE", certificate));
+        }
+        x509::public_jwk(&pem("PUBLIC KEY", own("jwt.credential.public.key")?))
+    }
+}
+
+/// The key of a set that may have signed.
+fn fitting(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
+    let fits = |key: &&Jwk| {
+        let usage = key.usage.as_deref().is_none_or(|it| it == "sig");
+        let alg = key.alg.as_deref().is_none_or(|it| it == algorithm.name());
+        let kind = key.kty.as_deref() == Some(algorithm.key_type());
+        usage && alg && kind && kid.is_none_or(|kid| key.kid.as_deref() == Some(kid))
+    };
+    set.keys.iter().find(fits).cloned()
 }
 
 /// Issuer and subject are both the client (RFC 7523 section 3).
@@ -93,13 +143,11 @@ fn check_names(client: &Client, claims: &Rep) -> Result<(), AssertionProblem> {
 }
 
 /// The algorithm is the client's or at least of the kind its keys have, never the token's alone.
-fn check_signature(
+fn check_algorithm(
     client: &Client,
     method: &str,
     header: &Rep,
-    jws: &CompactJws<'_>,
-    now_s: i64,
-) -> Result<(), AssertionProblem> {
+) -> Result<Algorithm, AssertionProblem> {
     let named = header.text("alg").unwrap_or_default();
     let algorithm: Algorithm = named.parse().map_err(|_| AssertionProblem::Algorithm)?;
     let wanted = client
@@ -113,44 +161,29 @@ fn check_signature(
     {
         return Err(AssertionProblem::Algorithm);
     }
-    let input = jws.signing_input.as_bytes();
-    if by_secret {
-        if rotation::is_expired(client, now_s) {
-            return Err(AssertionProblem::Key);
-        }
-        let primary = client.secret.as_ref().map(|it| it.expose().as_str());
-        let secrets = [primary, rotation::rotated_secret(client, now_s)];
-        let fits = secrets
-            .into_iter()
-            .flatten()
-            .filter(|secret| !secret.is_empty())
-            .filter_map(|secret| SigningKey::from_secret("", algorithm, secret.as_bytes()).ok())
-            .any(|key| key.verify(input, &jws.signature).is_ok());
-        return fits.then_some(()).ok_or(AssertionProblem::Signature);
-    }
-    let key = public_key(client, header.text("kid"), algorithm).ok_or(AssertionProblem::Key)?;
-    let key = VerifyingKey::from_jwk(&key, algorithm).map_err(|_| AssertionProblem::Key)?;
-    key.verify(input, &jws.signature)
-        .map_err(|_| AssertionProblem::Signature)
+    Ok(algorithm)
 }
 
-/// The client's key: of its JWK Set, else of its certificate, else its bare public key.
-fn public_key(client: &Client, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
-    if client.attribute_is("use.jwks.string") {
-        let set: JwkSet = serde_json::from_str(client.attribute("jwks.string")?).ok()?;
-        let fits = |key: &&Jwk| {
-            let usage = key.usage.as_deref().is_none_or(|it| it == "sig");
-            let alg = key.alg.as_deref().is_none_or(|it| it == algorithm.name());
-            let kind = key.kty.as_deref() == Some(algorithm.key_type());
-            usage && alg && kind && kid.is_none_or(|kid| key.kid.as_deref() == Some(kid))
-        };
-        return set.keys.iter().find(fits).cloned();
+/// Whether one of the client's secrets signed.
+fn check_secret(
+    client: &Client,
+    algorithm: Algorithm,
+    jws: &CompactJws<'_>,
+    now_s: i64,
+) -> Result<(), AssertionProblem> {
+    if rotation::is_expired(client, now_s) {
+        return Err(AssertionProblem::Key);
     }
-    let own = |name: &str| client.attribute(name).filter(|text| !text.is_empty());
-    if let Some(certificate) = own("jwt.credential.certificate") {
-        return x509::public_jwk(&pem("CERTIFICATE", certificate));
-    }
-    x509::public_jwk(&pem("PUBLIC KEY", own("jwt.credential.public.key")?))
+    let input = jws.signing_input.as_bytes();
+    let primary = client.secret.as_ref().map(|it| it.expose().as_str());
+    let secrets = [primary, rotation::rotated_secret(client, now_s)];
+    let fits = secrets
+        .into_iter()
+        .flatten()
+        .filter(|secret| !secret.is_empty())
+        .filter_map(|secret| SigningKey::from_secret("", algorithm, secret.as_bytes()).ok())
+        .any(|key| key.verify(input, &jws.signature).is_ok());
+    fits.then_some(()).ok_or(AssertionProblem::Signature)
 }
 
 /// PEM text, of which Keycloak stores the inside alone.

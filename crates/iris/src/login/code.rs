@@ -47,6 +47,9 @@ struct Code {
     expires_s: i64,
     redirect_uri: Option<String>,
     proof: Option<pkce::Challenge>,
+    /// Thumbprint of the key that the request announced.
+    #[serde(default)]
+    bound_to: Option<String>,
     fate: Fate,
 }
 
@@ -101,6 +104,7 @@ impl Iris {
             expires_s,
             redirect_uri: request.sent_redirect_uri.clone(),
             proof: request.proof.clone(),
+            bound_to: request.bound_to.clone(),
             fate: Fate::Fresh,
         };
         let session = Session {
@@ -144,6 +148,14 @@ impl Iris {
             return Err(refuse(CodeProblem::FlowOff));
         }
         pkce::verify(code.proof.as_ref(), sent.verifier.as_deref()).map_err(refuse)?;
+        if code.bound_to.is_some() && code.bound_to.as_deref() != origin.proof {
+            return Err(refuse(CodeProblem::OtherKey));
+        }
+        let scope = code.source.scope.as_deref();
+        let asked = self.question(realm, client, &user, scope, false).await?;
+        if asked.is_some() {
+            return Err(GrantError::ConsentGone);
+        }
         let applied = apply_scopes(realm, client, &user, code.source.scope.as_deref())?;
         let seat = Seat {
             realm,

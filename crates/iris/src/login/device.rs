@@ -13,7 +13,7 @@ use crate::login::code::Source;
 use crate::login::request::{Request, ResponseMode};
 use crate::login::ticket::{Purpose, hash};
 use crate::login::{Browser, LoginError, LoginStep, Outcome, Page, pkce};
-use crate::model::{Client, Fields as _, Realm};
+use crate::model::{Client, ClientBody, Fields as _, Realm, kind};
 use crate::session::Login;
 use crate::token::{Origin, Tokens, apply_scopes, has_scopes};
 use crate::{Error, GrantError, Iris};
@@ -248,11 +248,7 @@ impl Iris {
             return Ok(None);
         }
         let found = self
-            .read::<crate::model::ClientBody>(
-                crate::model::kind::CLIENT,
-                realm.id(),
-                &device.client,
-            )
+            .read::<ClientBody>(kind::CLIENT, realm.id(), &device.client)
             .await?;
         let Some((body, _)) = found else {
             return Ok(None);
@@ -269,6 +265,8 @@ impl Iris {
             proof: None,
             login_hint: None,
             locales: None,
+            consent: false,
+            bound_to: None,
             device: Some(name),
         };
         self.enter_for_device(realm, client, request, browser, origin)
@@ -323,11 +321,22 @@ impl Iris {
         let deciding: Deciding =
             self.unseal(realm, origin, Purpose::Device, browser.session, ticket)?;
         let current = self.sso(realm, browser.identity, origin).await?;
-        if current.is_none_or(|(login, _)| login.id != deciding.login) {
-            return Err(Page::Expired.into());
-        }
+        let current = current.filter(|(login, _)| login.id == deciding.login);
+        let (_, user) = current.ok_or(Page::Expired)?;
         let now_s = self.ambient.now().seconds();
         let offline = self.ambient.uuid();
+        if allowed && let Some((_, device)) = self.device(realm, &deciding.device).await? {
+            // Kept before the device hears of it: its refresh tokens depend on it.
+            let found = self.read::<ClientBody>(kind::CLIENT, realm.id(), &device.client);
+            let (client, _) = found.await?.ok_or(Page::Expired)?;
+            self.allow(
+                realm,
+                &Client::compile(client),
+                &user,
+                device.scope.as_deref(),
+            )
+            .await?;
+        }
         let answer = if allowed {
             Answer::Allowed {
                 login: deciding.login,

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::dpop::bound_to;
 use crate::error::ExchangeProblem;
 use crate::model::{Client, Fields as _, Realm};
 use crate::token::{Applied, Issue, Origin, Tokens, apply_scopes};
@@ -51,6 +52,9 @@ impl Iris {
         let Ok(active) = self.active(realm, subject, origin.issuer).await? else {
             return Err(refuse(ExchangeProblem::Subject));
         };
+        if bound_to(&active.claims).is_some_and(|key| origin.proof != Some(key)) {
+            return Err(refuse(ExchangeProblem::Subject));
+        }
         if client.is_public() {
             return Err(refuse(ExchangeProblem::PublicClient));
         }

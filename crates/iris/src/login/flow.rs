@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::grant::AUTH_TIME;
 use crate::login::action::UPDATE_PASSWORD;
 use crate::login::request::{Checked, Prompt, Request};
-use crate::login::ticket::Purpose;
+use crate::login::ticket::{Purpose, hash};
 use crate::login::{Browser, Identity, LoginError, LoginStep, Outcome, Page};
 use crate::model::{Client, Fields as _, Realm, User};
 use crate::session::{Login, login_ends};
@@ -318,6 +318,16 @@ impl Iris {
             }
             return self.ask_new_password(stage, &user.body, proof, None).await;
         }
+        let mut question = None;
+        if stage.request.device.is_none() {
+            let (scope, always) = (stage.request.scope.as_deref(), stage.request.consent);
+            question = self
+                .question(stage.realm, &stage.client, user, scope, always)
+                .await?;
+        }
+        if silent && question.is_some() {
+            return Ok(refuse(&stage, Code::ConsentRequired));
+        }
         let (login, identity) = self.establish(&stage, user, &proof).await?;
         self.report_login(&stage, user, &login);
         if stage.request.device.is_some() {
@@ -334,32 +344,35 @@ impl Iris {
             outcome.identity = identity;
             return Ok(outcome);
         }
+        let mut outcome = match question {
+            Some(question) => {
+                self.ask_consent(&stage, &login, proof.sso, question)
+                    .await?
+            }
+            None => self.answer(&stage, &login, proof.sso).await?,
+        };
+        outcome.identity = identity;
+        Ok(outcome)
+    }
+
+    /// Sends the browser back to the client with a code.
+    pub(crate) async fn answer(&self, stage: &Stage<'_>, login: &Login, sso: bool) -> Step {
         let code = self
-            .make_code(
-                stage.realm,
-                &stage.client,
-                &stage.request,
-                &login,
-                proof.sso,
-            )
+            .make_code(stage.realm, &stage.client, &stage.request, login, sso)
             .await?;
         let mut parameters = Vec::new();
         if !stage
             .client
             .attribute_is("exclude.session.state.from.auth.response")
         {
-            parameters.push(("session_state", login.id));
+            parameters.push(("session_state", login.id.clone()));
         }
         let mut back =
             stage
                 .request
                 .answer(&stage.client, stage.origin.issuer, Vec::new(), parameters);
         back.parameters.push(("code", code));
-        Ok(Outcome {
-            step: LoginStep::Return(back),
-            session: None,
-            identity,
-        })
+        Ok(Outcome::plain(LoginStep::Return(back)))
     }
 
     /// The login of somebody who proved who they are: the one that goes on, or a new one, whose id nobody
@@ -388,7 +401,7 @@ impl Iris {
             .sso(realm, stage.browser.identity, stage.origin)
             .await?
         {
-            self.end_login(realm.id(), &other.id).await?;
+            self.log_out(realm, &other, stage.origin).await?;
             self.report_logout(realm, stage.origin, None, &other);
         }
         let mut login = self.new_login(&user.body.id, stage.origin, false);
@@ -413,7 +426,11 @@ impl Iris {
             .await?;
         let (token, _) = self.sign(key, "JWT", &claims).await?;
         let seconds = exp_s.saturating_sub(login.started_s);
-        Ok(Identity::Set(token, login.remember.then_some(seconds)))
+        Ok(Identity::Set {
+            token,
+            state: hash(&login.id),
+            seconds: login.remember.then_some(seconds),
+        })
     }
 }
 

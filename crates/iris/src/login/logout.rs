@@ -5,6 +5,7 @@ use std::sync::Arc;
 use o28m_oauth::Form;
 use serde::{Deserialize, Serialize};
 
+use crate::login::farewell::LogoutFrame;
 use crate::login::redirect;
 use crate::login::request::base_of;
 use crate::login::ticket::Purpose;
@@ -25,6 +26,8 @@ pub enum LogoutStep {
     Return(Return),
     /// Say that it is done.
     Done,
+    /// Let clients end their own sessions in frames, and then go back or say that it is done.
+    Frames(Vec<LogoutFrame>, Option<Return>),
 }
 
 /// A page that asks whether to log out.
@@ -42,16 +45,18 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn step(self) -> LogoutStep {
-        let Some(redirect_uri) = self.redirect_uri else {
-            return LogoutStep::Done;
-        };
+    fn step(self, frames: Vec<LogoutFrame>) -> LogoutStep {
         let state = self.state.map(|state| ("state", state));
-        LogoutStep::Return(Return {
+        let back = self.redirect_uri.map(|redirect_uri| Return {
             redirect_uri,
             mode: ResponseMode::Query,
             parameters: state.into_iter().collect(),
-        })
+        });
+        match back {
+            back if !frames.is_empty() => LogoutStep::Frames(frames, back),
+            Some(back) => LogoutStep::Return(back),
+            None => LogoutStep::Done,
+        }
     }
 }
 
@@ -90,19 +95,21 @@ impl Iris {
         };
         let current = self.sso(realm, browser.identity, origin).await?;
         if let Some(sid) = hint.as_ref().and_then(|claims| claims.text("sid")) {
+            let mut frames = Vec::new();
             if let Some(login) = self.login(realm.id(), sid).await? {
-                self.end_login(realm.id(), sid).await?;
+                frames = self.frames(realm, &login, origin).await?;
+                self.log_out(realm, &login, origin).await?;
                 self.report_logout(realm, origin, hinted, &login);
             }
             let is_current = current.is_some_and(|(login, _)| login.id == sid);
             return Ok(Outcome {
-                step: waiting.step(),
+                step: waiting.step(frames),
                 session: None,
                 identity: is_current.then_some(Identity::Clear),
             });
         }
         if current.is_none() {
-            return Ok(Outcome::plain(waiting.step()));
+            return Ok(Outcome::plain(waiting.step(Vec::new())));
         }
         let bond = self.bond(browser.session);
         let ticket = self
@@ -128,12 +135,14 @@ impl Iris {
     ) -> Step {
         let waiting: Waiting =
             self.unseal(realm, origin, Purpose::Logout, browser.session, ticket)?;
+        let mut frames = Vec::new();
         if let Some((login, _)) = self.sso(realm, browser.identity, origin).await? {
-            self.end_login(realm.id(), &login.id).await?;
+            frames = self.frames(realm, &login, origin).await?;
+            self.log_out(realm, &login, origin).await?;
             self.report_logout(realm, origin, None, &login);
         }
         Ok(Outcome {
-            step: waiting.step(),
+            step: waiting.step(frames),
             session: None,
             identity: Some(Identity::Clear),
         })

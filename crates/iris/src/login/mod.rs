@@ -6,23 +6,30 @@
 
 mod action;
 pub(crate) mod assertion;
+pub(crate) mod client_keys;
 pub(crate) mod code;
+pub(crate) mod consent;
 pub(crate) mod device;
 pub(crate) mod exchange;
+pub(crate) mod farewell;
 mod flow;
 mod logout;
 mod pkce;
+mod pushed;
 mod redirect;
 mod report;
 mod request;
-mod ticket;
+pub(crate) mod ticket;
 
 use crate::Error;
 
 pub use action::{NewPasswordProblem, PasswordForm};
+pub use consent::{ConsentForm, ConsentItem};
 pub use device::DeviceAuthorization;
+pub use farewell::LogoutFrame;
 pub use flow::{LoginForm, LoginProblem};
 pub use logout::{LogoutForm, LogoutStep};
+pub use pushed::{PushRefused, Pushed};
 pub use request::{ResponseMode, Return};
 
 /// The cookies of a browser, as far as it sent them.
@@ -37,8 +44,15 @@ pub struct Browser<'a> {
 /// A cookie with the login of a browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// Keep this, for so many seconds or until the browser is closed.
-    Set(String, Option<i64>),
+    /// Keep this.
+    Set {
+        /// `KEYCLOAK_IDENTITY`.
+        token: String,
+        /// `KEYCLOAK_SESSION`: what pages may compare the login's id with, its SHA-256 in base64url.
+        state: String,
+        /// For so many seconds, or until the browser is closed.
+        seconds: Option<i64>,
+    },
     /// Forget it.
     Clear,
 }
@@ -73,6 +87,8 @@ pub enum LoginStep {
     Password(LoginForm),
     /// Ask for a new password.
     NewPassword(PasswordForm),
+    /// Ask what the client may do.
+    Consent(ConsentForm),
     /// Ask whether the device may have tokens.
     Device(device::DeviceForm),
     /// The device was allowed.

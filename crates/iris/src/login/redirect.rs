@@ -33,7 +33,8 @@ pub(crate) fn registered_after_logout(client: &Client, base: &str) -> Vec<String
     resolve(client, base, uris)
 }
 
-fn resolve(client: &Client, base: &str, uris: Vec<String>) -> Vec<String> {
+/// These URIs of a client, absolute: relative ones are below its root URL, else below this server.
+pub(crate) fn resolve(client: &Client, base: &str, uris: Vec<String>) -> Vec<String> {
     let root = client.body.rep.text("rootUrl").unwrap_or_default();
     let root = root
         .replace("${authBaseUrl}", base)
@@ -195,6 +196,20 @@ fn has_dot_segment(path: &str) -> bool {
         text = decoded;
     }
     true
+}
+
+/// A value for a query.
+pub(crate) fn encode(value: &str) -> String {
+    let plain = |it: u8| it.is_ascii_alphanumeric() || b"-._~".contains(&it);
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 fn percent_decode(text: &[u8]) -> Vec<u8> {

@@ -7,7 +7,7 @@ use o28m_oauth::{Code, Form};
 use serde::{Deserialize, Serialize};
 
 use crate::Iris;
-use crate::login::{LoginError, Page, pkce, redirect};
+use crate::login::{LoginError, Page, pkce, pushed, redirect};
 use crate::model::{Client, Fields as _, Realm};
 use crate::token::{Origin, has_scopes};
 
@@ -74,6 +74,12 @@ pub(crate) struct Request {
     pub(crate) login_hint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) locales: Option<String>,
+    /// Ask what the client may do even if it was allowed before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) consent: bool,
+    /// Thumbprint of the key that the tokens will be bound to (RFC 9449 section 10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bound_to: Option<String>,
     /// Name of the device record that this login approves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) device: Option<String>,
@@ -86,6 +92,8 @@ pub(crate) struct Prompt {
     pub(crate) none: bool,
     /// Ask for the password again.
     pub(crate) login: bool,
+    /// Ask what the client may do again.
+    pub(crate) consent: bool,
     /// Ask for the password again unless it was given in the last seconds.
     pub(crate) max_age_s: Option<i64>,
 }
@@ -169,9 +177,31 @@ impl Iris {
         Ok(client)
     }
 
-    /// Checks an authorization request. Before the redirect URI is known to be the client's, errors are
-    /// pages; after that they go to the client.
+    /// Checks an authorization request, or the pushed one it names.
     pub(crate) async fn check_request(
+        &self,
+        realm: &Realm,
+        form: &Form,
+        origin: Origin<'_>,
+    ) -> Result<Checked, LoginError> {
+        if let Some(name) = pushed::name_of(form) {
+            let form = self.take_pushed(realm, form.get("client_id"), name).await?;
+            return self.check_pushed(realm, &form, origin).await;
+        }
+        let checked = self.check_pushed(realm, form, origin).await?;
+        if let Checked::Good(client, request, _) = &checked
+            && client.attribute_is(pushed::REQUIRED)
+        {
+            let text = "Pushed Authorization Request is only allowed.";
+            let refusal = refuse(Code::InvalidRequest, text);
+            return Ok(refused(request, client, origin.issuer, &refusal));
+        }
+        Ok(checked)
+    }
+
+    /// Checks the parameters of an authorization request. Before the redirect URI is known to be the
+    /// client's, errors are pages; after that they go to the client.
+    pub(crate) async fn check_pushed(
         &self,
         realm: &Realm,
         form: &Form,
@@ -201,19 +231,23 @@ impl Iris {
             proof: None,
             login_hint: text("login_hint"),
             locales: text("ui_locales"),
+            consent: false,
+            bound_to: text("dpop_jkt"),
             device: None,
         };
+        if carried(&request) > CARRIED_BYTES_MAX {
+            // Before anything is said about a parameter: what is said may repeat it.
+            request.state = None;
+            let refusal = refuse(Code::InvalidRequest, "Request parameters are too long");
+            return Ok(refused(&request, &client, origin.issuer, &refusal));
+        }
         let checked = check_type(&client, form, mode)
             .and_then(|()| check_parameters(realm, &client, form))
             .and_then(|prompt| Ok((prompt, proof(&client, form)?)));
         match checked {
             Ok((prompt, proof)) => {
                 request.proof = proof;
-                if carried(&request) > CARRIED_BYTES_MAX {
-                    request.state = None;
-                    let refusal = refuse(Code::InvalidRequest, "Request parameters are too long");
-                    return Ok(refused(&request, &client, origin.issuer, &refusal));
-                }
+                request.consent = prompt.consent;
                 Ok(Checked::Good(client, Box::new(request), prompt))
             }
             Err(refusal) => Ok(refused(&request, &client, origin.issuer, &refusal)),
@@ -314,10 +348,6 @@ fn check_parameters(realm: &Realm, client: &Client, form: &Form) -> Result<Promp
     if none && words.len() > 1 {
         return Err(refuse(Code::InvalidRequest, "Invalid parameter: prompt"));
     }
-    if words.contains(&"consent") || client.body.rep.flag("consentRequired") {
-        let text = "Client requires user consent, which is not supported";
-        return Err(refuse(Code::ConsentRequired, text));
-    }
     let max_age = form.get("max_age").map(str::parse::<i64>).transpose();
     let max_age_s = max_age
         .ok()
@@ -326,6 +356,7 @@ fn check_parameters(realm: &Realm, client: &Client, form: &Form) -> Result<Promp
     Ok(Prompt {
         none,
         login: words.contains(&"login"),
+        consent: words.contains(&"consent"),
         max_age_s,
     })
 }

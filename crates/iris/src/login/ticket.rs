@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     Login,
     /// The form of a required action.
     Action,
+    /// The question what a client may do.
+    Consent,
     /// The question whether a device may have tokens.
     Device,
     /// The question whether to log out.
@@ -36,6 +38,7 @@ impl Purpose {
         match self {
             Self::Login => "Login-Ticket",
             Self::Action => "Action-Ticket",
+            Self::Consent => "Consent-Ticket",
             Self::Device => "Device-Ticket",
             Self::Logout => "Logout-Ticket",
         }

@@ -338,18 +338,11 @@ fn distinct(upstream: &Document, one: &str, other: &str, messages: &mut Vec<Stri
     }
 }
 
-const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported {
-        field: "use_srv_name",
-        supported: |value| value == &Value::Bool(false),
-        message: "not supported by this build, which looks up addresses only",
-    },
-    Unsupported {
-        field: "healthchecks",
-        supported: has_known_probe,
-        message: "active checks of type grpc and grpcs are not supported by this build",
-    },
-];
+const UNSUPPORTED: &[Unsupported] = &[Unsupported {
+    field: "healthchecks",
+    supported: has_known_probe,
+    message: "active checks of type grpc and grpcs are not supported by this build",
+}];
 
 /// Whether active checks are off or of a type that can be carried out.
 fn has_known_probe(healthchecks: &Value) -> bool {

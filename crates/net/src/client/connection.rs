@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use http_body::Frame;
 use socket2::SockRef;
 
 use super::answer::{Head, HeadReader};
+use super::connect::is_loopback;
 use super::download::{Download, Pumped};
 use super::pool::Pool;
 use super::{InvalidResponse, Target, Timeouts, WrittenRequest};
@@ -45,7 +47,9 @@ enum Wait {
 /// One connection.
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
-    /// The other end is a loopback address.
+    /// The other end.
+    pub(super) address: SocketAddr,
+    /// It is a loopback address.
     pub(super) loopback: bool,
     transport: Transport,
     upload: Outgoing,
@@ -85,10 +89,11 @@ pub(super) enum Failed {
 }
 
 impl Upstream {
-    pub(super) fn new(transport: Transport, target: &Target, loopback: bool) -> Box<Self> {
+    pub(super) fn new(transport: Transport, target: &Target, address: SocketAddr) -> Box<Self> {
         Box::new(Self {
             target: Arc::new(target.clone()),
-            loopback,
+            address,
+            loopback: is_loopback(address.ip()),
             transport,
             upload: Outgoing::none(),
             upload_error: None,

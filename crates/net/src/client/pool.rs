@@ -3,15 +3,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use http::Response;
+use http::{Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
-use super::connect::{Reach, connect, is_loopback};
+use super::aim::Aim;
+use super::connect::{Dial, Reach, connect};
 use super::connection::{Failed, Upstream};
-use super::dns::Resolver;
 use super::{SendError, Target, Timeouts, WrittenRequest};
 use crate::Body;
+use crate::dns::Resolver;
+use crate::h2::links::Links;
 
 /// Idle connections of all targets together.
 const IDLE_MAX: usize = 16 * 1024;
@@ -33,7 +35,9 @@ pub struct Pool {
     sweep: Duration,
     /// Looks that a connection may idle through.
     sweeps_max: u32,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
+    /// Those that speak HTTP/2.
+    links: Arc<Links>,
 }
 
 /// How long connections are kept, and how often they are used.
@@ -100,6 +104,12 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn with_settings(settings: PoolSettings) -> Arc<Self> {
+        Self::with_resolver(settings, Resolver::shared())
+    }
+
+    /// An empty pool whose names are looked up by this resolver.
+    #[must_use]
+    pub fn with_resolver(settings: PoolSettings, resolver: Arc<Resolver>) -> Arc<Self> {
         let (sweep, sweeps_max) = match settings.idle_timeout {
             None => (SWEEP_MAX, u32::MAX),
             Some(timeout) => {
@@ -113,7 +123,8 @@ impl Pool {
             settings,
             sweep,
             sweeps_max,
-            resolver: Resolver::new(),
+            resolver,
+            links: Links::new(&settings),
         })
     }
 
@@ -163,13 +174,43 @@ impl Pool {
         self.send_by(target, request.into(), timeouts, way).await
     }
 
+    /// [`Pool::send`] over HTTP/2, which TLS targets are told of in the handshake and others are expected
+    /// to speak (gRPC). Requests share connections; trailers pass in both directions, and the request's
+    /// body may go on while the response is read. `beyond_loopback` is as for
+    /// [`Pool::send_beyond_loopback`].
+    ///
+    /// # Errors
+    /// [`SendError`]; what the upstream did not look at is `unsent`, whatever was sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream; others of the connection go on.
+    pub async fn send_http2(
+        self: &Arc<Self>,
+        target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+        beyond_loopback: bool,
+    ) -> Result<Response<Body>, SendError> {
+        let aim = Aim::find(&self.resolver, &target.host, target.port).await?;
+        let dial = Dial {
+            aim: &aim,
+            target,
+            timeouts,
+            reach: if beyond_loopback {
+                Reach::BeyondLoopback
+            } else {
+                Reach::Anywhere
+            },
+        };
+        self.links.send(&dial, request).await
+    }
+
     /// Whether a loopback address is among those of `host`, a name or an address.
     ///
     /// # Errors
     /// [`SendError::Resolve`].
     pub async fn leads_to_loopback(&self, host: &Arc<str>) -> Result<bool, SendError> {
-        let addresses = self.resolver.resolve(host, 0).await?;
-        Ok(addresses.iter().any(|it| is_loopback(it.ip())))
+        Aim::leads_to_loopback(&self.resolver, host).await
     }
 
     /// [`Pool::send`] with everything about the way given.
@@ -190,18 +231,23 @@ impl Pool {
             true => Reach::BeyondLoopback,
             false => Reach::Anywhere,
         };
+        let aim = match Aim::known(&self.resolver, &target.host, target.port) {
+            Some(known) => known?,
+            // Boxed: rarely needed.
+            None => Box::pin(Aim::find(&self.resolver, &target.host, target.port)).await?,
+        };
         let probe = request.probes;
         let mut stale = 0;
         loop {
             let idle = if stale < STALE_MAX {
-                self.take(target, probe, reach)
+                self.take(target, &aim, probe, reach)
             } else {
                 None
             };
             let reused = idle.is_some();
             let upstream = match idle {
                 Some(upstream) => upstream,
-                None => Box::pin(connect(&self.resolver, target, timeouts, reach)).await?,
+                None => Box::pin(connect(&aim, target, timeouts, reach)).await?,
             };
             match upstream
                 .exchange(request, timeouts, self, way.interim)
@@ -229,11 +275,12 @@ impl Pool {
     }
 
     /// The youngest idle connection that still works.
-    fn take(&self, target: &Target, probe: bool, reach: Reach) -> Option<Box<Upstream>> {
+    fn take(&self, target: &Target, aim: &Aim, probe: bool, reach: Reach) -> Option<Box<Upstream>> {
         loop {
             let mut upstream = {
                 let mut idle = self.lock();
-                let upstream = idle.by_target.get_mut(target)?.pop()?;
+                let same = idle.by_target.get_mut(target)?;
+                let upstream = same.remove(aim.youngest(same)?);
                 idle.count -= 1;
                 upstream
             };

@@ -1,7 +1,7 @@
-//! How many connections one address may have.
+//! How many connections one client address may have.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Maps, so that threads hardly ever wait for each other.
@@ -31,7 +31,7 @@ impl Admission {
 
     /// Lets a connection in, unless its address has enough of them.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admitted> {
-        let address = address.to_canonical();
+        let address = counted_as(address);
         let mut shard = self.shard(address);
         let count = shard.entry(address).or_insert(0);
         if *count >= self.per_address_max {
@@ -57,6 +57,16 @@ impl Admission {
             at => others.get(at - 1).unwrap_or(first),
         };
         shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever has an IPv6 address has as many of its network of 64 bits as there are, so that counts as one.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -89,10 +99,17 @@ mod tests {
         assert!(first.is_some() && second.is_some());
         assert!(admission.admit(one).is_none());
         let apart = admission.admit(other);
-        assert!(apart.is_some());
+        let beside = admission.admit("2001:db8::ffff:1".parse().unwrap());
+        assert!(apart.is_some() && beside.is_some());
+        assert!(admission.admit("2001:db8::2".parse().unwrap()).is_none());
+        assert!(
+            admission
+                .admit("2001:db8:0:1::2".parse().unwrap())
+                .is_some()
+        );
         drop(first);
         assert!(admission.admit(one).is_some());
-        drop((second, apart));
+        drop((second, apart, beside));
         let left = admission.shards.iter().map(|it| it.lock().unwrap().len());
         assert_eq!(left.sum::<usize>(), 0);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use super::response::Asked;
 use super::stream::{RequestBody, SharedStream, Stream, lock};
 use super::{HeadLimits, Timeouts, counts, request, response};
 use crate::client::Pool;
+use crate::h2::preface::{self, Begin};
 use crate::incoming::{Framing, Incoming};
 use crate::outgoing::Stopped;
 use crate::timer::Timer;
@@ -41,17 +43,19 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// What all connections of a listener share.
-pub(super) struct Common {
-    pub(super) service: Arc<dyn HttpService>,
-    pub(super) pool: Arc<Pool>,
-    pub(super) limits: HeadLimits,
-    pub(super) timeouts: Timeouts,
-    pub(super) requests_max: u64,
-    pub(super) age_max: Duration,
+pub(crate) struct Common {
+    pub(crate) service: Arc<dyn HttpService>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) limits: HeadLimits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) requests_max: u64,
+    pub(crate) age_max: Duration,
     pub(super) proxy_protocol: bool,
     pub(super) admission: Option<Arc<Admission>>,
-    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
-    pub(super) drain: Drain,
+    pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Clients may speak HTTP/2.
+    pub(crate) http2: bool,
+    pub(crate) drain: Drain,
 }
 
 /// Serves one accepted connection to its end. Its future is most of what an idle connection holds, so
@@ -92,7 +96,19 @@ pub(super) async fn run(
         }
     };
     let mut plain_on_tls = false;
+    let mut ahead = BytesMut::new();
+    let mut http2 = false;
     let transport = match &common.tls {
+        None if common.http2 => {
+            let mut transport = Transport::Plain(stream);
+            let begins = common.drain.begins();
+            match preface::read(&mut transport, common.timeouts.head, begins).await {
+                Begin::Gone => return,
+                Begin::Http1(read) => ahead = read,
+                Begin::Http2(read) => (ahead, http2) = (read, true),
+            }
+            transport
+        }
         None => Transport::Plain(stream),
         Some(acceptor) => {
             connection.scheme = Scheme::Https;
@@ -102,6 +118,7 @@ pub(super) async fn run(
                 Ok(Ok(Accepted::Tls(stream))) => {
                     let name = stream.get_ref().1.server_name();
                     connection.server_name = name.map(|name| name.to_ascii_lowercase().into());
+                    http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     Transport::Tls(Box::new(tokio_rustls::TlsStream::Server(*stream)))
                 }
                 Ok(Ok(Accepted::Plain(stream))) => {
@@ -119,7 +136,18 @@ pub(super) async fn run(
             }
         }
     };
+    if http2 {
+        // Boxed: what HTTP/1 needs stays small.
+        return Box::pin(crate::h2::server::serve(
+            &common,
+            &connection,
+            transport,
+            ahead,
+        ))
+        .await;
+    }
     let stream = Stream::new(transport);
+    lock(&stream).input = ahead;
     connection.interim = Some(stream.clone());
     let mut http1 = Http1 {
         common: &common,

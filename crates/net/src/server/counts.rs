@@ -27,6 +27,19 @@ pub(super) fn refused() {
     REFUSED.fetch_add(1, Ordering::Relaxed);
 }
 
+static FLOODING: AtomicU64 = AtomicU64::new(0);
+
+/// HTTP/2 connections that were closed because their client sent more frames without content, or reset
+/// more requests, than it may.
+#[must_use]
+pub fn flooding_connections() -> u64 {
+    FLOODING.load(Ordering::Relaxed)
+}
+
+pub(crate) fn flooding() {
+    FLOODING.fetch_add(1, Ordering::Relaxed);
+}
+
 /// A connection that is counted as open until this is dropped.
 pub(super) struct Open;
 

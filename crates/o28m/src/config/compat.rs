@@ -372,7 +372,7 @@ mod tests {
             ("KONG_MEM_CACHE_SIZE", "128m"),
             ("KONG_NGINX_DAEMON", "off"),
             ("KONG_STREAM_LISTEN", "off"),
-            ("KONG_DNS_ORDER", "A"),
+            ("KONG_NODE_ID", "A"),
             ("KONG_WHATEVER", "1"),
             ("KC_WHATEVER", "1"),
             ("KONG_ROLE", "data_plane"),
@@ -389,16 +389,13 @@ mod tests {
             said,
             [
                 (Severity::Warning, "KC_WHATEVER"),
-                (Severity::Warning, "KONG_DNS_ORDER"),
                 (Severity::Warning, "KONG_NGINX_PROXY_GZIP"),
+                (Severity::Warning, "KONG_NODE_ID"),
                 (Severity::Info, "KONG_WHATEVER"),
             ]
         );
         let refused: Vec<&str> = problems.iter().map(|problem| problem.at.as_str()).collect();
-        assert_eq!(
-            refused,
-            ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE"]
-        );
+        assert_eq!(refused, ["KONG_LUA_MAX_URI_ARGS", "KONG_ROLE"]);
         let (compat, mut problems) = read(&[("KONG_STREAM_LISTEN", "0.0.0.0:9000")]);
         assert_eq!(compat.notes(&mut problems), []);
         let [problem] = problems.as_slice() else {

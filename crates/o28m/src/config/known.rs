@@ -119,14 +119,7 @@ pub(super) const KNOWN: &[(&str, Fate)] = &[
         Ignored("external plugin servers are not there"),
     ),
     ("KONG_UNTRUSTED_LUA*", Accepted),
-    (
-        "KONG_DNS_*",
-        Ignored("names are resolved as the operating system does"),
-    ),
-    (
-        "KONG_RESOLVER_*",
-        Ignored("names are resolved as the operating system does"),
-    ),
+    ("KONG_RESOLVER_MEM_CACHE_SIZE", Accepted),
     ("KONG_NEW_DNS_CLIENT", Accepted),
     ("KONG_SSL_PREFER_SERVER_CIPHERS", Accepted),
     ("KONG_SSL_DHPARAM", Accepted),

@@ -120,6 +120,9 @@ pub const HEADERS: &[&str] = &[
     "X-Kong-Request-Id",
 ];
 
+/// Types of records, as Kong names them; LAST is the one that was there last time.
+const RECORD_TYPES: &[&str] = &["LAST", "SRV", "A", "AAAA", "CNAME"];
+
 /// What the gateway adds to requests, as Kong names it.
 pub const HEADERS_UPSTREAM: &[&str] = &["X-Kong-Request-Id"];
 
@@ -298,14 +301,14 @@ pub const SETTINGS: &[Setting] = &[
         "proxy.listen",
         Kind::Listen,
         "0.0.0.0:8000",
-        "Listeners of the proxy: address:port with Kong's flags such as ssl, separated by commas.",
+        "Listeners of the proxy: address:port with Kong's flags such as ssl and http2, separated by commas. http2 on one of them means all.",
     )
     .compat(&["KONG_PROXY_LISTEN"]),
     setting(
         "proxy.tls_listen",
         Kind::Listen,
         "off",
-        "Further listeners of the proxy, all with TLS.",
+        "Further listeners of the proxy, all with TLS; http2 counts as above.",
     ),
     setting(
         "proxy.tls.cert",
@@ -460,7 +463,7 @@ pub const SETTINGS: &[Setting] = &[
         "proxy.connections_per_address_max",
         Kind::Integer(0, 1_000_000),
         "0",
-        "Connections of one client address to all proxy listeners of the process; more are closed at once and counted. On listeners with proxy_protocol the address is that of its header. 0 is any number.",
+        "Connections of one client address to all proxy listeners of the process; more are closed at once and counted. An IPv6 network of 64 bits counts as one address; on listeners with proxy_protocol it is that of the header. 0 is any number.",
     ),
     setting(
         "proxy.port_maps",
@@ -615,6 +618,89 @@ pub const SETTINGS: &[Setting] = &[
     )
     .compat(&["KONG_NGINX_HTTP_UPSTREAM_KEEPALIVE", "KONG_UPSTREAM_KEEPALIVE_POOL_SIZE"])
     .translated(translate::keepalive),
+    setting(
+        "upstream.hash_without_value",
+        Kind::OneOf(&["same", "random"]),
+        "same",
+        "Where requests go that have nothing to hash, such as no header of that name, with consistent hashing: all to the same target, as in Kong, or at random by weight.",
+    ),
+    setting(
+        "upstream.recovery_time",
+        Kind::Duration,
+        "0s",
+        "How long passive health checks keep a target away before requests try it again: the next failure takes it out anew. 0s keeps it away until it is set healthy through the Admin API, as Kong.",
+    ),
+    setting(
+        "dns.servers",
+        Kind::List,
+        "",
+        "Name servers to ask, as address or address:port; without any, those of /etc/resolv.conf, whose search domains and options count in either case.",
+    )
+    .compat(&["KONG_DNS_RESOLVER", "KONG_RESOLVER_ADDRESS"]),
+    setting(
+        "dns.hosts_file",
+        Kind::Path,
+        "/etc/hosts",
+        "Names with addresses that no server is asked for; read again when it changes.",
+    )
+    .compat(&["KONG_DNS_HOSTSFILE", "KONG_RESOLVER_HOSTS_FILE"]),
+    setting(
+        "dns.family",
+        Kind::SomeOf(&["A", "AAAA", "SRV"]),
+        "A,AAAA,SRV",
+        "What names are asked for: addresses of both families at once, of which the first one is preferred, and services where a name has the form _service._protocol.name.",
+    )
+    .compat(&["KONG_RESOLVER_FAMILY"])
+    .translated(translate::upper),
+    setting(
+        "dns.order",
+        Kind::SomeOf(RECORD_TYPES),
+        "",
+        "Ask for one type of records after the other, as Kong does, instead of dns.family. With SRV in it every name costs a question for services.",
+    )
+    .compat(&["KONG_DNS_ORDER"])
+    .translated(translate::upper),
+    setting(
+        "dns.valid_ttl",
+        Kind::Duration,
+        "",
+        "How long answers are used, instead of the time to live of their records.",
+    )
+    .compat(&["KONG_DNS_VALID_TTL", "KONG_RESOLVER_VALID_TTL"])
+    .translated(translate::ttl),
+    setting(
+        "dns.stale_ttl",
+        Kind::Duration,
+        "3600s",
+        "How long an answer that is out of date is used while servers do not answer.",
+    )
+    .compat(&["KONG_DNS_STALE_TTL", "KONG_RESOLVER_STALE_TTL"])
+    .translated(translate::ttl),
+    setting(
+        "dns.not_found_ttl",
+        Kind::Duration,
+        "30s",
+        "How long it is remembered that a name is not there, unless its zone says less.",
+    )
+    .compat(&["KONG_DNS_NOT_FOUND_TTL"])
+    .translated(translate::ttl),
+    setting(
+        "dns.error_ttl",
+        Kind::Duration,
+        "1s",
+        "How long it is remembered that servers could not tell.",
+    )
+    .compat(&["KONG_DNS_ERROR_TTL", "KONG_RESOLVER_ERROR_TTL"])
+    .translated(translate::ttl),
+    setting("dns.cache_size", Kind::Integer(1, 1_000_000), "10000", "Names remembered.")
+        .compat(&["KONG_DNS_CACHE_SIZE", "KONG_RESOLVER_LRU_CACHE_SIZE"]),
+    setting(
+        "dns.no_sync",
+        Kind::Boolean,
+        "false",
+        "Let requests for the same name each ask on their own instead of sharing one look-up.",
+    )
+    .compat(&["KONG_DNS_NO_SYNC"]),
     setting(
         "upstream.keepalive_requests",
         Kind::Integer(0, 4_294_967_295),
@@ -983,6 +1069,16 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KC_BOOTSTRAP_ADMIN_USERNAME", "KEYCLOAK_ADMIN"]),
     setting("identity.admin_password", Kind::Text, "", "Password of that administrator.")
         .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
+        .secret(),
+    setting(
+        "identity.admin_client_id",
+        Kind::Text,
+        "",
+        "Client with the rights of an administrator, made in the master realm as long as nobody is there.",
+    )
+    .compat(&["KC_BOOTSTRAP_ADMIN_CLIENT_ID"]),
+    setting("identity.admin_client_secret", Kind::Text, "", "Secret of that client.")
+        .compat(&["KC_BOOTSTRAP_ADMIN_CLIENT_SECRET"])
         .secret(),
     setting(
         "identity.import_dir",

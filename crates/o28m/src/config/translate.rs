@@ -135,6 +135,22 @@ pub(super) fn seconds(given: &Foreign<'_>) -> Result<String, String> {
     }
 }
 
+/// Seconds, which may have a fraction and may be none.
+pub(super) fn ttl(given: &Foreign<'_>) -> Result<String, String> {
+    match given.text.parse::<f64>() {
+        Ok(seconds) if (0.0..=1e9).contains(&seconds) => {
+            let duration = std::time::Duration::from_secs_f64(seconds);
+            Ok(format!("{}ms", duration.as_millis()))
+        }
+        _ => Err(format!("expected seconds, not {:?}", given.text)),
+    }
+}
+
+/// Words that Kong takes in either case.
+pub(super) fn upper(given: &Foreign<'_>) -> Result<String, String> {
+    Ok(given.text.to_ascii_uppercase())
+}
+
 pub(super) fn consistency(given: &Foreign<'_>) -> Result<String, String> {
     match given.text {
         "strict" => Ok("true".to_owned()),
@@ -281,6 +297,9 @@ mod tests {
             (seconds, "0.5", "500ms"),
             (seconds, "10", "10000ms"),
             (seconds, "0", "100ms"),
+            (ttl, "0", "0ms"),
+            (ttl, "1.5", "1500ms"),
+            (upper, "last,srv,A", "LAST,SRV,A"),
             (consistency, "strict", "true"),
             (workers, "auto", "0"),
             (list_or_off, "off", ""),
@@ -314,6 +333,7 @@ mod tests {
             (large_size, "99999999999999999999g"),
             (seconds, "-1"),
             (seconds, "NaN"),
+            (ttl, "30s"),
             (consistency, "maybe"),
             (buffer_line, "8"),
             (buffer_total, "8 1g"),

@@ -5,6 +5,7 @@ mod bound;
 mod keys;
 mod local_issuers;
 mod metrics;
+mod names;
 mod observe;
 mod open;
 mod readiness;
@@ -27,6 +28,7 @@ use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::Jumper;
 use o28m_net::HttpService;
+use o28m_net::dns::Resolver;
 use o28m_plugins::Deliveries;
 use o28m_store::Store;
 use o28m_telemetry::metrics::Registry;
@@ -47,6 +49,7 @@ pub struct Platform {
     /// The gateway's entities: in the same store, or in memory.
     entities: Store,
     metrics: Registry,
+    resolver: Arc<Resolver>,
     keys: Option<Keys>,
     iris: Option<Arc<Iris>>,
     identity: Option<Doors>,
@@ -76,6 +79,8 @@ impl Platform {
     /// An unusable database, key set or setting.
     pub async fn prepare(config: Config, ambient: Ambient, bound: Bound) -> Result<Self> {
         settle_routes(&config)?;
+        // Before anything that looks up names.
+        let resolver = names::resolver(&config)?;
         let (store, entities) = open::stores(&config).await?;
         let metrics = Registry::default();
         let keys = Keys::load(&config, &store, &ambient).await?;
@@ -118,7 +123,8 @@ impl Platform {
             open::load_declarative_file(&config, &entities, admin.as_deref(), &ambient).await?;
         }
         let gateway = config.has_role("proxy");
-        let gateway = gateway.then(|| open::gateway(&config, plugins, engines, &metrics, &ambient));
+        let gateway = gateway
+            .then(|| open::gateway(&config, plugins, engines, &metrics, &resolver, &ambient));
         let gateway = gateway.transpose()?;
         if let Some(gateway) = &gateway {
             bound.show_certificates_of(gateway);
@@ -135,6 +141,7 @@ impl Platform {
             store,
             entities,
             metrics,
+            resolver,
             keys,
             iris,
             identity,

@@ -15,6 +15,7 @@ use o28m_gateway_admin::{AdminService, TargetPost};
 use o28m_iris::Iris;
 use o28m_issuer::Issuer;
 use o28m_jumper::{Jumper, PlaintextMode, ZoneFeed};
+use o28m_net::dns::Resolver;
 use o28m_plugins::Deliveries;
 use o28m_store::{MigrationState, MigrationStep, Store};
 use o28m_telemetry::metrics::Registry;
@@ -204,11 +205,12 @@ pub(super) async fn iris(
     if !config.has_role("identity") {
         return Ok(None);
     }
+    let text = |key| config.optional(key).map(str::to_owned);
     let settings = o28m_iris::Settings {
-        admin_user: config.optional("identity.admin_user").map(str::to_owned),
-        admin_password: config
-            .optional("identity.admin_password")
-            .map(|password| Secret::new(password.to_owned())),
+        admin_user: text("identity.admin_user"),
+        admin_password: text("identity.admin_password").map(Secret::new),
+        admin_client: text("identity.admin_client_id"),
+        admin_client_secret: text("identity.admin_client_secret").map(Secret::new),
     };
     let iris = Iris::open(store.clone(), settings, ambient.clone()).await;
     let iris = iris.context("cannot open the identity provider")?;
@@ -382,9 +384,13 @@ pub(super) fn gateway(
     kinds: Vec<Arc<dyn PluginKind>>,
     engines: Vec<LocalEngine>,
     metrics: &Registry,
+    resolver: &Arc<Resolver>,
     ambient: &Ambient,
 ) -> Result<Arc<Gateway>> {
-    let settings = gateway_settings(config)?;
+    let settings = o28m_gateway::Settings {
+        resolver: Some(resolver.clone()),
+        ..gateway_settings(config)?
+    };
     let gateway = Gateway::new(settings, kinds, engines, metrics, ambient.clone());
     gateway.map_err(named)
 }
@@ -423,6 +429,10 @@ fn gateway_settings(config: &Config) -> Result<o28m_gateway::Settings> {
     }
     let permille = |text: &str| Some((text.parse::<f64>().ok()? * 1000.0).round() as u32);
     Ok(o28m_gateway::Settings {
+        // The process has one for everything, made before.
+        resolver: None,
+        hash_at_random: config.text("upstream.hash_without_value") == "random",
+        recovery_time: Some(config.duration("upstream.recovery_time")).filter(|it| !it.is_zero()),
         trusted_ips: config.list("proxy.trusted_ips"),
         real_ip_header: config.text("proxy.real_ip_header").to_owned(),
         real_ip_recursive: config.boolean("proxy.real_ip_recursive"),

@@ -111,14 +111,12 @@ impl Platform {
         };
         for listener in self.bound.take(name) {
             let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
-            let serving = server::serve(
-                listener,
-                service.clone(),
-                Pool::new(),
-                HeadLimits::default(),
-                drain,
-                stop,
-            );
+            let limits = match name {
+                "identity" => o28m_iris_http::HEAD_LIMITS,
+                _ => HeadLimits::default(),
+            };
+            let serving =
+                server::serve(listener, service.clone(), Pool::new(), limits, drain, stop);
             self.serving.rest.spawn(serving);
         }
     }
@@ -144,8 +142,9 @@ impl Platform {
         let (drain, stop) = (self.serving.drain_proxy.clone(), self.serving.stop.clone());
         let limits = limits(&self.config);
         let settings = pool_settings(&self.config);
+        let resolver = self.resolver.clone();
         let work = self.serving.proxies.track_future(async move {
-            let pool = Pool::with_settings(settings);
+            let pool = Pool::with_resolver(settings, resolver);
             let serving = listeners.into_iter().map(|listener| {
                 let (service, pool) = (service.clone(), pool.clone());
                 server::serve_with(listener, service, pool, limits, drain.clone(), stop.clone())

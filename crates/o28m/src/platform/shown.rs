@@ -15,12 +15,14 @@ const TEXTS: &[(&str, &str)] = &[
     ("proxy_access_log", "log.access"),
     ("admin_access_log", "admin.access_log"),
     ("real_ip_header", "proxy.real_ip_header"),
+    ("dns_hostsfile", "dns.hosts_file"),
     ("declarative_config", "gateway.declarative_file"),
     ("declarative_config_string", "gateway.declarative_config"),
 ];
 const LISTS: &[(&str, &str)] = &[
     ("trusted_ips", "proxy.trusted_ips"),
     ("headers", "proxy.headers"),
+    ("dns_resolver", "dns.servers"),
     ("headers_upstream", "proxy.headers_upstream"),
     ("ssl_cert", "proxy.tls.cert"),
     ("ssl_cert_key", "proxy.tls.key"),
@@ -30,7 +32,10 @@ const LISTS: &[(&str, &str)] = &[
     ("status_ssl_cert_key", "status.tls.key"),
     ("admin_gui_url", "admin.gui_url"),
 ];
-const NUMBERS: &[(&str, &str)] = &[("upstream_keepalive_pool_size", "upstream.keepalive_max")];
+const NUMBERS: &[(&str, &str)] = &[
+    ("upstream_keepalive_pool_size", "upstream.keepalive_max"),
+    ("dns_cache_size", "dns.cache_size"),
+];
 
 /// The whole map.
 pub(super) fn configuration(config: &Config) -> Map<String, Value> {

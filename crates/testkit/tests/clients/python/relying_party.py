@@ -1,7 +1,7 @@
 """The code flow with the relying-party library Authlib (PyPI, version 1).
 
-    ISSUER=http://127.0.0.1:8180/auth/realms/r CLIENT_ID=web CLIENT_SECRET=s USERNAME=anna \
-    PASSWORD=secret REDIRECT_URI=https://app.example/cb python authlib_client.py
+    ISSUER=http://127.0.0.1:8180/auth/realms/r CLIENT_ID=web CLIENT_SECRET=s PERSON=anna \
+    PERSON_PASSWORD=secret REDIRECT_URI=https://app.example/cb python relying_party.py
 
 The realm needs that confidential client with that redirect URI, and that user.
 """
@@ -41,7 +41,7 @@ def flow(method="client_secret_basic", **more):
     reply = browser.get(url, allow_redirects=False)
     if reply.status_code == 200:
         action = html.unescape(re.search(r'<form[^>]* action="([^"]*)"', reply.text)[1])
-        fields = {"username": os.environ["USERNAME"], "password": os.environ["PASSWORD"]}
+        fields = {"username": os.environ["PERSON"], "password": os.environ["PERSON_PASSWORD"]}
         reply = browser.post(action, data=fields, allow_redirects=False)
     assert reply.status_code == 302, reply.text
     back = reply.headers["location"]
@@ -61,7 +61,7 @@ def flow(method="client_secret_basic", **more):
 
 client, tokens, claims = flow()
 user = client.get(metadata["userinfo_endpoint"]).json()
-assert user["sub"] == claims["sub"] and user["preferred_username"] == os.environ["USERNAME"]
+assert user["sub"] == claims["sub"] and user["preferred_username"] == os.environ["PERSON"]
 fresh = client.refresh_token(metadata["token_endpoint"], refresh_token=tokens["refresh_token"])
 active = client.introspect_token(metadata["introspection_endpoint"], token=fresh["access_token"])
 assert active.json()["active"] is True

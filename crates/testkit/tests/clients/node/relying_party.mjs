@@ -1,11 +1,12 @@
 // The code flow with the relying-party library `openid-client` (npm, version 6).
 //
-//   ISSUER=http://127.0.0.1:8180/auth/realms/r CLIENT_ID=web CLIENT_SECRET=s USERNAME=anna \
-//   PASSWORD=secret REDIRECT_URI=https://app.example/cb node openid_client.mjs
+//   ISSUER=http://127.0.0.1:8180/auth/realms/r CLIENT_ID=web CLIENT_SECRET=s PERSON=anna \
+//   PERSON_PASSWORD=secret REDIRECT_URI=https://app.example/cb node relying_party.mjs
 //
 // The realm needs that confidential client with that redirect URI, and that user.
 import assert from "node:assert/strict";
 import * as oidc from "openid-client";
+import "./webcrypto.mjs";
 
 const need = (name) => {
   const value = process.env[name];
@@ -51,7 +52,7 @@ async function flow(more) {
   });
   let reply = await visit(url);
   if (reply.status === 200) {
-    const fields = { username: need("USERNAME"), password: need("PASSWORD") };
+    const fields = { username: need("PERSON"), password: need("PERSON_PASSWORD") };
     reply = await visit(action(await reply.text()), fields);
   }
   assert.equal(reply.status, 302);
@@ -63,7 +64,7 @@ async function flow(more) {
 const tokens = await flow();
 const claims = tokens.claims();
 const user = await oidc.fetchUserInfo(config, tokens.access_token, claims.sub);
-assert.equal(user.preferred_username, need("USERNAME"));
+assert.equal(user.preferred_username, need("PERSON"));
 const next = await oidc.refreshTokenGrant(config, tokens.refresh_token);
 assert.equal((await oidc.tokenIntrospection(config, next.access_token)).active, true);
 const again = await flow({ prompt: "none", max_age: 60 });

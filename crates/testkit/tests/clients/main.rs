@@ -1,0 +1,106 @@
+//! Clients that others wrote, against the identity provider: two administration libraries, two
+//! relying-party libraries and a browser. They need Python, Node.js, Chromium and a package registry;
+//! where one is missing, its tests are skipped (see `tools`).
+
+mod browser;
+mod site;
+mod tools;
+mod webdriver;
+
+use o28m_testkit::{Platform, on_every_database};
+use serde_json::json;
+use tokio::process::Command;
+
+/// Runs a script to its end.
+async fn passes(command: &mut Command) {
+    let output = command.output().await.unwrap();
+    let text = tools::text(&output);
+    assert!(output.status.success(), "{text}");
+    print!("{text}");
+}
+
+/// A script with the address and the administrator of the identity provider in its environment.
+fn script(program: &str, folder: &str, file: &str, platform: &Platform) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg(file)
+        .current_dir(folder)
+        .env("IRIS_URL", platform.iris(""))
+        .env("IRIS_USER", platform.credential("IRIS_ADMIN_USERNAME"))
+        .env("IRIS_PASSWORD", platform.credential("IRIS_ADMIN_PASSWORD"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn python(file: &str, platform: &Platform) -> Option<Command> {
+    let python = tools::python()?.display().to_string();
+    let folder = format!("{}/python", tools::SCRIPTS);
+    Some(script(&python, &folder, file, platform))
+}
+
+fn node(file: &str, platform: &Platform) -> Option<Command> {
+    let folder = tools::node()?.display().to_string();
+    Some(script("node", &folder, file, platform))
+}
+
+on_every_database! {
+    async fn python_keycloak_administers_a_realm(platform: Platform) {
+        if let Some(mut script) = python("admin.py", &platform) {
+            passes(&mut script).await;
+        }
+    }
+}
+
+on_every_database! {
+    async fn keycloak_admin_client_administers_a_realm(platform: Platform) {
+        if let Some(mut script) = node("admin.mjs", &platform) {
+            passes(&mut script).await;
+        }
+    }
+}
+
+/// Lets a relying party's script sign `anna` in.
+async fn relies(platform: &Platform, script: Option<Command>) {
+    let Some(mut script) = script else {
+        return;
+    };
+    let redirect = "https://app.example/cb";
+    site::set_up(platform, &[redirect]).await;
+    let issuer = platform.iris(&format!("/realms/{}", site::REALM));
+    script
+        .env("ISSUER", issuer)
+        .env("REDIRECT_URI", redirect)
+        .env("CLIENT_ID", site::CLIENT)
+        .env("CLIENT_SECRET", site::SECRET)
+        .env("PERSON", site::PERSON)
+        .env("PERSON_PASSWORD", site::PASSWORD);
+    passes(&mut script).await;
+}
+
+on_every_database! {
+    async fn openid_client_relies_on_the_code_flow(platform: Platform) {
+        let script = node("relying_party.mjs", &platform);
+        relies(&platform, script).await;
+    }
+}
+
+on_every_database! {
+    async fn authlib_relies_on_the_code_flow(platform: Platform) {
+        let script = python("relying_party.py", &platform);
+        relies(&platform, script).await;
+    }
+}
+
+/// What a lock file must not hold: the registry it was made with.
+#[test]
+fn the_lock_file_names_no_registry() {
+    let path = format!("{}/node/package-lock.json", tools::SCRIPTS);
+    let lock: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for (name, package) in lock["packages"].as_object().unwrap() {
+        assert_eq!(package.get("resolved"), None, "{name}");
+        assert!(
+            name.is_empty() || package["integrity"] != json!(null),
+            "{name}"
+        );
+    }
+}
