@@ -148,6 +148,11 @@ impl Outgoing {
         self.begun
     }
 
+    /// Only the end of the connection tells the peer that the body is whole.
+    pub(crate) fn ends_by_close(&self) -> bool {
+        matches!(self.coding, Coding::Close)
+    }
+
     /// Moves on until somebody blocks; `Ready` when the message is through.
     pub(crate) fn poll(
         &mut self,

@@ -28,8 +28,11 @@ use crate::outgoing::Stopped;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
-use crate::{Body, Connection, HttpService, Rejection, Scheme, proxy_protocol};
+use crate::{Body, BoxFuture, Connection, HttpService, Rejection, Scheme, proxy_protocol};
 
+/// How long a request that is on its way when the drain begins may take: the first of a connection, and
+/// one whose head has begun.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes asked for at once while a head is awaited.
 const HEAD_READ_BYTES: usize = 16 * 1024;
 /// Bytes read ahead while a request is served.
@@ -55,8 +58,14 @@ pub(crate) struct Common {
     pub(crate) drain: Drain,
 }
 
-/// Serves one accepted connection to its end.
-pub(super) async fn run(common: Arc<Common>, mut stream: TcpStream, peer: std::net::SocketAddr) {
+/// Serves one accepted connection to its end. Its future is most of what an idle connection holds, so
+/// nothing is wrapped around it: each wrapper would hold it twice.
+pub(super) async fn run(
+    common: Arc<Common>,
+    mut stream: TcpStream,
+    peer: std::net::SocketAddr,
+    _open: counts::Open,
+) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -191,6 +200,15 @@ struct Http1<'a> {
     reader: HeadReader,
 }
 
+/// How far the next request is.
+#[derive(Default)]
+struct Wait {
+    /// Some of it arrived.
+    begun: bool,
+    /// It has only as long as the drain leaves it.
+    hurries: bool,
+}
+
 /// What came from the client.
 enum Arrival {
     Request(Request<Body>, Sound),
@@ -229,13 +247,17 @@ impl Http1<'_> {
         loop {
             let after = match arrival {
                 Arrival::Gone => return,
-                Arrival::Refused(rejection, bodyless) => self.refuse(&rejection, bodyless).await,
+                // Boxed, as everything that few requests need: what a connection holds while it is idle is
+                // the size of the largest of its futures.
+                Arrival::Refused(rejection, bodyless) => {
+                    Box::pin(self.refuse(rejection, bodyless)).await
+                }
                 Arrival::Request(request, sound) => self.exchange(request, &sound).await,
             };
             match after {
                 After::Next => {}
-                After::End => return self.finish().await,
-                After::Tunnel(tunnel) => return self.tunnel(tunnel).await,
+                After::End => return Box::pin(self.finish()).await,
+                After::Tunnel(tunnel) => return Box::pin(self.tunnel(tunnel)).await,
                 After::Cut => return,
             }
             arrival = self.next().await;
@@ -253,8 +275,8 @@ impl Http1<'_> {
         let now = self.timer.set(patience);
         self.aged = now.duration_since(self.born) >= self.common.age_max;
         let mut reader = std::mem::take(&mut self.reader).renewed();
-        let mut begun = false;
-        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut begun);
+        let mut wait = Wait::default();
+        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut wait);
         let arrival = std::future::poll_fn(next).await;
         self.reader = reader;
         arrival
@@ -264,10 +286,14 @@ impl Http1<'_> {
         &mut self,
         context: &mut Context<'_>,
         reader: &mut HeadReader,
-        begun: &mut bool,
+        wait: &mut Wait,
     ) -> Poll<Arrival> {
         let draining = self.is_draining(context);
         let mut stream = lock(&self.stream);
+        if draining && !wait.hurries {
+            wait.hurries = true;
+            let _now = self.timer.set(DRAIN_PATIENCE);
+        }
         loop {
             if !stream.input.is_empty() {
                 match reader.advance(&stream.input, &self.common.limits) {
@@ -281,22 +307,27 @@ impl Http1<'_> {
                         return Poll::Ready(refused(&stream.input, reader, refusal));
                     }
                 }
-                if !*begun {
-                    *begun = true;
-                    let _now = self.timer.set(self.common.timeouts.head);
+                if !wait.begun {
+                    wait.begun = true;
+                    if !wait.hurries {
+                        let _now = self.timer.set(self.common.timeouts.head);
+                    }
                 }
             }
             match stream.poll_read(context, HEAD_READ_BYTES) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Arrival::Gone),
-                Poll::Pending if draining => return Poll::Ready(Arrival::Gone),
+                // Between requests; a client that knew would have asked elsewhere.
+                Poll::Pending if draining && self.calls > 0 && !wait.begun => {
+                    return Poll::Ready(Arrival::Gone);
+                }
                 Poll::Pending => break,
             }
         }
         if !self.timer.is_due(context) {
             return Poll::Pending;
         }
-        if !*begun {
+        if !wait.begun {
             return Poll::Ready(Arrival::Gone);
         }
         let refusal = Refusal {
@@ -339,16 +370,18 @@ impl Http1<'_> {
     /// Has the service answer a request, and sends what it says.
     async fn exchange(&mut self, request: Request<Body>, sound: &Sound) -> After {
         let bodyless = *request.method() == Method::HEAD;
-        let answer = {
-            let call = async { self.common.service.call(request, &self.connection).await };
-            let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
-            let answer = std::future::poll_fn(|context| {
-                if let Poll::Ready(answer) = call.as_mut().poll(context) {
-                    return Poll::Ready(Some(answer));
-                }
-                self.poll_gone(context).map(|()| None)
-            });
-            answer.await
+        let answer = match self.begin_call(request) {
+            Ok(call) => {
+                let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+                let answer = std::future::poll_fn(|context| {
+                    if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                        return Poll::Ready(Some(answer));
+                    }
+                    self.poll_gone(context).map(|()| None)
+                });
+                answer.await
+            }
+            Err(panic) => Some(Err(panic)),
         };
         let Some(answer) = answer else {
             return After::Cut;
@@ -356,7 +389,7 @@ impl Http1<'_> {
         let Ok(mut response) = answer else {
             tracing::error!(peer = %self.connection.peer, "service panicked");
             let panicked = rejection(StatusCode::INTERNAL_SERVER_ERROR, "service panicked");
-            return self.refuse(&panicked, bodyless).await;
+            return Box::pin(self.refuse(panicked, bodyless)).await;
         };
         let mut tunnel = None;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -367,7 +400,7 @@ impl Http1<'_> {
             if tunnel.is_none() {
                 tracing::error!("service answered 101 without an upstream connection");
                 let broken = rejection(StatusCode::INTERNAL_SERVER_ERROR, "101 without a tunnel");
-                return self.refuse(&broken, bodyless).await;
+                return Box::pin(self.refuse(broken, bodyless)).await;
             }
             let protocol = response.headers().get(UPGRADE);
             let websocket =
@@ -380,7 +413,8 @@ impl Http1<'_> {
             keep_alive: sound.keep_alive
                 && self.calls < self.common.requests_max
                 && !self.aged
-                && !self.common.drain.has_begun(),
+                && !self.common.drain.has_begun()
+                && !lock(&self.stream).astray,
             trailers: sound.trailers,
         };
         match (self.respond(response, asked).await, tunnel) {
@@ -389,15 +423,24 @@ impl Http1<'_> {
         }
     }
 
+    /// What the service does before it waits; a panic in that is one of the request too.
+    fn begin_call(
+        &self,
+        request: Request<Body>,
+    ) -> std::thread::Result<BoxFuture<'_, Response<Body>>> {
+        let begin = || self.common.service.call(request, &self.connection);
+        std::panic::catch_unwind(AssertUnwindSafe(begin))
+    }
+
     /// Answers in place of the service and closes.
-    async fn refuse(&mut self, rejection: &Rejection, bodyless: bool) -> After {
+    async fn refuse(&mut self, rejection: Rejection, bodyless: bool) -> After {
         tracing::debug!(
             peer = %self.connection.peer,
             status = rejection.status.as_u16(),
             reason = rejection.reason,
             "request refused"
         );
-        let mut response = self.common.service.reject(rejection, &self.connection);
+        let mut response = self.common.service.reject(&rejection, &self.connection);
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -463,6 +506,12 @@ impl Http1<'_> {
             Ok(false) => After::Cut,
             Err(Stopped::Body(error)) => {
                 tracing::debug!(peer = %self.connection.peer, %error, "response broken off");
+                if outgoing.ends_by_close()
+                    && let Ok(transport) = lock(&self.stream).transport()
+                {
+                    // An end in order would make it look whole. Nothing can be done if that fails.
+                    let _reset = transport.socket().set_zero_linger();
+                }
                 After::Cut
             }
             Err(Stopped::Io(error)) => {
