@@ -109,11 +109,6 @@ impl Platform {
         Self::start_in(dir, database_url, &[]).await
     }
 
-    /// Stops the platform as SIGTERM does; false when requests in flight were cut.
-    pub async fn stop(self) -> bool {
-        self.running.stop().await
-    }
-
     /// Requests that the proxy has not ended.
     pub async fn in_flight(&self) -> usize {
         let url = format!("{}/metrics", self.credential("METRICS_URL"));
