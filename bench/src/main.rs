@@ -1,6 +1,6 @@
 //! Measures o28m on this machine; every command needs a release build of `o28m` beside it.
 //!
-//! Without a command: the proxy beside nginx (see `beside`). `scale`: a large configuration on one of
+//! Without a command: the proxy beside nginx and haproxy (see `beside`). `scale`: a large configuration on one of
 //! the databases against the targets of its specification. `changes`: configuration changes under
 //! constant load on two nodes. `iris`: tokens per second of the identity provider, and its lists with
 //! many realms and clients.
@@ -17,7 +17,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: o28m-bench [--rounds N] [--seconds N] [--connections N]
+const USAGE: &str =
+    "usage: o28m-bench [--only plain|bearer|routes|connections|steady] [--rounds N] [--seconds N]
+                  [--connections N] [--rate N]
        o28m-bench scale --database sqlite|postgres [--routes N]
        o28m-bench changes [--routes N] [--changes N] [--per-second N] [--rate N]
        o28m-bench iris [--part speed|scale] [--database postgres|sqlite] [--rounds N] [--seconds N]

@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::document::{self, Size};
 use super::http::Client;
-use super::load::{Load, Seen};
+use super::load::{Load, Plan, Seen};
 use super::load_average;
 use super::node::{self, Databases, Node};
 use super::table::{Table, millis, percentile};
 
+/// Connections to each node.
+const CONNECTIONS: u32 = 8;
 /// How much slower than the slowest window without changes one with changes may be.
 const SPIKE: Duration = Duration::from_millis(5);
 
@@ -37,7 +39,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<()> {
     node::command(&program, &url, &["migrate", "up"])?;
     let path = file.display().to_string();
     node::command(&program, &url, &["gateway", "import", &path])?;
-    let nodes = [Node::start(&program, &url)?, Node::start(&program, &url)?];
+    let nodes = [
+        Node::start(None, &program, &url)?,
+        Node::start(None, &program, &url)?,
+    ];
     serve_backend(&nodes)?;
 
     let ports = nodes.each_ref().map(|node| node.proxy);
@@ -48,14 +53,20 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<()> {
         options.rate,
         load_average()
     );
-    let warm = Load::start(&ports, "/load", options.rate);
+    let plan = Plan {
+        ports: &ports,
+        path: "/load",
+        connections: CONNECTIONS,
+        rate: options.rate,
+    };
+    let warm = Load::start(&plan);
     super::pause(Duration::from_secs(2));
     let _warm = warm.finish()?;
-    let load = Load::start(&ports, "/load", options.rate);
+    let load = Load::start(&plan);
     super::pause(changing);
     let quiet = load.finish()?;
     report("without changes", &quiet);
-    let load = Load::start(&ports, "/load", options.rate);
+    let load = Load::start(&plan);
     let mut live = change(&nodes, &options)?;
     let busy = load.finish()?;
     report("with changes", &busy);

@@ -49,6 +49,24 @@ pub(crate) fn write(path: &Path, size: Size) -> Result<()> {
     Ok(())
 }
 
+/// Writes one service on `port` of this machine and so many routes to it, the first for `path`, none
+/// with a plugin.
+pub(crate) fn write_plain(file: &Path, routes: usize, path: &str, port: u16) -> Result<()> {
+    let mut file = BufWriter::new(File::create(file)?);
+    let service = json!({"name": name(0), "url": format!("http://127.0.0.1:{port}/")});
+    file.write_all(b"{\"_format_version\":\"3.0\"")?;
+    collection(&mut file, "services", std::iter::once(service))?;
+    let routes = (0..routes).map(|at| {
+        let api = format!("/eni/team-{}/api-{at}/v1", at % 997);
+        let path = if at == 0 { path } else { api.as_str() };
+        json!({"name": name(at), "service": {"name": name(0)}, "paths": [path]})
+    });
+    collection(&mut file, "routes", routes)?;
+    file.write_all(b"}")?;
+    file.flush()?;
+    Ok(())
+}
+
 fn collection(
     file: &mut impl std::io::Write,
     name: &str,

@@ -11,8 +11,6 @@ use anyhow::{Result, anyhow};
 use super::http::Client;
 use super::table::percentile;
 
-/// Connections to each node.
-const CONNECTIONS: u32 = 8;
 /// Length of the windows that are compared.
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -20,6 +18,16 @@ const WINDOW: Duration = Duration::from_millis(100);
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Samples>>,
+}
+
+/// What is sent.
+pub(crate) struct Plan<'a> {
+    pub(crate) ports: &'a [u16],
+    pub(crate) path: &'a str,
+    /// Connections to each port.
+    pub(crate) connections: u32,
+    /// Requests per second to each port.
+    pub(crate) rate: u32,
 }
 
 #[derive(Default)]
@@ -40,16 +48,16 @@ pub(crate) struct Seen {
 }
 
 impl Load {
-    /// Sends `rate` requests a second for `path` to each of the ports.
-    pub(crate) fn start(ports: &[u16], path: &str, rate: u32) -> Self {
+    /// Sends requests at even intervals, in turn over the connections.
+    pub(crate) fn start(plan: &Plan<'_>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = Instant::now() + Duration::from_millis(50);
-        let interval = Duration::from_secs(1) * CONNECTIONS / rate.max(1);
+        let interval = Duration::from_secs(1) * plan.connections / plan.rate.max(1);
         let mut threads = Vec::new();
-        for port in ports {
-            for at in 0..CONNECTIONS {
-                let (port, path, stop) = (*port, path.to_owned(), stop.clone());
-                let first = interval * at / CONNECTIONS;
+        for port in plan.ports {
+            for at in 0..plan.connections {
+                let (port, path, stop) = (*port, plan.path.to_owned(), stop.clone());
+                let first = interval * at / plan.connections;
                 threads.push(std::thread::spawn(move || {
                     send(port, &path, start, first, interval, &stop)
                 }));

@@ -5,9 +5,9 @@
 //! run it on an otherwise idle machine. The load average is printed before and after.
 
 pub(crate) mod changes;
-mod document;
+pub(crate) mod document;
 pub(crate) mod http;
-mod load;
+pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod table;
 
@@ -80,6 +80,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     Ok(options)
 }
 
+/// The three load averages of this machine.
 pub(crate) fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
@@ -114,19 +115,19 @@ impl Bench<'_> {
 
     fn small(&mut self) -> Result<()> {
         let url = self.loaded("small", SMALL)?;
-        let node = Node::start(self.program, &url)?;
+        let node = Node::start(None, self.program, &url)?;
         self.puts(&node, SMALL)
     }
 
     fn large(&mut self, routes: usize) -> Result<()> {
         let url = self.loaded("large", routes)?;
-        let node = Node::start(self.program, &url)?;
+        let node = Node::start(None, self.program, &url)?;
         let mut admin = Client::new(node.admin);
         // First of all: nothing has looked at the new rows yet.
         self.tags(&mut admin, routes)?;
         self.start(&node);
         let other = if self.databases.is_shared() {
-            let other = Node::start(self.program, &url)?;
+            let other = Node::start(None, self.program, &url)?;
             self.start(&other);
             Some(other)
         } else {

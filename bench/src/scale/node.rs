@@ -108,7 +108,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(program: &Path, database: &str) -> Result<Self> {
+    /// Starts a node, on `core` only if there is one, and waits until it is ready.
+    pub(crate) fn start(core: Option<u32>, program: &Path, database: &str) -> Result<Self> {
         let [proxy, admin, status, metrics] = free_ports()?;
         let listen = |port: u16| format!("127.0.0.1:{port}");
         let environment = [
@@ -124,7 +125,7 @@ impl Node {
         let environment: Vec<_> = environment.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let started = Instant::now();
         let program = program.display().to_string();
-        let process = Process::start(None, &[&program, "serve"], &environment)?;
+        let process = Process::start(core, &[&program, "serve"], &environment)?;
         let mut client = Client::new(status);
         while !client
             .get("/status/ready")

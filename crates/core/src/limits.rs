@@ -4,6 +4,9 @@
 pub const HEAD_LINE_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a whole HTTP/1 request head (four buffers of 8 KiB).
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a request head, and of one of its lines, for the identity provider: tokens of people with
+/// many roles are long (Keycloak as the platform runs it).
+pub const IDENTITY_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Header lines of one request (Kong 3.9.3).
 pub const HEADER_LINES_MAX: usize = 1000;
 /// Bytes of an upstream's response head.

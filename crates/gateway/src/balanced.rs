@@ -117,7 +117,7 @@ pub(crate) async fn send(
             template.set_host(flight, host);
         }
         flight.held = course.ring.hold(peer);
-        if let Some(port) = peer.engine.filter(|_| !tls) {
+        if let Some(port) = peer.engine.filter(|_| !tls && !service.http2) {
             let response = call_engine(flight, service, template, port, body).await;
             return finished(flight, course, response);
         }
@@ -137,16 +137,20 @@ pub(crate) async fn send(
             port: peer.address.port(),
             tls: policy,
         };
-        let request = template.written(flight, body_now);
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = if flight.wants_hints() {
+        let outcome = if service.http2 {
+            let request = template.request(flight, body_now);
+            Box::pin(pool.send_http2(&target, request, &service.timeouts, false)).await
+        } else if flight.wants_hints() {
+            let request = template.written(flight, body_now);
             let hints = flight.hints();
             Box::pin(send_with_hints(
                 pool, hints, &target, request, service, false,
             ))
             .await
         } else {
+            let request = template.written(flight, body_now);
             pool.send(&target, request, &service.timeouts).await
         };
         flight.attempted(begun, || (target.host.clone(), target.port));

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use o28m_net::Body;
 
 use crate::error_templates::Templates;
+use crate::grpc::Negotiated;
 use crate::{Error, ErrorForms};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -32,7 +33,9 @@ pub fn respond(
     request_id: &str,
 ) -> Response<Body> {
     let format = accepted(request_headers).unwrap_or(Format::Json);
-    render(status, message, format, request_id)
+    let mut response = render(status, message, format, request_id);
+    response.extensions_mut().insert(Negotiated);
+    response
 }
 
 /// What was chosen of the forms.

@@ -222,6 +222,25 @@ impl Feed {
         on_a_thread(compile).await
     }
 
+    /// Uses documents with their kinds, as if they had been stored.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn put(&self, documents: Vec<(&'static str, serde_json::Value)>) {
+        let base = self.current();
+        let version = base.version() + 1;
+        let updates = documents.into_iter().map(|(kind, body)| {
+            let id = body.get("id").and_then(serde_json::Value::as_str);
+            Update::from(o28m_store::Record {
+                kind: kind.to_owned(),
+                id: id.unwrap_or_default().to_owned(),
+                owner: String::new(),
+                version,
+                body,
+            })
+        });
+        let next = base.apply(&self.compiler, updates.collect(), version, None);
+        self.publish(&base, next);
+    }
+
     /// Swaps `next` in unless somebody else replaced `base` meanwhile.
     fn publish(&self, base: &Arc<Snapshot>, next: Snapshot) -> bool {
         let version = next.version();

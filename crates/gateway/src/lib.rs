@@ -13,6 +13,7 @@ mod feed;
 mod flight;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
+mod grpc;
 mod headers;
 mod metrics;
 mod observed;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, UPGRADE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, HeaderName, HeaderValue, LOCATION, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use o28m_net::{Body, Connection, Rejection, Scheme};
 use o28m_router::{Headers, RequestHead, normalise_path};
 use serde_json::json;
@@ -16,10 +16,13 @@ use serde_json::json;
 use crate::flight::{Flight, caught};
 use crate::request::{forwarded_proto, raw_path};
 use crate::snapshot::{Destination, Instance, RouteEntry, Scopes, ServiceEntry, Snapshot};
-use crate::{Access, Exchange, Shared, Source, Verdict, body_limit, errors, upstream};
+use crate::{Access, Exchange, Shared, Source, Verdict, body_limit, errors, grpc, upstream};
 
 /// What ends a request early, or what it goes on with.
 type Step<T> = ControlFlow<Response<Body>, T>;
+
+/// The route of a request and its service.
+type Found<'a> = (&'a RouteEntry, Option<&'a Arc<ServiceEntry>>);
 
 /// Answers one request.
 pub(crate) async fn handle(
@@ -37,15 +40,13 @@ pub(crate) async fn handle(
 
 /// The way of a request that nothing stops.
 async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>> {
-    let route = match find_route(flight, snapshot) {
-        ControlFlow::Continue(route) => route,
+    let (route, service) = match find_route(flight, snapshot) {
+        ControlFlow::Continue(found) => found,
         ControlFlow::Break(response) => {
             choose_global(flight, snapshot);
             return ControlFlow::Break(response);
         }
     };
-    let service = flight.service.clone();
-    let service = service.as_ref();
     if let Some(service) = service {
         drop_private_headers(flight, service);
         if flight.keeps_private_headers {
@@ -65,7 +66,7 @@ async fn travel(flight: &mut Flight, snapshot: &Snapshot) -> Step<Response<Body>
 }
 
 /// Everything before plugins: method, path, route, and what the route demands of the connection.
-fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a RouteEntry> {
+fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<Found<'a>> {
     check_method(flight)?;
     check_length(flight)?;
     check_server_name(flight)?;
@@ -74,14 +75,14 @@ fn find_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Step<&'a Route
         return ControlFlow::Break(refuse_as_server(flight, StatusCode::BAD_REQUEST));
     };
     flight.exchange.path = path.into_owned();
-    let Some(route) = match_route(flight, snapshot) else {
+    let Some(found) = match_route(flight, snapshot) else {
         flight.shared.metrics.unmatched.add(1);
         let message = "no Route matched with those values";
         return ControlFlow::Break(refuse(flight, StatusCode::NOT_FOUND, message));
     };
-    check_scheme(flight, route)?;
-    check_grpc(flight, route)?;
-    ControlFlow::Continue(route)
+    check_scheme(flight, found.0)?;
+    check_grpc(flight, found.0)?;
+    ControlFlow::Continue(found)
 }
 
 fn check_method(flight: &Flight) -> Step<()> {
@@ -119,7 +120,7 @@ fn check_server_name(flight: &Flight) -> Step<()> {
     ControlFlow::Break(refuse_as_server(flight, StatusCode::MISDIRECTED_REQUEST))
 }
 
-fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a RouteEntry> {
+fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<Found<'a>> {
     let exchange = &mut flight.exchange;
     let connection = &exchange.connection;
     let host = flight.client_host.as_ref();
@@ -145,7 +146,7 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<&'a Ro
     flight.prefix_length = found.prefix_length;
     flight.path_handling = found.path_handling;
     flight.service = service.cloned();
-    Some(route)
+    Some((route, service))
 }
 
 /// The client. Its port is known only when it is the peer.
@@ -211,16 +212,24 @@ fn redirect(flight: &Flight, status: StatusCode) -> Response<Body> {
     response
 }
 
-/// gRPC needs HTTP/2, which no listener speaks yet: its routes can only say so.
+/// Routes for gRPC take nothing else, and over HTTP/2 alone (spec gateway-proxy 3.8).
 fn check_grpc(flight: &Flight, route: &RouteEntry) -> Step<()> {
     if !route.grpc {
         return ControlFlow::Continue(());
     }
-    let content_type = flight.exchange.request.headers.get(CONTENT_TYPE);
-    if content_type.is_none_or(|it| !it.as_bytes().starts_with(b"application/grpc")) {
+    let request = &flight.exchange.request;
+    if !grpc::is_grpc(&request.headers) {
         let message = "Non-gRPC request matched gRPC route";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return ControlFlow::Break(refuse(flight, status, message));
+    }
+    if request.version == Version::HTTP_2 {
+        let proto = forwarded_proto(&flight.exchange, flight.peer_trusted);
+        if !route.grpcs_only || proto == b"https" {
+            return ControlFlow::Continue(());
+        }
+        let message = "gRPC request matched gRPCs route";
+        return ControlFlow::Break(grpc::respond(StatusCode::OK, 1, message));
     }
     let status = StatusCode::UPGRADE_REQUIRED;
     let mut response = refuse(flight, status, "Please use HTTP2 protocol");
@@ -345,20 +354,33 @@ async fn run(flight: &mut Flight, instance: &Instance) -> Step<()> {
         Ok(Verdict::Continue) => ControlFlow::Continue(()),
         Ok(Verdict::Respond(response)) => {
             flight.exchange.source = Source::Exit;
-            ControlFlow::Break(response)
+            ControlFlow::Break(as_asked(flight, response))
         }
         Err(_) => {
             flight.panicked(instance, "access");
             flight.exchange.source = Source::Error;
             let body = json!({"message": "An unexpected error occurred"});
-            ControlFlow::Break(errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body))
+            let response = errors::exit(StatusCode::INTERNAL_SERVER_ERROR, &body);
+            ControlFlow::Break(as_asked(flight, response))
         }
+    }
+}
+
+/// A plugin's response, to a gRPC call as one of gRPC.
+fn as_asked(flight: &Flight, response: Response<Body>) -> Response<Body> {
+    if grpc::is_call(&flight.exchange.request) {
+        grpc::of_plugin(response)
+    } else {
+        response
     }
 }
 
 /// An error of ours that routing or plugins decided (path A).
 pub(crate) fn refuse(flight: &Flight, status: StatusCode, message: &str) -> Response<Body> {
     let exchange = &flight.exchange;
+    if grpc::is_call(&exchange.request) {
+        return grpc::refuse(status);
+    }
     errors::respond(
         status,
         message,
@@ -369,12 +391,18 @@ pub(crate) fn refuse(flight: &Flight, status: StatusCode, message: &str) -> Resp
 
 /// An error of the server underneath (path B).
 pub(crate) fn refuse_as_server(flight: &Flight, status: StatusCode) -> Response<Body> {
+    server_error(flight, status, &errors::default_message(status))
+}
+
+fn server_error(flight: &Flight, status: StatusCode, message: &str) -> Response<Body> {
     let exchange = &flight.exchange;
-    let message = errors::default_message(status);
+    if grpc::server_speaks_it(&exchange.request) {
+        return grpc::error(status, message);
+    }
     errors::server(
         &flight.shared.options.forms,
         status,
-        &message,
+        message,
         &exchange.request.headers,
         &exchange.request_id,
     )
@@ -398,16 +426,8 @@ pub(crate) fn reject(
     let snapshot = flight.exchange.snapshot.clone();
     choose_global(&mut flight, &snapshot);
     let response = if rejection.is_too_large() {
-        let exchange = &flight.exchange;
         let message = "Request header or cookie too large";
-        let headers = &exchange.request.headers;
-        errors::server(
-            &shared.options.forms,
-            StatusCode::BAD_REQUEST,
-            message,
-            headers,
-            &exchange.request_id,
-        )
+        server_error(&flight, StatusCode::BAD_REQUEST, message)
     } else {
         refuse_as_server(&flight, rejection.status)
     };

@@ -28,6 +28,8 @@ pub(crate) struct BadTarget(#[from] http::uri::InvalidUri);
 
 /// What becomes part of every attempt to send a request upstream.
 pub(crate) struct Template {
+    /// The request goes over HTTP/2.
+    http2: bool,
     uri: Uri,
     host: HeaderValue,
     request_id: HeaderValue,
@@ -36,6 +38,7 @@ pub(crate) struct Template {
 impl Template {
     pub(crate) fn new(flight: &Flight, service: &ServiceEntry) -> Result<Self, BadTarget> {
         Ok(Self {
+            http2: service.http2,
             uri: target(flight, service)?,
             host: host(flight, &service.host),
             request_id: flight.request_id_value(),
@@ -65,7 +68,8 @@ impl Template {
         writer.finish(body)
     }
 
-    /// One attempt's request for a component of this process, which has no connection to keep alive.
+    /// One attempt's request for an upstream that speaks HTTP/2, or for a component of this process: there
+    /// is no connection to keep alive.
     pub(crate) fn request(&self, flight: &Flight, body: Body) -> Request<Body> {
         let exchange = &flight.exchange;
         let room = exchange.request.headers.len() + HEADERS_ADDED_MAX;
@@ -85,14 +89,16 @@ impl Template {
 
     /// Every field but those that frame the body.
     fn fields(&self, flight: &Flight, in_process: bool, sink: &mut impl Sink) {
-        let websocket = flight.asked.websocket;
+        let websocket = flight.asked.websocket && !self.http2;
         let of_connection = match (in_process, websocket) {
+            _ if self.http2 => None,
             (false, false) => Some(names::KEEP_ALIVE),
             (false, true) => Some(names::KEEP_ALIVE_UPGRADE),
             (true, true) => Some(names::UPGRADE_ONLY),
             (true, false) => None,
         };
-        let te = flight.asked.trailers.then_some(names::TRAILERS);
+        let te = flight.asked.trailers || self.http2;
+        let te = te.then_some(names::TRAILERS);
         let upgrade = websocket.then_some(names::WEBSOCKET);
         let of_connection = [
             (&fields::OF_TE, te),
@@ -143,7 +149,7 @@ impl Sink for RequestWriter {
 
     fn set(&mut self, field: &Field, value: Value<'_>) {
         match value {
-            Value::Whole(value) => self.field(field.spelled, value.as_bytes()),
+            Value::Whole(value) => self.value(field.spelled, value),
             Value::Text(text) => self.field(field.spelled, text),
         }
     }
@@ -252,6 +258,15 @@ pub(crate) fn bare_host(host: &str) -> &str {
 fn target(flight: &Flight, service: &ServiceEntry) -> Result<Uri, BadTarget> {
     let exchange = &flight.exchange;
     let query = exchange.request.uri.query();
+    if service.http2 {
+        // The path of a gRPC call names its method: nothing is put before it or taken away.
+        let target = raw_path(&exchange.request.uri);
+        let target = match query {
+            Some(query) => format!("{target}?{query}"),
+            None => target.to_owned(),
+        };
+        return Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into());
+    }
     let base = service.service.path.as_deref();
     let length = base.map_or(0, str::len) + exchange.path.len() + query.map_or(0, str::len) + 2;
     let mut target = String::with_capacity(length);

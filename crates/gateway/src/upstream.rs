@@ -53,7 +53,8 @@ pub(crate) async fn send(flight: &mut Flight, service: &ServiceEntry) -> Respons
         .route
         .as_ref()
         .is_none_or(|it| it.request_buffering);
-    let body = if buffers {
+    // Calls of gRPC are streams in both directions, whatever the route says (nginx `grpc_pass`).
+    let body = if buffers && !service.http2 {
         match Outgoing::buffer(body, flight.shared.body_memory_bytes_max).await {
             Ok(body) => body,
             Err(SpoolError::Read(error)) => return unreadable(flight, &error),
@@ -219,17 +220,22 @@ async fn over_network(
         let Some(body_now) = next.take() else {
             return failed(flight, StatusCode::BAD_GATEWAY);
         };
-        let request = template.written(flight, body_now);
+        let beyond_loopback = flight.keeps_private_headers;
         let begun = Instant::now();
         let pool = &flight.exchange.connection.pool;
-        let outcome = if flight.keeps_private_headers || flight.wants_hints() {
-            // Boxed: rarely needed.
-            let beyond_loopback = flight.keeps_private_headers;
+        let timeouts = &service.timeouts;
+        // Boxed: what is rarely needed.
+        let outcome = if service.http2 {
+            let request = template.request(flight, body_now);
+            Box::pin(pool.send_http2(target, request, timeouts, beyond_loopback)).await
+        } else if beyond_loopback || flight.wants_hints() {
+            let request = template.written(flight, body_now);
             let hints = flight.hints();
             let sending = send_with_hints(pool, hints, target, request, service, beyond_loopback);
             Box::pin(sending).await
         } else {
-            pool.send(target, request, &service.timeouts).await
+            let request = template.written(flight, body_now);
+            pool.send(target, request, timeouts).await
         };
         flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
@@ -332,7 +338,8 @@ fn repeats(method: &Method, flight: &Flight) -> bool {
         .route
         .as_ref()
         .is_none_or(|it| it.request_buffering);
-    buffered && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
+    let streams = flight.service.as_ref().is_some_and(|it| it.http2);
+    buffered && !streams && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
 }
 
 pub(crate) fn status_of(error: &SendError) -> StatusCode {

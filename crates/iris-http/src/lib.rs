@@ -21,9 +21,18 @@ mod web;
 
 use std::sync::Arc;
 
+use o28m_core::limits;
 use o28m_iris::Iris;
 use o28m_net::HttpService;
+use o28m_net::server::HeadLimits;
 use o28m_telemetry::metrics::Registry;
+
+/// What its listeners take of request heads.
+pub const HEAD_LIMITS: HeadLimits = HeadLimits {
+    line_bytes_max: limits::IDENTITY_HEAD_BYTES_MAX,
+    head_bytes_max: limits::IDENTITY_HEAD_BYTES_MAX,
+    lines_max: limits::HEADER_LINES_MAX,
+};
 
 /// Settings of the surface.
 #[derive(Clone, Debug, Default)]

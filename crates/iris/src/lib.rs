@@ -109,6 +109,11 @@ pub struct Settings {
     pub admin_user: Option<String>,
     /// Its password.
     pub admin_password: Option<Secret<String>>,
+    /// Client with the rights of an administrator, made in the master realm with the administrator or
+    /// instead of it.
+    pub admin_client: Option<String>,
+    /// Its secret.
+    pub admin_client_secret: Option<Secret<String>>,
 }
 
 /// The identity provider. Cheap to share.

@@ -7,6 +7,7 @@ use o28m_core::{Ambient, Secret};
 use o28m_store::{Query, Write};
 use serde_json::{Map, Value, json};
 
+use crate::admin::clients::NewClient;
 use crate::authority::management_client;
 use crate::keys::{KeyBody, Part};
 use crate::model::{
@@ -353,9 +354,13 @@ impl Iris {
                 Err(error) => return Err(error),
             }
         }
-        let (Some(name), Some(secret)) = (&settings.admin_user, &settings.admin_password) else {
+        let user = settings.admin_user.as_ref();
+        let user = user.zip(settings.admin_password.as_ref());
+        let client = settings.admin_client.as_ref();
+        let client = client.zip(settings.admin_client_secret.as_ref());
+        if user.is_none() && client.is_none() {
             return Ok(());
-        };
+        }
         let realm = self.existing_realm(MASTER).await?;
         let people = Query {
             kind: kind::USER,
@@ -367,8 +372,47 @@ impl Iris {
         if !self.store.list(&people).await?.is_empty() {
             return Ok(());
         }
-        self.create_administrator(realm.id(), &realm.body, name, secret)
-            .await
+        // The client first: once there is somebody, neither is made.
+        if let Some((client_id, secret)) = client {
+            self.create_admin_client(&realm.body, client_id, secret)
+                .await?;
+        }
+        if let Some((name, secret)) = user {
+            self.create_administrator(realm.id(), &realm.body, name, secret)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Keycloak 26.5 `ApplianceBootstrap`: a confidential client whose service account has role `admin`.
+    async fn create_admin_client(
+        &self,
+        realm: &RealmBody,
+        client_id: &str,
+        secret: &Secret<String>,
+    ) -> Result<(), Error> {
+        let admin = self.admin_role(&realm.id).await?;
+        let scopes = self.read_owned::<ScopeBody>(kind::SCOPE, &realm.id).await?;
+        let rep = json!({
+            "clientId": client_id, "secret": secret.expose(), "enabled": true, "publicClient": false,
+            "serviceAccountsEnabled": true, "standardFlowEnabled": false,
+            "directAccessGrantsEnabled": false, "attributes": {"is_temporary_admin": "true"},
+        });
+        let rep = rep.as_object().cloned().unwrap_or_default();
+        let mut new = NewClient::draft(realm, &scopes, rep, &self.ambient)?;
+        if let Some(user) = &mut new.user {
+            user.roles.push(admin.id);
+        }
+        match self.write(&realm.id, new.steps()).await {
+            Ok(()) | Err(o28m_store::Error::Duplicate { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn admin_role(&self, realm_id: &str) -> Result<RoleBody, Error> {
+        let key = crate::model::role_key(realm_id, "admin");
+        let admin: Option<RoleBody> = self.read_by_key(kind::ROLE, realm_id, "name", &key).await?;
+        admin.ok_or(Error::Missing(Thing::Role))
     }
 
     async fn create_administrator(
@@ -378,9 +422,7 @@ impl Iris {
         name: &str,
         secret: &Secret<String>,
     ) -> Result<(), Error> {
-        let key = crate::model::role_key(realm_id, "admin");
-        let admin: Option<RoleBody> = self.read_by_key(kind::ROLE, realm_id, "name", &key).await?;
-        let admin = admin.ok_or(Error::Missing(Thing::Role))?;
+        let admin = self.admin_role(realm_id).await?;
         let (secret, ambient) = (secret.clone(), self.ambient.clone());
         let hashed = self
             .hashing

@@ -1,8 +1,8 @@
-//! The upstream client: a keep-alive pool over HTTP/1.1, plain or TLS.
+//! The upstream client: a keep-alive pool over HTTP/1.1 and HTTP/2, plain or TLS.
 
 mod aim;
 mod answer;
-mod connect;
+pub(crate) mod connect;
 mod connection;
 mod download;
 #[cfg(any(test, feature = "testing"))]
@@ -134,7 +134,7 @@ pub enum SendError {
         #[source]
         source: BodyError,
     },
-    /// What arrived was not an HTTP/1 response.
+    /// What arrived was not an HTTP response.
     #[error("{target} sent an invalid response")]
     Invalid {
         /// `host:port`.
@@ -163,6 +163,10 @@ pub enum InvalidResponse {
     /// A line is no header.
     #[error("malformed head")]
     Malformed(#[source] httparse::Error),
+    /// The upstream broke the rules of HTTP/2, or reset the request, or the request is none that HTTP/2
+    /// can carry.
+    #[error("no HTTP/2 response")]
+    Http2(#[source] std::io::Error),
 }
 
 /// Has a response that switches protocols carry bytes until nothing moved for so long, instead of for

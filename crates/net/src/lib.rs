@@ -1,10 +1,11 @@
-//! Everything between a socket and an `http::Request`: listeners, TLS, strict HTTP/1, the
+//! Everything between a socket and an `http::Request`: listeners, TLS, strict HTTP/1 and HTTP/2, the
 //! upstream connection pool and graceful drain. It knows no route, no token and no configuration entity.
 
 mod body;
 mod chunked;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
+mod h2;
 mod incoming;
 mod outgoing;
 pub mod proxy_protocol;

@@ -148,6 +148,11 @@ impl Outgoing {
         self.begun
     }
 
+    /// Only the end of the connection tells the peer that the body is whole.
+    pub(crate) fn ends_by_close(&self) -> bool {
+        matches!(self.coding, Coding::Close)
+    }
+
     /// Moves on until somebody blocks; `Ready` when the message is through.
     pub(crate) fn poll(
         &mut self,
@@ -293,7 +298,7 @@ fn wrong_length(how: &str) -> Stopped {
 }
 
 /// Fields that frame, route or describe a message are no trailers (RFC 9110 section 6.5.1).
-fn may_trail(name: &HeaderName) -> bool {
+pub(crate) fn may_trail(name: &HeaderName) -> bool {
     use http::header::{
         AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
         CONTENT_TYPE, HOST, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,

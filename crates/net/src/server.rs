@@ -1,9 +1,9 @@
 //! Listeners: bind, accept, TLS, strict HTTP/1, drain.
 
 mod admission;
-mod connection;
-mod counts;
-mod date;
+pub(crate) mod connection;
+pub(crate) mod counts;
+pub(crate) mod date;
 mod drain;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzz;
@@ -13,11 +13,12 @@ mod request;
 mod response;
 mod stream;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use o28m_core::limits;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use crate::HttpService;
 use crate::client::Pool;
 pub use admission::Admission;
 use connection::Common;
-pub use counts::{connections, refused_connections};
+pub use counts::{connections, flooding_connections, refused_connections};
 use drain::Drain;
 pub use listener::{BindError, Keepalive, Listener, SocketOptions};
 #[cfg(any(test, feature = "testing"))]
@@ -155,6 +156,7 @@ pub async fn serve_with(
         },
         age_max: limits.age_max,
         tls,
+        http2: listener.http2,
         proxy_protocol: listener.proxy_protocol,
         admission: listener.admission,
         drain: Drain::default(),
@@ -166,7 +168,13 @@ pub async fn serve_with(
         () = drain.cancelled() => common.drain.begin(),
         () = accept(name, &socket, &common, limits.connections_max, &mut connections) => {}
     }
-    drop(socket);
+    accept_waiting(
+        name,
+        socket,
+        &common,
+        limits.connections_max,
+        &mut connections,
+    );
     tokio::select! {
         () = stop.cancelled() => {}
         () = async { while connections.join_next().await.is_some() {} } => {}
@@ -192,14 +200,7 @@ async fn accept(
             continue;
         }
         match socket.accept().await {
-            Ok((stream, peer)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(listener = name, %peer, %error, "client left before it was served");
-                    continue;
-                }
-                let serving = connection::run(common.clone(), stream, peer);
-                connections.spawn(counts::counted(serving));
-            }
+            Ok((stream, peer)) => begin(name, stream, peer, common, connections),
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
                 tracing::warn!(listener = name, %error, "failed to accept a connection");
@@ -207,6 +208,46 @@ async fn accept(
             }
         }
     }
+}
+
+/// Takes in what the kernel has accepted already, and stops listening: closing over it would reset
+/// connections whose clients may have sent a request.
+fn accept_waiting(
+    name: &'static str,
+    socket: TcpListener,
+    common: &Arc<Common>,
+    connections_max: usize,
+    connections: &mut JoinSet<()>,
+) {
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    while connections.len() < connections_max {
+        let Ok((stream, peer)) = socket.accept() else {
+            return;
+        };
+        let stream = stream.set_nonblocking(true).map(|()| stream);
+        match stream.and_then(TcpStream::from_std) {
+            Ok(stream) => begin(name, stream, peer, common, connections),
+            Err(error) => tracing::debug!(listener = name, %peer, %error, "client is not served"),
+        }
+    }
+}
+
+/// Serves a connection in a task of its own.
+fn begin(
+    name: &'static str,
+    stream: TcpStream,
+    peer: SocketAddr,
+    common: &Arc<Common>,
+    connections: &mut JoinSet<()>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(listener = name, %peer, %error, "client left before it was served");
+        return;
+    }
+    let open = counts::Open::new();
+    connections.spawn(connection::run(common.clone(), stream, peer, open));
 }
 
 /// The client left while it waited: the next one can be accepted at once.

@@ -4,16 +4,19 @@
 //! Nothing here sleeps: whoever waits, waits for a condition with a deadline.
 
 mod client;
+pub mod grpc;
 mod link;
 mod platform;
 mod raw;
 mod upstream;
+mod wire;
 
 pub use client::{Client, Reply};
 pub use link::Link;
 pub use platform::{Database, Platform};
 pub use raw::raw;
 pub use upstream::{Received, Upstream};
+pub use wire::{Ended, Message, RawUpstream, Wire, established_to, pattern};
 
 use std::time::Duration;
 

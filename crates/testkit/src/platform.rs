@@ -89,6 +89,11 @@ impl Platform {
         }
     }
 
+    /// Stops the platform; `false` when requests in flight had to be cut.
+    pub async fn stop(self) -> bool {
+        self.running.stop().await
+    }
+
     /// Stops the platform and starts it again on the same data.
     ///
     /// # Panics
@@ -102,6 +107,18 @@ impl Platform {
         } = self;
         assert!(running.stop().await);
         Self::start_in(dir, database_url, &[]).await
+    }
+
+    /// Requests that the proxy has not ended.
+    pub async fn in_flight(&self) -> usize {
+        let url = format!("{}/metrics", self.credential("METRICS_URL"));
+        let metrics = self.http.get(&url).await.expect(200).text();
+        let lines = metrics.lines();
+        let writing = lines
+            .filter(|line| line.starts_with("kong_nginx_connections_total{"))
+            .find(|line| line.contains("state=\"writing\""));
+        let count = writing.and_then(|line| line.rsplit_once(' '));
+        count.map_or(0, |(_, count)| count.parse().unwrap())
     }
 
     /// A second process of the same platform: same database and secrets, a data directory of its own.

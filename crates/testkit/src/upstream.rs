@@ -50,7 +50,20 @@ impl Upstream {
     /// # Panics
     /// When no port can be bound.
     pub fn start(script: impl Fn(&Received) -> Response<Bytes> + Send + Sync + 'static) -> Self {
-        let listener = Listener::bind("upstream", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self::start_tls(None, script)
+    }
+
+    /// Starts an upstream that answers with `script`, over TLS where that is configured.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub fn start_tls(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        script: impl Fn(&Received) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut listener = Listener::bind("upstream", loopback).unwrap();
+        listener.tls = tls;
         let address = listener.address();
         let service = Arc::new(Service {
             script: Box::new(script),
@@ -87,6 +100,12 @@ impl Upstream {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Every request so far, taken out.

@@ -23,6 +23,8 @@ const NAME: &str = "http://iris.test/auth";
 const PASSWORD: &str = "pw";
 /// A process starts slowly where many others do.
 const START_PATIENCE: Duration = Duration::from_secs(90);
+/// How many times as long an unoptimised build takes; the limits are those of an optimised one.
+const SLOWER: u32 = if cfg!(debug_assertions) { 4 } else { 1 };
 /// Length of a clock tick of `/proc`.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -440,7 +442,10 @@ async fn iris_case_049_a_thousand_realms_with_fifty_clients_each() {
 
         let node = Node::start(&url).await;
         let took = node.worked();
-        assert!(took < Duration::from_secs(1), "start took {took:?}");
+        assert!(
+            took < Duration::from_secs(1) * SLOWER,
+            "start took {took:?}"
+        );
         assert!(
             node.resident_mib() < MEMORY_MIB,
             "{} MiB",
@@ -453,7 +458,10 @@ async fn iris_case_049_a_thousand_realms_with_fifty_clients_each() {
             assert_eq!(all.as_array().unwrap().len(), REALMS + 2);
         });
         let took = work.await;
-        assert!(took < Duration::from_millis(300), "list took {took:?}");
+        assert!(
+            took < Duration::from_millis(300) * SLOWER,
+            "list took {took:?}"
+        );
         let mut number = 0;
         let work = node.least_work(async || {
             number += 1;
@@ -464,7 +472,10 @@ async fn iris_case_049_a_thousand_realms_with_fifty_clients_each() {
                 .expect(201);
         });
         let took = work.await;
-        assert!(took < Duration::from_secs(1), "creation took {took:?}");
+        assert!(
+            took < Duration::from_secs(1) * SLOWER,
+            "creation took {took:?}"
+        );
         // A page of clients of any realm.
         let work = node.least_work(async || {
             let url = node.admin_url("/realm-777/clients?max=20");
@@ -472,7 +483,10 @@ async fn iris_case_049_a_thousand_realms_with_fifty_clients_each() {
             assert_eq!(page.as_array().unwrap().len(), 20);
         });
         let took = work.await;
-        assert!(took < Duration::from_millis(100), "page took {took:?}");
+        assert!(
+            took < Duration::from_millis(100) * SLOWER,
+            "page took {took:?}"
+        );
         assert_eq!(node.service_token("model", "c").await, 200);
         let work = node.least_work(async || {
             for _ in 0..20 {
@@ -480,7 +494,10 @@ async fn iris_case_049_a_thousand_realms_with_fifty_clients_each() {
             }
         });
         let took = work.await / 20;
-        assert!(took < Duration::from_millis(10), "token took {took:?}");
+        assert!(
+            took < Duration::from_millis(10) * SLOWER,
+            "token took {took:?}"
+        );
         assert!(
             node.resident_mib() < MEMORY_MIB,
             "{} MiB",

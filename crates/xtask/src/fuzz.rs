@@ -78,7 +78,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<Vec<String>> {
         .arg(format!("-max_len={INPUT_BYTES_MAX}"))
         .arg(format!("-dict={}", folder.join("words.dict").display()))
         .arg(format!("-artifact_prefix={}/", crashes.display()))
-        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"])
         .env("RUSTFLAGS", FLAGS.join(" "))
         .current_dir(&folder)
         .status()

@@ -181,7 +181,7 @@ impl Certificates {
             refused: false,
             outcome: Ok(()),
         };
-        if service.protocol != "https" {
+        if !matches!(service.protocol.as_str(), "https" | "grpcs") {
             return security;
         }
         let policy = &mut security.policy;

@@ -21,6 +21,8 @@ pub(crate) struct RouteEntry {
     pub(crate) tls_only: bool,
     /// The route is for gRPC.
     pub(crate) grpc: bool,
+    /// It is for gRPC over TLS alone.
+    pub(crate) grpcs_only: bool,
 }
 
 impl RouteEntry {
@@ -31,6 +33,7 @@ impl RouteEntry {
             service: route.service.as_ref().map(|it| number(&it.id)),
             tls_only: has("https") && !has("http"),
             grpc: has("grpc") || has("grpcs"),
+            grpcs_only: has("grpcs") && !has("grpc"),
             route,
         }
     }
@@ -41,6 +44,8 @@ pub(crate) struct ServiceEntry {
     pub(crate) service: Arc<Service>,
     pub(crate) key: Id,
     pub(crate) destination: Destination,
+    /// Requests go over HTTP/2, as they come in (gRPC).
+    pub(crate) http2: bool,
     /// `Host` of requests that do not keep the client's.
     pub(crate) host: HeaderValue,
     pub(crate) timeouts: Timeouts,
@@ -132,10 +137,11 @@ impl ServiceEntry {
         let port = service.port;
         let ports = &compiler.engine_ports;
         let scheme = match service.protocol.as_str() {
-            "http" => Some(Scheme::Http),
-            "https" => Some(Scheme::Https),
+            "http" | "grpc" => Some(Scheme::Http),
+            "https" | "grpcs" => Some(Scheme::Https),
             _ => None,
         };
+        let http2 = service.protocol.starts_with("grpc");
         let tls = match scheme {
             Some(Scheme::Https) => secured,
             Some(Scheme::Http) | None => Some(TlsPolicy::default()),
@@ -149,7 +155,7 @@ impl ServiceEntry {
                 tls,
             }),
             (Some(scheme), None, Some(mut tls)) => match ports.named(bare, port) {
-                Some(port) if scheme == Scheme::Http => Destination::Engine(port),
+                Some(port) if scheme == Scheme::Http && !http2 => Destination::Engine(port),
                 _ => {
                     if scheme == Scheme::Https && tls.identity.is_none() {
                         tls.identity.clone_from(&compiler.upstream_tls.identity);
@@ -171,6 +177,7 @@ impl ServiceEntry {
         Ok(Self {
             key: number(&service.id),
             destination,
+            http2,
             host: host_header(bare, port, scheme)?,
             timeouts: Timeouts {
                 connect: millis(service.connect_timeout),

@@ -445,7 +445,8 @@ impl Snapshot {
     fn put_service(&mut self, compiler: &Compiler, body: Value) -> Result<(), Broken> {
         let service: Service = serde_json::from_value(body)?;
         let verify = compiler.upstream_tls.verify;
-        if service.protocol == "https" && !service.tls_verify.unwrap_or(verify) {
+        let tls = matches!(service.protocol.as_str(), "https" | "grpcs");
+        if tls && !service.tls_verify.unwrap_or(verify) {
             tracing::warn!(
                 service.id = %service.id,
                 "the upstream's certificate is not verified: anyone on the way can read and answer"

@@ -21,5 +21,6 @@ mod plugins;
 mod retries;
 mod routing;
 mod settings;
+mod slow;
 mod support;
 mod tls;

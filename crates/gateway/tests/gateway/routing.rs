@@ -216,7 +216,7 @@ async fn proxy_case_021_only_trusted_peers_vouch_for_tls() {
 }
 
 #[tokio::test]
-async fn proxy_case_022_grpc_routes_want_grpc_over_http2() {
+async fn grpc_routes_send_http1_away() {
     let upstream = Upstream::ok();
     let running = start_for(&upstream, Setup::default()).await;
     let grpc = json!({"protocols": ["grpc"], "paths": ["/"]});
@@ -240,13 +240,13 @@ async fn proxy_case_022_grpc_routes_want_grpc_over_http2() {
 async fn services_of_other_protocols_are_refused_clearly() {
     let upstream = Upstream::ok();
     let running = start_for(&upstream, Setup::default()).await;
-    let grpc = service("s", upstream.address.port(), json!({"protocol": "grpc"}));
-    running.put(&[("services", grpc)]).await;
+    let tcp = service("s", upstream.address.port(), json!({"protocol": "tcp"}));
+    running.put(&[("services", tcp)]).await;
     let reply = running.get("/").await;
     assert_eq!(reply.status, 501);
     assert_eq!(
         reply.json()["message"],
-        "service protocol grpc is not supported"
+        "service protocol tcp is not supported"
     );
 }
 

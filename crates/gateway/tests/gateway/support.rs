@@ -11,7 +11,7 @@ use o28m_core::{Ambient, Clock, Rng, Timestamp};
 use o28m_gateway::{Gateway, LocalEngine, PluginKind, Settings};
 use o28m_net::client::Pool;
 use o28m_net::dns::Resolver;
-use o28m_net::server::{HeadLimits, Listener, serve};
+use o28m_net::server::{HeadLimits, Limits, Listener, serve, serve_with};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{MigrationStep, Object, Store, Write};
 use o28m_telemetry::metrics::Registry;
@@ -118,6 +118,8 @@ pub(crate) struct Setup {
     pub(crate) kinds: Vec<Arc<dyn PluginKind>>,
     pub(crate) engines: Vec<LocalEngine>,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// What clients are allowed.
+    pub(crate) limits: Limits,
     /// Connections begin with a header of the PROXY protocol.
     pub(crate) proxy_protocol: bool,
     /// A migrated store; without one the gateway gets a SQLite file of its own.
@@ -162,11 +164,11 @@ pub(crate) async fn start(setup: Setup) -> Running {
     listener.tls = setup.tls;
     listener.proxy_protocol = setup.proxy_protocol;
     let address = listener.address();
-    tokio::spawn(serve(
+    tokio::spawn(serve_with(
         listener,
         gateway.clone(),
         pool,
-        HeadLimits::default(),
+        setup.limits,
         stop.clone(),
         stop.clone(),
     ));

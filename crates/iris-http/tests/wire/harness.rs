@@ -11,7 +11,7 @@ use o28m_core::{Ambient, Clock, Rng, Secret, Timestamp};
 use o28m_iris::Iris;
 use o28m_iris_http::Settings;
 use o28m_net::client::{Pool, Timeouts, parse_url};
-use o28m_net::server::{HeadLimits, Listener, serve};
+use o28m_net::server::{Listener, serve};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{MigrationStep, Store};
 use serde_json::{Value, json};
@@ -224,14 +224,20 @@ impl World {
 
     /// On this store.
     pub(crate) async fn on(store: Store) -> Self {
+        let settings = o28m_iris::Settings {
+            admin_user: Some("admin".to_owned()),
+            admin_password: Some(Secret::new("pw".to_owned())),
+            ..o28m_iris::Settings::default()
+        };
+        Self::with(store, settings).await
+    }
+
+    /// On this store, with these settings.
+    pub(crate) async fn with(store: Store, settings: o28m_iris::Settings) -> Self {
         let clock = Arc::new(Manual(AtomicI64::new(1_800_000_000)));
         let ambient = Ambient {
             clock: clock.clone(),
             rng: Arc::new(Random(SystemRandom::new())),
-        };
-        let settings = o28m_iris::Settings {
-            admin_user: Some("admin".to_owned()),
-            admin_password: Some(Secret::new("pw".to_owned())),
         };
         let iris = Iris::open(store.clone(), settings, ambient.clone())
             .await
@@ -249,7 +255,7 @@ impl World {
         let listen = |service| {
             let listener = Listener::bind("test", "127.0.0.1:0".parse().unwrap()).unwrap();
             let url = format!("http://{}/auth", listener.address());
-            let limits = HeadLimits::default();
+            let limits = o28m_iris_http::HEAD_LIMITS;
             tokio::spawn(serve(
                 listener,
                 service,
@@ -384,7 +390,7 @@ impl Other {
             listener,
             state.clone(),
             Pool::new(),
-            HeadLimits::default(),
+            o28m_iris_http::HEAD_LIMITS,
             drain.clone(),
             drain.clone(),
         ));

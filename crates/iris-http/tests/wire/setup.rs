@@ -1,9 +1,10 @@
 //! What a program sets up in process, as `o28m up` does.
 
+use o28m_core::Secret;
 use o28m_iris::{Error, ScopeAssignment, Thing};
 use serde_json::json;
 
-use crate::harness::{World, claims};
+use crate::harness::{World, claims, store};
 
 #[tokio::test]
 async fn setting_up_twice_changes_nothing_but_what_was_asked() {
@@ -59,4 +60,39 @@ async fn setting_up_twice_changes_nothing_but_what_was_asked() {
     assert!(matches!(missing, Err(Error::Missing(Thing::Realm))));
     let wrong = iris.ensure_realm(&json!({"realm": "q", "nosuch": 1})).await;
     assert!(matches!(wrong, Err(Error::Representation(_))));
+}
+
+#[tokio::test]
+async fn the_first_administrator_can_be_a_client() {
+    let settings = |secret: &str| o28m_iris::Settings {
+        admin_client: Some("boot".to_owned()),
+        admin_client_secret: Some(Secret::new(secret.to_owned())),
+        ..o28m_iris::Settings::default()
+    };
+    let first = World::with(store("sqlite::memory:").await, settings("first")).await;
+    // A later start with another secret does not change the client that is there.
+    let world = World::with(first.store.clone(), settings("second")).await;
+    let form = |secret: &str| {
+        format!("grant_type=client_credentials&client_id=boot&client_secret={secret}")
+    };
+    let _ = world.token("master", &form("second")).await.expect(401);
+    let token = world
+        .token("master", &form("first"))
+        .await
+        .expect(200)
+        .json();
+    let admin = world.http.bearer(token["access_token"].as_str().unwrap());
+    let realm = json!({"realm": "r", "enabled": true});
+    let made = admin.json("POST", &world.admin_url(""), realm).await;
+    let _ = made.expect(201);
+}
+
+#[tokio::test]
+async fn long_tokens_are_read() {
+    let world = World::start().await;
+    let long = world.http.bearer(&"x".repeat(60_000));
+    let userinfo = world.protocol("master", "userinfo");
+    assert_eq!(long.get(&userinfo).await.status, 401);
+    let longer = world.http.bearer(&"x".repeat(70_000));
+    assert_eq!(longer.get(&userinfo).await.status, 400);
 }

@@ -125,5 +125,5 @@ const fn flag(name: &'static str, default: bool) -> Field {
 
 /// Whether the data plane speaks the protocol.
 fn is_http(value: &Value) -> bool {
-    matches!(value.as_str(), Some("http" | "https"))
+    matches!(value.as_str(), Some("http" | "https" | "grpc" | "grpcs"))
 }

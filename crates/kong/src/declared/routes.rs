@@ -452,7 +452,7 @@ fn expression(route: &Document, messages: &mut Vec<String>, added: &mut Document
 const UNSUPPORTED: &[Unsupported] = &[Unsupported {
     field: "protocols",
     supported: all_http,
-    message: "not supported by this build, which serves http and https routes",
+    message: "not supported by this build, which serves http, https, grpc and grpcs routes",
 }];
 
 fn all_http(value: &Value) -> bool {

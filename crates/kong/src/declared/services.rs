@@ -96,7 +96,7 @@ const CHECKS: &[EntityCheck] = &[
 const UNSUPPORTED: &[Unsupported] = &[Unsupported {
     field: "protocol",
     supported: is_http,
-    message: "not supported by this build, which speaks http and https to services",
+    message: "not supported by this build, which speaks http, https, grpc and grpcs to services",
 }];
 
 const URL: Shorthand = Shorthand {

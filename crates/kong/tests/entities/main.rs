@@ -164,8 +164,8 @@ fn admin_case_020_to_023_violations_of_services() {
 fn services_of_protocols_that_are_not_spoken_are_refused() {
     refused(
         "services",
-        json!({"host": "h", "protocol": "grpc"}),
-        "schema violation (protocol: not supported by this build, which speaks http and https to services)",
+        json!({"host": "h", "protocol": "tcp"}),
+        "schema violation (protocol: not supported by this build, which speaks http, https, grpc and grpcs to services)",
     );
 }
 
@@ -286,8 +286,8 @@ fn admin_case_041_expressions_only_pcre_knows_are_refused() {
 fn routes_that_would_not_be_executed_are_refused() {
     refused(
         "routes",
-        json!({"paths": ["/a"], "protocols": ["grpc"]}),
-        "schema violation (protocols: not supported by this build, which serves http and https routes)",
+        json!({"sources": [{"port": 1}], "protocols": ["tcp"]}),
+        "schema violation (protocols: not supported by this build, which serves http, https, grpc and grpcs routes)",
     );
 }
 

@@ -10,7 +10,7 @@ use super::connection::Upstream;
 use crate::dns::{Failure, Found, Resolver};
 
 /// Where one request goes.
-pub(super) enum Aim {
+pub(crate) enum Aim {
     /// The target is an address.
     Fixed(SocketAddr),
     /// The target is a name: this address of it is the one whose turn it is.
@@ -68,6 +68,14 @@ impl Aim {
         match self {
             Self::Fixed(address) => vec![*address],
             Self::Named(first, found) => found.beginning_with(*first, port),
+        }
+    }
+
+    /// Whether a connection to this address goes the right way.
+    pub(crate) fn leads_to(&self, other: SocketAddr) -> bool {
+        match self {
+            Self::Fixed(_) => true,
+            Self::Named(address, _) => *address == other,
         }
     }
 

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
+use super::aim::Aim;
 use super::connection::Upstream;
 use super::{SendError, Target, Timeouts, tls};
 use crate::Scheme;
@@ -19,7 +20,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Where a request may go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Wherever the target is.
     Anywhere,
     /// Not to this machine's loopback addresses.
@@ -28,7 +29,7 @@ pub(super) enum Reach {
 
 impl Reach {
     /// Whether a connection may be used.
-    pub(super) fn covers(self, loopback: bool) -> bool {
+    pub(crate) fn covers(self, loopback: bool) -> bool {
         self == Self::Anywhere || !loopback
     }
 }
@@ -42,25 +43,19 @@ pub fn is_loopback(address: IpAddr) -> bool {
 
 /// Connects to one of the addresses and shakes hands, all within the connect timeout.
 pub(super) async fn connect(
-    mut addresses: Vec<SocketAddr>,
+    aim: &Aim,
     target: &Target,
     timeouts: &Timeouts,
     reach: Reach,
 ) -> Result<Box<Upstream>, SendError> {
+    let dial = Dial {
+        aim,
+        target,
+        timeouts,
+        reach,
+    };
     let connecting = async {
-        addresses.retain(|it| reach.covers(is_loopback(it.ip())));
-        let (stream, address) = tcp(target, &addresses).await?;
-        let transport = match target.scheme {
-            Scheme::Http => Transport::Plain(stream),
-            Scheme::Https => {
-                tls_over(target, stream, address)
-                    .await
-                    .map_err(|source| SendError::Tls {
-                        target: target.to_string(),
-                        source,
-                    })?
-            }
-        };
+        let (transport, address) = dial.establish(&[]).await?;
         Ok(Upstream::new(transport, target, address))
     };
     match tokio::time::timeout(timeouts.connect, connecting).await {
@@ -68,6 +63,40 @@ pub(super) async fn connect(
         Err(_) => Err(SendError::ConnectTimeout {
             target: target.to_string(),
         }),
+    }
+}
+
+/// What a connection is made by.
+pub(crate) struct Dial<'a> {
+    pub(crate) aim: &'a Aim,
+    pub(crate) target: &'a Target,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) reach: Reach,
+}
+
+impl Dial<'_> {
+    /// Connects to one of the addresses and shakes hands, however long that takes. Over TLS, `protocols`
+    /// are what the connection is made for (ALPN).
+    pub(crate) async fn establish(
+        &self,
+        protocols: &[&[u8]],
+    ) -> Result<(Transport, SocketAddr), SendError> {
+        let target = self.target;
+        let mut addresses = self.aim.addresses(target.port);
+        addresses.retain(|it| self.reach.covers(is_loopback(it.ip())));
+        let (stream, address) = tcp(target, &addresses).await?;
+        let transport = match target.scheme {
+            Scheme::Http => Transport::Plain(stream),
+            Scheme::Https => {
+                tls_over(target, stream, address, protocols)
+                    .await
+                    .map_err(|source| SendError::Tls {
+                        target: target.to_string(),
+                        source,
+                    })?
+            }
+        };
+        Ok((transport, address))
     }
 }
 
@@ -111,10 +140,15 @@ async fn tls_over(
     target: &Target,
     stream: TcpStream,
     address: SocketAddr,
+    protocols: &[&[u8]],
 ) -> io::Result<Transport> {
-    let config = tls::config(&target.tls).await?;
+    let mut config = tls::config(&target.tls).await?;
+    if !protocols.is_empty() {
+        let protocols = protocols.iter().map(|it| it.to_vec());
+        Arc::make_mut(&mut config).alpn_protocols = protocols.collect();
+    }
     let name = tls::server_name(target, address.ip())?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::clone(&config));
+    let connector = tokio_rustls::TlsConnector::from(config);
     let stream = connector.connect(name, stream).await?;
     Ok(Transport::Tls(Box::new(tokio_rustls::TlsStream::Client(
         stream,

@@ -305,15 +305,13 @@ impl Upstream {
             .is_pending()
     }
 
-    /// What the kernel knows: neither the end nor bytes nobody asked for.
+    /// What the kernel knows: neither the end nor bytes nobody asked for. Those of TLS may be its
+    /// farewell, which the event loop need not have heard of; there is hardly anything else that a server
+    /// sends of its own accord.
     fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(self.transport.socket()).peek(&mut byte) {
-            Ok(0) => false,
-            // TLS has messages of its own; what they are shows when they are read.
-            Ok(_) => matches!(self.transport, Transport::Tls(_)),
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        }
+        let peeked = SockRef::from(self.transport.socket()).peek(&mut byte);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Turns a head into a response; a connection that is free again goes back to the pool.

@@ -3,8 +3,9 @@
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 
+use super::WrittenRequest;
 use super::answer::{Head, HeadReader};
 use crate::Body;
 use crate::fuzz::{Cuts, check_body, lines_of, shared, sorted};
@@ -13,9 +14,8 @@ use crate::server::printed as printed_response;
 
 /// The head of a request without a body, as it is sent.
 pub(crate) fn printed(parts: &request::Parts) -> Vec<u8> {
-    let mut writer = super::request::RequestWriter::new(&parts.method, &parts.uri);
-    writer.fields(&parts.headers, &parts.extensions, |_| true);
-    writer.finish(Body::Empty).message.head().to_vec()
+    let request = Request::from_parts(parts.clone(), Body::Empty);
+    WrittenRequest::from(request).message.head().to_vec()
 }
 
 /// Bytes from an upstream: the first one chooses what was asked and cuts.

@@ -3,16 +3,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use http::Response;
+use http::{Request, Response};
 use o28m_core::limits;
 use tokio::task::AbortHandle;
 
 use super::aim::Aim;
-use super::connect::{Reach, connect};
+use super::connect::{Dial, Reach, connect};
 use super::connection::{Failed, Upstream};
 use super::{SendError, Target, Timeouts, WrittenRequest};
 use crate::Body;
 use crate::dns::Resolver;
+use crate::h2::links::Links;
 
 /// Idle connections of all targets together.
 const IDLE_MAX: usize = 16 * 1024;
@@ -35,6 +36,8 @@ pub struct Pool {
     /// Looks that a connection may idle through.
     sweeps_max: u32,
     resolver: Arc<Resolver>,
+    /// Those that speak HTTP/2.
+    links: Arc<Links>,
 }
 
 /// How long connections are kept, and how often they are used.
@@ -121,6 +124,7 @@ impl Pool {
             sweep,
             sweeps_max,
             resolver,
+            links: Links::new(&settings),
         })
     }
 
@@ -170,6 +174,37 @@ impl Pool {
         self.send_by(target, request.into(), timeouts, way).await
     }
 
+    /// [`Pool::send`] over HTTP/2, which TLS targets are told of in the handshake and others are expected
+    /// to speak (gRPC). Requests share connections; trailers pass in both directions, and the request's
+    /// body may go on while the response is read. `beyond_loopback` is as for
+    /// [`Pool::send_beyond_loopback`].
+    ///
+    /// # Errors
+    /// [`SendError`]; what the upstream did not look at is `unsent`, whatever was sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream; others of the connection go on.
+    pub async fn send_http2(
+        self: &Arc<Self>,
+        target: &Target,
+        request: Request<Body>,
+        timeouts: &Timeouts,
+        beyond_loopback: bool,
+    ) -> Result<Response<Body>, SendError> {
+        let aim = Aim::find(&self.resolver, &target.host, target.port).await?;
+        let dial = Dial {
+            aim: &aim,
+            target,
+            timeouts,
+            reach: if beyond_loopback {
+                Reach::BeyondLoopback
+            } else {
+                Reach::Anywhere
+            },
+        };
+        self.links.send(&dial, request).await
+    }
+
     /// Whether a loopback address is among those of `host`, a name or an address.
     ///
     /// # Errors
@@ -212,10 +247,7 @@ impl Pool {
             let reused = idle.is_some();
             let upstream = match idle {
                 Some(upstream) => upstream,
-                None => {
-                    let addresses = aim.addresses(target.port);
-                    Box::pin(connect(addresses, target, timeouts, reach)).await?
-                }
+                None => Box::pin(connect(&aim, target, timeouts, reach)).await?,
             };
             match upstream
                 .exchange(request, timeouts, self, way.interim)

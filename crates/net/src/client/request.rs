@@ -1,7 +1,7 @@
 //! A request on its way to an HTTP/1 upstream: its head, and how its body is told.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{Extensions, HeaderMap, HeaderName, Method, Request};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::Body as _;
 
 use crate::Body;
@@ -52,9 +52,17 @@ impl RequestWriter {
     /// Writes a field with its name as it is spelled here; leaves it out when the value has bytes that no
     /// value may have. Fields that frame the body are left to [`RequestWriter::finish`].
     pub fn field(&mut self, name: &'static str, value: &[u8]) {
-        if !is_field_text(value) {
-            return;
+        if is_field_text(value) {
+            self.line(name, value);
         }
+    }
+
+    /// [`RequestWriter::field`] for a value that was looked at when it was made.
+    pub fn value(&mut self, name: &'static str, value: &HeaderValue) {
+        self.line(name, value.as_bytes());
+    }
+
+    fn line(&mut self, name: &'static str, value: &[u8]) {
         self.upgrading |= name.eq_ignore_ascii_case(UPGRADE.as_str());
         push_line(&mut self.head, name.as_bytes(), value);
     }

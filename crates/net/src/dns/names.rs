@@ -60,7 +60,8 @@ impl Name {
             hint: Mutex::new(None),
             asking: AtomicBool::new(false),
             answered: Notify::new(),
-            used: AtomicBool::new(true),
+            // Names that were asked for only once are forgotten first.
+            used: AtomicBool::new(false),
             ill: AtomicBool::new(false),
             failing: failing.clone(),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -21,13 +22,17 @@ use super::response::Asked;
 use super::stream::{RequestBody, SharedStream, Stream, lock};
 use super::{HeadLimits, Timeouts, counts, request, response};
 use crate::client::Pool;
+use crate::h2::preface::{self, Begin};
 use crate::incoming::{Framing, Incoming};
 use crate::outgoing::Stopped;
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
-use crate::{Body, Connection, HttpService, Rejection, Scheme, proxy_protocol};
+use crate::{Body, BoxFuture, Connection, HttpService, Rejection, Scheme, proxy_protocol};
 
+/// How long a request that is on its way when the drain begins may take: the first of a connection, and
+/// one whose head has begun.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes asked for at once while a head is awaited.
 const HEAD_READ_BYTES: usize = 16 * 1024;
 /// Bytes read ahead while a request is served.
@@ -38,21 +43,29 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// What all connections of a listener share.
-pub(super) struct Common {
-    pub(super) service: Arc<dyn HttpService>,
-    pub(super) pool: Arc<Pool>,
-    pub(super) limits: HeadLimits,
-    pub(super) timeouts: Timeouts,
-    pub(super) requests_max: u64,
-    pub(super) age_max: Duration,
+pub(crate) struct Common {
+    pub(crate) service: Arc<dyn HttpService>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) limits: HeadLimits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) requests_max: u64,
+    pub(crate) age_max: Duration,
     pub(super) proxy_protocol: bool,
     pub(super) admission: Option<Arc<Admission>>,
-    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
-    pub(super) drain: Drain,
+    pub(crate) tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Clients may speak HTTP/2.
+    pub(crate) http2: bool,
+    pub(crate) drain: Drain,
 }
 
-/// Serves one accepted connection to its end.
-pub(super) async fn run(common: Arc<Common>, mut stream: TcpStream, peer: std::net::SocketAddr) {
+/// Serves one accepted connection to its end. Its future is most of what an idle connection holds, so
+/// nothing is wrapped around it: each wrapper would hold it twice.
+pub(super) async fn run(
+    common: Arc<Common>,
+    mut stream: TcpStream,
+    peer: std::net::SocketAddr,
+    _open: counts::Open,
+) {
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -83,7 +96,19 @@ pub(super) async fn run(common: Arc<Common>, mut stream: TcpStream, peer: std::n
         }
     };
     let mut plain_on_tls = false;
+    let mut ahead = BytesMut::new();
+    let mut http2 = false;
     let transport = match &common.tls {
+        None if common.http2 => {
+            let mut transport = Transport::Plain(stream);
+            let begins = common.drain.begins();
+            match preface::read(&mut transport, common.timeouts.head, begins).await {
+                Begin::Gone => return,
+                Begin::Http1(read) => ahead = read,
+                Begin::Http2(read) => (ahead, http2) = (read, true),
+            }
+            transport
+        }
         None => Transport::Plain(stream),
         Some(acceptor) => {
             connection.scheme = Scheme::Https;
@@ -93,6 +118,7 @@ pub(super) async fn run(common: Arc<Common>, mut stream: TcpStream, peer: std::n
                 Ok(Ok(Accepted::Tls(stream))) => {
                     let name = stream.get_ref().1.server_name();
                     connection.server_name = name.map(|name| name.to_ascii_lowercase().into());
+                    http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     Transport::Tls(Box::new(tokio_rustls::TlsStream::Server(*stream)))
                 }
                 Ok(Ok(Accepted::Plain(stream))) => {
@@ -110,7 +136,18 @@ pub(super) async fn run(common: Arc<Common>, mut stream: TcpStream, peer: std::n
             }
         }
     };
+    if http2 {
+        // Boxed: what HTTP/1 needs stays small.
+        return Box::pin(crate::h2::server::serve(
+            &common,
+            &connection,
+            transport,
+            ahead,
+        ))
+        .await;
+    }
     let stream = Stream::new(transport);
+    lock(&stream).input = ahead;
     connection.interim = Some(stream.clone());
     let mut http1 = Http1 {
         common: &common,
@@ -163,6 +200,15 @@ struct Http1<'a> {
     reader: HeadReader,
 }
 
+/// How far the next request is.
+#[derive(Default)]
+struct Wait {
+    /// Some of it arrived.
+    begun: bool,
+    /// It has only as long as the drain leaves it.
+    hurries: bool,
+}
+
 /// What came from the client.
 enum Arrival {
     Request(Request<Body>, Sound),
@@ -201,13 +247,17 @@ impl Http1<'_> {
         loop {
             let after = match arrival {
                 Arrival::Gone => return,
-                Arrival::Refused(rejection, bodyless) => self.refuse(&rejection, bodyless).await,
+                // Boxed, as everything that few requests need: what a connection holds while it is idle is
+                // the size of the largest of its futures.
+                Arrival::Refused(rejection, bodyless) => {
+                    Box::pin(self.refuse(rejection, bodyless)).await
+                }
                 Arrival::Request(request, sound) => self.exchange(request, &sound).await,
             };
             match after {
                 After::Next => {}
-                After::End => return self.finish().await,
-                After::Tunnel(tunnel) => return self.tunnel(tunnel).await,
+                After::End => return Box::pin(self.finish()).await,
+                After::Tunnel(tunnel) => return Box::pin(self.tunnel(tunnel)).await,
                 After::Cut => return,
             }
             arrival = self.next().await;
@@ -225,8 +275,8 @@ impl Http1<'_> {
         let now = self.timer.set(patience);
         self.aged = now.duration_since(self.born) >= self.common.age_max;
         let mut reader = std::mem::take(&mut self.reader).renewed();
-        let mut begun = false;
-        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut begun);
+        let mut wait = Wait::default();
+        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut wait);
         let arrival = std::future::poll_fn(next).await;
         self.reader = reader;
         arrival
@@ -236,10 +286,14 @@ impl Http1<'_> {
         &mut self,
         context: &mut Context<'_>,
         reader: &mut HeadReader,
-        begun: &mut bool,
+        wait: &mut Wait,
     ) -> Poll<Arrival> {
         let draining = self.is_draining(context);
         let mut stream = lock(&self.stream);
+        if draining && !wait.hurries {
+            wait.hurries = true;
+            let _now = self.timer.set(DRAIN_PATIENCE);
+        }
         loop {
             if !stream.input.is_empty() {
                 match reader.advance(&stream.input, &self.common.limits) {
@@ -253,22 +307,27 @@ impl Http1<'_> {
                         return Poll::Ready(refused(&stream.input, reader, refusal));
                     }
                 }
-                if !*begun {
-                    *begun = true;
-                    let _now = self.timer.set(self.common.timeouts.head);
+                if !wait.begun {
+                    wait.begun = true;
+                    if !wait.hurries {
+                        let _now = self.timer.set(self.common.timeouts.head);
+                    }
                 }
             }
             match stream.poll_read(context, HEAD_READ_BYTES) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Arrival::Gone),
-                Poll::Pending if draining => return Poll::Ready(Arrival::Gone),
+                // Between requests; a client that knew would have asked elsewhere.
+                Poll::Pending if draining && self.calls > 0 && !wait.begun => {
+                    return Poll::Ready(Arrival::Gone);
+                }
                 Poll::Pending => break,
             }
         }
         if !self.timer.is_due(context) {
             return Poll::Pending;
         }
-        if !*begun {
+        if !wait.begun {
             return Poll::Ready(Arrival::Gone);
         }
         let refusal = Refusal {
@@ -311,16 +370,18 @@ impl Http1<'_> {
     /// Has the service answer a request, and sends what it says.
     async fn exchange(&mut self, request: Request<Body>, sound: &Sound) -> After {
         let bodyless = *request.method() == Method::HEAD;
-        let answer = {
-            let call = async { self.common.service.call(request, &self.connection).await };
-            let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
-            let answer = std::future::poll_fn(|context| {
-                if let Poll::Ready(answer) = call.as_mut().poll(context) {
-                    return Poll::Ready(Some(answer));
-                }
-                self.poll_gone(context).map(|()| None)
-            });
-            answer.await
+        let answer = match self.begin_call(request) {
+            Ok(call) => {
+                let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+                let answer = std::future::poll_fn(|context| {
+                    if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                        return Poll::Ready(Some(answer));
+                    }
+                    self.poll_gone(context).map(|()| None)
+                });
+                answer.await
+            }
+            Err(panic) => Some(Err(panic)),
         };
         let Some(answer) = answer else {
             return After::Cut;
@@ -328,7 +389,7 @@ impl Http1<'_> {
         let Ok(mut response) = answer else {
             tracing::error!(peer = %self.connection.peer, "service panicked");
             let panicked = rejection(StatusCode::INTERNAL_SERVER_ERROR, "service panicked");
-            return self.refuse(&panicked, bodyless).await;
+            return Box::pin(self.refuse(panicked, bodyless)).await;
         };
         let mut tunnel = None;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -339,7 +400,7 @@ impl Http1<'_> {
             if tunnel.is_none() {
                 tracing::error!("service answered 101 without an upstream connection");
                 let broken = rejection(StatusCode::INTERNAL_SERVER_ERROR, "101 without a tunnel");
-                return self.refuse(&broken, bodyless).await;
+                return Box::pin(self.refuse(broken, bodyless)).await;
             }
             let protocol = response.headers().get(UPGRADE);
             let websocket =
@@ -352,7 +413,8 @@ impl Http1<'_> {
             keep_alive: sound.keep_alive
                 && self.calls < self.common.requests_max
                 && !self.aged
-                && !self.common.drain.has_begun(),
+                && !self.common.drain.has_begun()
+                && !lock(&self.stream).astray,
             trailers: sound.trailers,
         };
         match (self.respond(response, asked).await, tunnel) {
@@ -361,15 +423,24 @@ impl Http1<'_> {
         }
     }
 
+    /// What the service does before it waits; a panic in that is one of the request too.
+    fn begin_call(
+        &self,
+        request: Request<Body>,
+    ) -> std::thread::Result<BoxFuture<'_, Response<Body>>> {
+        let begin = || self.common.service.call(request, &self.connection);
+        std::panic::catch_unwind(AssertUnwindSafe(begin))
+    }
+
     /// Answers in place of the service and closes.
-    async fn refuse(&mut self, rejection: &Rejection, bodyless: bool) -> After {
+    async fn refuse(&mut self, rejection: Rejection, bodyless: bool) -> After {
         tracing::debug!(
             peer = %self.connection.peer,
             status = rejection.status.as_u16(),
             reason = rejection.reason,
             "request refused"
         );
-        let mut response = self.common.service.reject(rejection, &self.connection);
+        let mut response = self.common.service.reject(&rejection, &self.connection);
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -435,6 +506,12 @@ impl Http1<'_> {
             Ok(false) => After::Cut,
             Err(Stopped::Body(error)) => {
                 tracing::debug!(peer = %self.connection.peer, %error, "response broken off");
+                if outgoing.ends_by_close()
+                    && let Ok(transport) = lock(&self.stream).transport()
+                {
+                    // An end in order would make it look whole. Nothing can be done if that fails.
+                    let _reset = transport.socket().set_zero_linger();
+                }
                 After::Cut
             }
             Err(Stopped::Io(error)) => {

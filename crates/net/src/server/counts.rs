@@ -27,15 +27,31 @@ pub(super) fn refused() {
     REFUSED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Counts a connection for as long as it is served.
-pub(super) async fn counted(serving: impl Future<Output = ()>) {
-    struct Open;
-    impl Drop for Open {
-        fn drop(&mut self) {
-            ENDED.fetch_add(1, Ordering::Relaxed);
-        }
+static FLOODING: AtomicU64 = AtomicU64::new(0);
+
+/// HTTP/2 connections that were closed because their client sent more frames without content, or reset
+/// more requests, than it may.
+#[must_use]
+pub fn flooding_connections() -> u64 {
+    FLOODING.load(Ordering::Relaxed)
+}
+
+pub(crate) fn flooding() {
+    FLOODING.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A connection that is counted as open until this is dropped.
+pub(super) struct Open;
+
+impl Open {
+    pub(super) fn new() -> Self {
+        ACCEPTED.fetch_add(1, Ordering::Relaxed);
+        Self
     }
-    ACCEPTED.fetch_add(1, Ordering::Relaxed);
-    let _open = Open;
-    serving.await;
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        ENDED.fetch_add(1, Ordering::Relaxed);
+    }
 }

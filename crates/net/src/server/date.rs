@@ -9,11 +9,20 @@ thread_local! {
 }
 
 /// Writes the header line.
+pub(super) fn push(out: &mut Vec<u8>) {
+    with(|text| {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    });
+}
+
+/// Hands the field's value on.
 #[expect(
     clippy::disallowed_methods,
     reason = "the field tells the time of the machine, whatever clock tokens are checked by"
 )]
-pub(super) fn push(out: &mut Vec<u8>) {
+pub(crate) fn with<T>(take: impl FnOnce(&str) -> T) -> T {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let second = now.unwrap_or(Duration::ZERO).as_secs();
     LAST.with_borrow_mut(|(last, text)| {
@@ -21,8 +30,6 @@ pub(super) fn push(out: &mut Vec<u8>) {
             *last = second;
             *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
         }
-        out.extend_from_slice(b"Date: ");
-        out.extend_from_slice(text.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    });
+        take(text)
+    })
 }

@@ -5,23 +5,23 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 /// The drain of one listener. Connections look at it several times for each request, so that is one
 /// load; the token is there to wake those that wait.
 #[derive(Default)]
-pub(super) struct Drain {
+pub(crate) struct Drain {
     begun: AtomicBool,
     token: CancellationToken,
 }
 
 impl Drain {
     /// Whoever the token wakes already finds [`Drain::has_begun`].
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Release);
         self.token.cancel();
     }
 
-    pub(super) fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    pub(super) fn begins(&self) -> WaitForCancellationFuture<'_> {
+    pub(crate) fn begins(&self) -> WaitForCancellationFuture<'_> {
         self.token.cancelled()
     }
 }

@@ -56,7 +56,7 @@ pub fn head(data: &[u8]) {
         return;
     };
     check_other_reader(head, &reader, &sound, &parts);
-    check_print(&parts);
+    check_print(head, &parts);
     check_body(Incoming::of_client, sound.framing, rest, *choice);
 }
 
@@ -73,13 +73,15 @@ fn in_pieces(bytes: &[u8], limits: &HeadLimits, seed: u8) -> Step {
 
 /// `httparse` reads the same method, target and lines, and they say what we think they say.
 fn check_other_reader(head: &[u8], reader: &HeadReader, sound: &Sound, parts: &Parts) {
-    let mut escaped = head.to_vec();
-    if let Some((target, true)) = reader.target(head)
-        && let Some(space) = head.iter().position(|byte| *byte == b' ')
-    {
-        let start = space + 1;
-        escaped.splice(start..start + target.len(), quoted(target));
-    }
+    let (target, _) = reader.target(head).unwrap_or_default();
+    let start = target.as_ptr().addr() - head.as_ptr().addr();
+    let (before, behind) = (head.get(..start), head.get(start + target.len()..));
+    let escaped = [
+        before.unwrap_or_default(),
+        &quoted(target),
+        behind.unwrap_or_default(),
+    ]
+    .concat();
     let mut lines = [httparse::EMPTY_HEADER; 1024];
     let mut other = httparse::Request::new(&mut lines);
     let parsed = other.parse(&escaped);
@@ -122,12 +124,35 @@ fn check_facts(sound: &Sound, parts: &Parts) {
     assert!(hosts <= 1 && (hosts == 1 || !sound.version_11));
 }
 
-/// What we print is read as the same request again.
-fn check_print(parts: &Parts) {
+/// Fields in their order and letters, without those that frame a body.
+fn spelled(head: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut lines = [httparse::EMPTY_HEADER; 1100];
+    let mut other = httparse::Request::new(&mut lines);
+    // The target may have bytes that this reader does not take.
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let start = head.windows(2).position(|it| it == b"\r\n")?;
+    let text = [b"GET / HTTP/1.1", head.get(start..)?].concat();
+    other.parse(&text).ok()?;
+    let frames = ["content-length", "transfer-encoding"];
+    let fields = other.headers.iter();
+    let fields = fields.filter(|it| !frames.iter().any(|name| it.name.eq_ignore_ascii_case(name)));
+    Some(
+        fields
+            .map(|it| (it.name.to_owned(), it.value.to_vec()))
+            .collect(),
+    )
+}
+
+/// What we print is read as the same request again, and is spelled as it was.
+fn check_print(head: &[u8], parts: &Parts) {
     if !parts.headers.contains_key(HOST) {
         return;
     }
     let bytes = printed(parts);
+    // The authority of an absolute target takes the place of a field.
+    if !head.windows(3).any(|it| it == b"://") {
+        assert_eq!(spelled(&bytes), spelled(head), "spelled otherwise");
+    }
     let mut reader = HeadReader::default();
     let step = reader.advance(&bytes, &WIDE);
     let sound = match &step {
@@ -172,8 +197,6 @@ pub enum Ending {
     Refused,
     /// The last request ends the connection.
     Close,
-    /// The last request asks to leave HTTP.
-    Upgrade,
     /// The bytes ended within the body of another request.
     HalfBody,
     /// The body of another request breaks the rules.
@@ -204,9 +227,6 @@ pub fn read_all(mut bytes: &[u8]) -> (Vec<Arrived>, Ending) {
             Stop::End(behind) => bytes = rest.get(rest.len() - behind..).unwrap_or_default(),
         }
         requests.push(Arrived { parts, body });
-        if sound.upgrade {
-            return (requests, Ending::Upgrade);
-        }
         if !sound.keep_alive {
             return (requests, Ending::Close);
         }

@@ -16,9 +16,9 @@ const KEPT_LINES_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// Status to answer.
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Text for the log.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// What reading on gave.
@@ -62,14 +62,14 @@ struct Line {
 
 pub(crate) type Checked<T> = Result<T, Refusal>;
 
-const fn bad(reason: &'static str) -> Refusal {
+pub(crate) const fn bad(reason: &'static str) -> Refusal {
     Refusal {
         status: StatusCode::BAD_REQUEST,
         reason,
     }
 }
 
-const TOO_LARGE: Refusal = bad(Rejection::TOO_LARGE);
+pub(crate) const TOO_LARGE: Refusal = bad(Rejection::TOO_LARGE);
 
 /// Reads a head line by line; every byte is looked at once however it is cut into reads.
 #[derive(Default)]
@@ -466,7 +466,7 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 }
 
 /// `host[:port]` of RFC 3986 without user info; an empty host is refused.
-fn is_authority(value: &[u8]) -> bool {
+pub(crate) fn is_authority(value: &[u8]) -> bool {
     let (host, port) = match value {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else {
@@ -495,7 +495,7 @@ fn is_authority(value: &[u8]) -> bool {
 }
 
 /// Digits only; more than 19 would not be a length anyone sends.
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 18 {
         return None;
     }
@@ -569,7 +569,7 @@ fn has(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-fn is_method(byte: u8) -> bool {
+pub(crate) fn is_method(byte: u8) -> bool {
     has(byte, METHOD)
 }
 
@@ -590,11 +590,11 @@ pub(crate) fn is_field_text(value: &[u8]) -> bool {
         .fold(true, |sound, byte| sound & is_field(byte))
 }
 
-fn is_target(byte: u8) -> bool {
+pub(crate) fn is_target(byte: u8) -> bool {
     has(byte, TARGET)
 }
 
-fn is_quoted(byte: u8) -> bool {
+pub(crate) fn is_quoted(byte: u8) -> bool {
     has(byte, QUOTED)
 }
 

@@ -86,6 +86,9 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// What limits the connections of one address, over all sockets that share it.
     pub admission: Option<Arc<Admission>>,
+    /// Take HTTP/2 as well: over TLS from clients that choose it there, which the configuration has to
+    /// offer, else from those that begin with its preface.
+    pub http2: bool,
     address: SocketAddr,
     options: SocketOptions,
 }
@@ -129,6 +132,7 @@ impl Listener {
             address,
             source,
         })?;
+        sibling.http2 = self.http2;
         sibling.proxy_protocol = self.proxy_protocol;
         sibling.admission.clone_from(&self.admission);
         Ok(sibling)
@@ -173,6 +177,7 @@ impl Listener {
             tls: sibling.flatten(),
             proxy_protocol: false,
             admission: None,
+            http2: false,
             options,
         })
     }

@@ -42,13 +42,17 @@ pub(super) fn outgoing(response: Response<Body>, asked: Asked) -> (Outgoing, boo
         },
         None => Coding::Close,
     };
+    let closes = closes(&parts.headers);
     let keep = asked.keep_alive
+        && !closes
         && !matches!(coding, Coding::Close)
-        && !closes(&parts.headers)
         && parts.status != StatusCode::SWITCHING_PROTOCOLS;
     let mut out = Vec::with_capacity(HEAD_BYTES);
     push_head(&mut out, &parts, asked.version_11);
-    push_connection(&mut out, &parts, asked.version_11, keep);
+    // A switch of protocols and a service that closes say so themselves.
+    if !closes && parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        push_connection(&mut out, asked.version_11, keep);
+    }
     match coding {
         _ if bodyless => {
             // A head alone may tell how long the body would be.
@@ -101,10 +105,7 @@ fn push_head(out: &mut Vec<u8>, parts: &Parts, version_11: bool) {
 }
 
 /// Tells what the version does not.
-fn push_connection(out: &mut Vec<u8>, parts: &Parts, version_11: bool, keep: bool) {
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS || closes(&parts.headers) {
-        return;
-    }
+fn push_connection(out: &mut Vec<u8>, version_11: bool, keep: bool) {
     if !keep {
         out.extend_from_slice(b"Connection: close\r\n");
     } else if !version_11 {

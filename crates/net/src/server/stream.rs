@@ -41,6 +41,8 @@ pub(super) struct Stream {
     pub(super) incoming: Incoming,
     /// The client finished sending.
     pub(super) finished: bool,
+    /// The request's body did not come as it should: nobody can tell where the next request begins.
+    pub(super) astray: bool,
     /// Requests so far: the body of a former one reads nothing any more.
     requests: u64,
     /// The client sends its body when it is told to.
@@ -58,6 +60,7 @@ impl Stream {
             input: BytesMut::new(),
             incoming: Incoming::Ended,
             finished: false,
+            astray: false,
             requests: 0,
             expects: false,
             interim: BytesMut::new(),
@@ -264,13 +267,17 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let next = this.poll_stream(context);
-        if next.is_ready() {
+        if let Poll::Ready(next) = next {
             this.timer = None;
-            return next;
+            if let Some(Err(_)) = &next {
+                lock(&this.stream).astray = true;
+            }
+            return Poll::Ready(next);
         }
         let patience = this.patience;
         let timer = this.timer.get_or_insert_with(|| Timer::new(patience));
         if timer.is_due(context) {
+            lock(&this.stream).astray = true;
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
         Poll::Pending

@@ -79,7 +79,10 @@ fn make(
         .map_err(ConfigError::Pair)?
         .with_no_client_auth()
         .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if settings.http2 {
+        config.alpn_protocols.push(b"h2".to_vec());
+    }
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     config.ignore_client_order = settings.prefers_own_order;
     if settings.session_tickets {
         // Resumption without memory of each session, with keys that change by themselves.

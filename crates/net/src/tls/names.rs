@@ -63,6 +63,7 @@ pub struct ListenerSettings {
     pub(super) cipher_suites: Vec<SupportedCipherSuite>,
     pub(super) prefers_own_order: bool,
     pub(super) session_tickets: bool,
+    pub(super) http2: bool,
 }
 
 impl Default for ListenerSettings {
@@ -73,11 +74,18 @@ impl Default for ListenerSettings {
             cipher_suites: DEFAULT_CIPHER_SUITES.to_vec(),
             prefers_own_order: false,
             session_tickets: true,
+            http2: false,
         }
     }
 }
 
 impl ListenerSettings {
+    /// Offers HTTP/2 before HTTP/1.1 (ALPN `h2`), or does not.
+    #[must_use]
+    pub fn with_http2(self, http2: bool) -> Self {
+        Self { http2, ..self }
+    }
+
     /// The settings of a profile. `protocols` (names such as `TLSv1.2`, with spaces or commas between)
     /// and `ciphers` (an OpenSSL list with colons, commas or spaces) count for [`Profile::Custom`]; the
     /// first cipher of the list that a client has is used then. Without a suite of TLS 1.3 in the list
@@ -144,6 +152,7 @@ impl ListenerSettings {
             cipher_suites,
             prefers_own_order: true,
             session_tickets: true,
+            http2: false,
         })
     }
 }

@@ -7,7 +7,17 @@ mod client;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod frames;
+#[cfg(test)]
 mod framing;
+#[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod http2_client;
+#[cfg(test)]
+mod http2_floods;
+#[cfg(test)]
+mod http2_rules;
 #[cfg(test)]
 mod interim;
 #[cfg(test)]

@@ -92,6 +92,15 @@ impl Server {
         Self::start_with(Limits::default(), None, handler)
     }
 
+    pub(crate) fn start_http2<F>(
+        handler: impl Fn(Request<Body>, Connection) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::start_all(Limits::default(), None, true, handler)
+    }
+
     pub(crate) fn start_with<F>(
         limits: Limits,
         tls: Option<Arc<rustls::ServerConfig>>,
@@ -100,8 +109,21 @@ impl Server {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::start_all(limits, tls, false, handler)
+    }
+
+    pub(crate) fn start_all<F>(
+        limits: Limits,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        http2: bool,
+        handler: impl Fn(Request<Body>, Connection) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
         let mut listener = Listener::bind("test", ([127, 0, 0, 1], 0).into()).unwrap();
         listener.tls = tls;
+        listener.http2 = http2;
         Self::start_on(listener, limits, handler)
     }
 

@@ -12,7 +12,7 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Terminate TLS.
     pub ssl: bool,
-    /// Offer HTTP/2; this build serves HTTP/1.1 all the same.
+    /// Offer HTTP/2: of the proxy, on all its addresses; others serve HTTP/1.1 all the same.
     pub http2: bool,
     /// Hand a connection over only when there is something to read; an optimisation of nginx.
     pub deferred: bool,

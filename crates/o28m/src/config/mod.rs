@@ -132,6 +132,14 @@ impl Config {
         value::duration(self.text(key)).unwrap_or_default()
     }
 
+    /// Whether the proxy takes HTTP/2: one of its addresses with the flag means all of them, as in Kong.
+    #[must_use]
+    pub fn proxy_speaks_http2(&self) -> bool {
+        let keys = ["proxy.listen", "proxy.tls_listen"];
+        let mut listens = keys.iter().flat_map(|key| self.listeners(key));
+        listens.any(|it| it.http2)
+    }
+
     /// A duration that may be unset.
     #[must_use]
     pub fn optional_duration(&self, key: &str) -> Option<Duration> {

@@ -301,14 +301,14 @@ pub const SETTINGS: &[Setting] = &[
         "proxy.listen",
         Kind::Listen,
         "0.0.0.0:8000",
-        "Listeners of the proxy: address:port with Kong's flags such as ssl, separated by commas.",
+        "Listeners of the proxy: address:port with Kong's flags such as ssl and http2, separated by commas. http2 on one of them means all.",
     )
     .compat(&["KONG_PROXY_LISTEN"]),
     setting(
         "proxy.tls_listen",
         Kind::Listen,
         "off",
-        "Further listeners of the proxy, all with TLS.",
+        "Further listeners of the proxy, all with TLS; http2 counts as above.",
     ),
     setting(
         "proxy.tls.cert",
@@ -1069,6 +1069,16 @@ pub const SETTINGS: &[Setting] = &[
     .compat(&["KC_BOOTSTRAP_ADMIN_USERNAME", "KEYCLOAK_ADMIN"]),
     setting("identity.admin_password", Kind::Text, "", "Password of that administrator.")
         .compat(&["KC_BOOTSTRAP_ADMIN_PASSWORD", "KEYCLOAK_ADMIN_PASSWORD"])
+        .secret(),
+    setting(
+        "identity.admin_client_id",
+        Kind::Text,
+        "",
+        "Client with the rights of an administrator, made in the master realm as long as nobody is there.",
+    )
+    .compat(&["KC_BOOTSTRAP_ADMIN_CLIENT_ID"]),
+    setting("identity.admin_client_secret", Kind::Text, "", "Secret of that client.")
+        .compat(&["KC_BOOTSTRAP_ADMIN_CLIENT_SECRET"])
         .secret(),
     setting(
         "identity.import_dir",

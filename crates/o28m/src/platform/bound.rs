@@ -108,6 +108,7 @@ impl Bound {
     fn listener(&mut self, door: &Door, listen: &Listen, config: &Config) -> Result<Listener> {
         let name = if listen.ssl { door.tls_name } else { door.name };
         let mut listener = Listener::bind_with(name, listen.address, options(listen))?;
+        listener.http2 = door.name == "proxy" && config.proxy_speaks_http2();
         listener.proxy_protocol = listen.proxy_protocol;
         if listen.ssl {
             let tls = self.certificates.of(door.tls, config);
@@ -164,7 +165,7 @@ fn check(door: &Door, key: &str, listen: &Listen, config: &Config) -> Result<()>
     if listen.ssl && door.tls.is_empty() {
         bail!("{key}: ssl is not supported for {address}");
     }
-    if listen.http2 {
+    if listen.http2 && door.name != "proxy" {
         tracing::warn!(
             listener = door.name,
             listener.address = %address,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use o28m_gateway::Gateway;
 use o28m_gateway_admin::KONG_VERSION;
-use o28m_net::server::{connections, refused_connections};
+use o28m_net::server::{connections, flooding_connections, refused_connections};
 use o28m_plugins::Instrumentations;
 use o28m_store::Store;
 use o28m_telemetry::metrics::{Collect, Samples};
@@ -73,6 +73,9 @@ impl Collect for NodeMetrics {
         let help = "Connections closed at once: too many of one address, or no PROXY protocol.";
         let refused = refused_connections();
         into.counter("o28m_net_refused_connections_total", help, &[], refused);
+        let flooding = flooding_connections();
+        let help = "HTTP/2 connections closed because their client flooded them.";
+        into.counter("o28m_net_flooding_connections_total", help, &[], flooding);
         let labels = [node, ("subsystem", "http")];
         let help = "Number of requests total";
         into.gauge("kong_nginx_requests_total", help, &labels, requests as f64);

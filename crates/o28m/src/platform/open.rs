@@ -205,11 +205,12 @@ pub(super) async fn iris(
     if !config.has_role("identity") {
         return Ok(None);
     }
+    let text = |key| config.optional(key).map(str::to_owned);
     let settings = o28m_iris::Settings {
-        admin_user: config.optional("identity.admin_user").map(str::to_owned),
-        admin_password: config
-            .optional("identity.admin_password")
-            .map(|password| Secret::new(password.to_owned())),
+        admin_user: text("identity.admin_user"),
+        admin_password: text("identity.admin_password").map(Secret::new),
+        admin_client: text("identity.admin_client_id"),
+        admin_client_secret: text("identity.admin_client_secret").map(Secret::new),
     };
     let iris = Iris::open(store.clone(), settings, ambient.clone()).await;
     let iris = iris.context("cannot open the identity provider")?;

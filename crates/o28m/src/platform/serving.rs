@@ -111,14 +111,12 @@ impl Platform {
         };
         for listener in self.bound.take(name) {
             let (drain, stop) = (self.serving.drain_rest.clone(), self.serving.stop.clone());
-            let serving = server::serve(
-                listener,
-                service.clone(),
-                Pool::new(),
-                HeadLimits::default(),
-                drain,
-                stop,
-            );
+            let limits = match name {
+                "identity" => o28m_iris_http::HEAD_LIMITS,
+                _ => HeadLimits::default(),
+            };
+            let serving =
+                server::serve(listener, service.clone(), Pool::new(), limits, drain, stop);
             self.serving.rest.spawn(serving);
         }
     }

@@ -61,7 +61,8 @@ impl Certificates {
         if key == PROXY {
             sources.insert(0, self.by_name.clone());
         }
-        let tls = listener_config(sources, &settings(config)?)?;
+        let http2 = key == PROXY && config.proxy_speaks_http2();
+        let tls = listener_config(sources, &settings(config)?.with_http2(http2))?;
         let slot = Slot {
             current,
             tls: tls.clone(),

@@ -37,6 +37,9 @@ impl Default for Look<'_> {
 }
 
 /// A browser with one window; closed when dropped.
+/// Drivers started before it is given up.
+const ATTEMPTS: u32 = 5;
+
 pub(crate) struct Browser {
     http: Client,
     port: u16,
@@ -58,8 +61,9 @@ impl Drop for Browser {
     }
 }
 
-impl Browser {
-    pub(crate) async fn start(look: Look<'_>) -> Self {
+/// A driver and its port. It ends by itself when another takes the port that it chose.
+async fn driver() -> (Child, u16) {
+    for _ in 0..ATTEMPTS {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -68,16 +72,18 @@ impl Browser {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines
-                .next_line()
-                .await
-                .unwrap()
-                .expect("chromedriver ended");
+        while let Some(line) = lines.next_line().await.unwrap() {
             if let Some((_, port)) = line.rsplit_once("successfully on port ") {
-                break port.trim_end_matches('.').parse().unwrap();
+                return (driver, port.trim_end_matches('.').parse().unwrap());
             }
-        };
+        }
+    }
+    panic!("chromedriver ended {ATTEMPTS} times");
+}
+
+impl Browser {
+    pub(crate) async fn start(look: Look<'_>) -> Self {
+        let (driver, port) = driver().await;
         let (width, height) = look.size;
         let scripts = if look.scripts { 1 } else { 2 };
         let capabilities = json!({"capabilities": {"alwaysMatch": {
