@@ -6,6 +6,7 @@
 mod client;
 pub mod grpc;
 mod link;
+mod pair;
 mod platform;
 mod raw;
 mod upstream;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use client::{Client, Reply};
 pub use link::Link;
+pub use pair::Pair;
 pub use platform::{Database, Platform};
 pub use raw::raw;
 pub use upstream::{Received, Upstream};

@@ -11,45 +11,12 @@ use o28m_net::server::{HeadLimits, Listener, serve};
 use o28m_net::tls::Identity;
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
 use o28m_store::{Object, Write};
-use o28m_testkit::{PATIENCE, Platform, Upstream, eventually, on_every_database};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use o28m_testkit::{PATIENCE, Pair, Platform, Upstream, eventually, on_every_database};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// A certificate with its key.
-struct Pair {
-    params: CertificateParams,
-    key: KeyPair,
-    pem: String,
-}
-
-impl Pair {
-    fn root(name: &str) -> Self {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { params, key, pem }
-    }
-
-    fn issue(&self, name: &str) -> Self {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let issuer = Issuer::from_params(&self.params, &self.key);
-        let pem = params.signed_by(&key, &issuer).unwrap().pem();
-        Self { params, key, pem }
-    }
-
-    /// What the Admin API is given.
-    fn body(&self) -> Value {
-        json!({"cert": self.pem, "key": self.key.serialize_pem()})
-    }
-}
 
 /// Asks the proxy over TLS for `/echo`, trusting `root` alone; the status.
 async fn ask(platform: &Platform, name: &str, root: &Pair) -> Result<u16, SendError> {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::Response;
-use o28m_testkit::{Client, Database, PATIENCE, Platform, Upstream, Wire};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use o28m_testkit::{Client, Database, PATIENCE, Pair, Platform, Upstream, Wire};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -69,37 +68,6 @@ impl Beside {
             ended.unwrap();
         }
         self.rounds.load(Ordering::SeqCst)
-    }
-}
-
-/// A certificate that signs itself or others.
-struct Pair {
-    params: CertificateParams,
-    key: KeyPair,
-    pem: String,
-}
-
-impl Pair {
-    fn root(name: &str) -> Self {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { params, key, pem }
-    }
-
-    fn issue(&self, name: &str) -> Self {
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let issuer = Issuer::from_params(&self.params, &self.key);
-        let pem = params.signed_by(&key, &issuer).unwrap().pem();
-        Self { params, key, pem }
-    }
-
-    fn body(&self) -> Value {
-        json!({"cert": self.pem, "key": self.key.serialize_pem()})
     }
 }
 
