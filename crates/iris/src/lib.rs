@@ -86,8 +86,8 @@ pub const MASTER: &str = "master";
 /// The version whose behaviour is offered, as clients read it.
 pub const KEYCLOAK_VERSION: &str = "26.5.7";
 
-/// Compiled realms in memory at most.
-const REALMS_MAX: usize = 2_000;
+/// Compiled realms in memory at most: with their scopes and keys, each takes about 100 KiB.
+const REALMS_MAX: usize = 1_000;
 /// Compiled clients in memory at most.
 const CLIENTS_MAX: usize = 20_000;
 /// Compiled users in memory at most; every service account is one.
