@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn iris_case_023_a_fixed_host_takes_the_scheme_of_the_proxy_only_when_trusted() {
+    fn a_fixed_host_takes_the_scheme_of_the_proxy_only_when_trusted() {
         let forged = [
             ("host", "pod:8080"),
             ("x-forwarded-proto", "https"),

@@ -234,6 +234,16 @@ impl World {
 
     /// On this store, with these settings.
     pub(crate) async fn with(store: Store, settings: o28m_iris::Settings) -> Self {
+        Self::at_host(store, settings, None, true).await
+    }
+
+    /// With the host name of `KC_HOSTNAME`, and whether forwarding headers are believed.
+    pub(crate) async fn at_host(
+        store: Store,
+        settings: o28m_iris::Settings,
+        hostname: Option<&str>,
+        proxy_headers: bool,
+    ) -> Self {
         let clock = Arc::new(Manual(AtomicI64::new(1_800_000_000)));
         let ambient = Ambient {
             clock: clock.clone(),
@@ -244,8 +254,8 @@ impl World {
             .unwrap();
         let surface = Settings {
             relative_path: "/auth".to_owned(),
-            hostname: None,
-            proxy_headers: true,
+            hostname: hostname.map(str::to_owned),
+            proxy_headers,
             client_auth_metrics: true,
         };
         let metrics = o28m_telemetry::metrics::Registry::default();

@@ -96,3 +96,25 @@ async fn long_tokens_are_read() {
     let longer = world.http.bearer(&"x".repeat(70_000));
     assert_eq!(longer.get(&userinfo).await.status, 400);
 }
+
+#[tokio::test]
+async fn iris_case_023_a_fixed_host_takes_the_scheme_of_the_proxy_only_when_trusted() {
+    for (trusted, scheme, port) in [(true, "https", ""), (false, "http", ":LOCAL")] {
+        let settings = o28m_iris::Settings::default();
+        let store = store("sqlite::memory:").await;
+        let world = World::at_host(store, settings, Some("iris.example.com"), trusted).await;
+        let proxied = world
+            .http
+            .with("x-forwarded-proto", "https")
+            .with("x-forwarded-host", "evil.example")
+            .with("x-forwarded-port", "443");
+        let url = world.at("/realms/master/.well-known/openid-configuration");
+        let document = proxied.get(&url).await.expect(200).json();
+        let local = format!(":{}", url.split(['/', ':']).nth(4).unwrap());
+        let port = port.replace(":LOCAL", &local);
+        let issuer = format!("{scheme}://iris.example.com{port}/auth/realms/master");
+        assert_eq!(document["issuer"], issuer);
+        let endpoint = document["token_endpoint"].as_str().unwrap();
+        assert!(endpoint.starts_with(&issuer), "{endpoint}");
+    }
+}

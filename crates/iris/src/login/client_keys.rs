@@ -94,7 +94,9 @@ impl Iris {
                 Some(set)
             }
             Err(error) => {
-                tracing::warn!(%error, "keys of a client could not be fetched");
+                // A query may hold what is nobody's business.
+                let at = url.split('?').next().unwrap_or_default();
+                tracing::warn!(%error, url = at, "keys of a client could not be fetched");
                 known
             }
         }
