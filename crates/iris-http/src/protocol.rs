@@ -320,9 +320,6 @@ async fn serve(call: Call<'_>, body: Body, endpoint: Endpoint, name: &str) -> Re
         proof: None,
         call,
     };
-    if let Err(reply) = asked.prove(endpoint).await {
-        return reply;
-    }
     if endpoint == Endpoint::UserInfo {
         let reply = asked.userinfo(&bytes).await;
         // Who has the token may read it from anywhere; no cookie is looked at.
@@ -422,11 +419,9 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Checks the proof of possession that comes with the request, if one does (RFC 9449).
+    /// Called when it is known who asks: a proof is remembered, and strangers are not to fill the store.
     async fn prove(&mut self, endpoint: Endpoint) -> Result<(), Reply> {
         let is_token = endpoint == Endpoint::Token;
-        if !is_token && endpoint != Endpoint::UserInfo {
-            return Ok(());
-        }
         let mut sent = self.call.headers.get_all("dpop").iter();
         let scheme = self.call.header("authorization").and_then(scheme_of);
         let bound = !is_token && scheme.is_some_and(|it| it.eq_ignore_ascii_case("dpop"));
@@ -526,7 +521,7 @@ impl Asked<'_> {
         }
     }
 
-    async fn token(&self, form: &Form) -> Reply {
+    async fn token(&mut self, form: &Form) -> Reply {
         let bad = |text: &str| code(StatusCode::BAD_REQUEST, Code::InvalidRequest, text);
         let Some(name) = form.get("grant_type") else {
             return bad("Missing form parameter: grant_type");
@@ -548,6 +543,9 @@ impl Asked<'_> {
         };
         if form.has_duplicate_except(repeatable) {
             return self.share(bad("duplicated parameter"), &client);
+        }
+        if let Err(reply) = self.prove(Endpoint::Token).await {
+            return self.share(reply, &client);
         }
         let granted = self
             .call
@@ -720,17 +718,24 @@ impl Asked<'_> {
         self.share(reply, &client)
     }
 
-    async fn userinfo(&self, body: &[u8]) -> Reply {
+    async fn userinfo(&mut self, body: &[u8]) -> Reply {
         let form = Form::parse(body).unwrap_or_default();
-        let Some(token) = self.call.token().or_else(|| form.get("access_token")) else {
+        let token = self.call.token().or_else(|| form.get("access_token"));
+        let Some(token) = token.map(str::to_owned) else {
             return self.challenge(StatusCode::UNAUTHORIZED, None);
         };
-        match self
-            .call
-            .iris
-            .userinfo(&self.realm, token, self.origin())
-            .await
-        {
+        let iris = self.call.iris;
+        if self.call.headers.contains_key("dpop") {
+            match iris.is_active(&self.realm, &token, &self.issuer).await {
+                Ok(true) => {}
+                Ok(false) => return self.unverified(),
+                Err(error) => return errors::admin(&error),
+            }
+        }
+        if let Err(reply) = self.prove(Endpoint::UserInfo).await {
+            return reply;
+        }
+        match iris.userinfo(&self.realm, &token, self.origin()).await {
             Ok(Some(Ok(claims))) => reply::with(
                 reply::json(StatusCode::OK, &claims),
                 CACHE_CONTROL,
@@ -740,12 +745,14 @@ impl Asked<'_> {
                 let problem = (Code::InsufficientScope, "Missing openid scope");
                 self.challenge(StatusCode::FORBIDDEN, Some(problem))
             }
-            Ok(None) => {
-                let problem = (Code::InvalidToken, "Token verification failed");
-                self.challenge(StatusCode::UNAUTHORIZED, Some(problem))
-            }
+            Ok(None) => self.unverified(),
             Err(error) => errors::admin(&error),
         }
+    }
+
+    fn unverified(&self) -> Reply {
+        let problem = (Code::InvalidToken, "Token verification failed");
+        self.challenge(StatusCode::UNAUTHORIZED, Some(problem))
     }
 
     /// An error in the `WWW-Authenticate` header alone (RFC 6750 section 3).

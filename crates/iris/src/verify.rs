@@ -272,6 +272,19 @@ impl Iris {
         Ok(true)
     }
 
+    /// Whether a token of the realm's is in force, whatever it is bound to.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_active(
+        &self,
+        realm: &Arc<Realm>,
+        token: &str,
+        issuer: &str,
+    ) -> Result<bool, Error> {
+        Ok(self.active(realm, token, issuer).await?.is_ok())
+    }
+
     /// The userinfo claims behind an access token, and whether the token may read them;
     /// `None` for a token that is not active.
     ///

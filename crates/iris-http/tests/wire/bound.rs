@@ -116,6 +116,38 @@ async fn a_token_is_bound_to_the_key_that_was_proved() {
 }
 
 #[tokio::test]
+async fn proofs_of_strangers_are_not_remembered() {
+    let site = Site::start().await;
+    let key = Key::new();
+    let proof = key.proof(&site, "POST", &site.world.protocol("r", "token"), None);
+    let wrong = [SERVICE[0], SERVICE[1], ("client_secret", "wrong")];
+    let _ = send(&site, Some(&proof), &wrong).await.expect(401);
+    let tokens = send(&site, Some(&proof), &SERVICE).await.expect(200).json();
+    let known = tokens["access_token"].as_str().unwrap();
+    let userinfo = site.world.protocol("r", "userinfo");
+    let ask = async |token: &str, proof: &str| {
+        let authorization = format!("DPoP {token}");
+        let http = site.world.http.with("authorization", &authorization);
+        http.with("dpop", proof).get(&userinfo).await
+    };
+    // A proof for a token that is none is checked no further; one for a token in force counts once.
+    let proof = key.proof(&site, "GET", &userinfo, Some("junk"));
+    for _ in 0..2 {
+        let told = ask("junk", &proof).await.expect(401);
+        let told = told.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(told.contains("Token verification failed"), "{told}");
+    }
+    let proof = key.proof(&site, "GET", &userinfo, Some(known));
+    let _ = ask(known, &proof).await.expect(403);
+    let told = ask(known, &proof).await.expect(401);
+    let told = told.headers["www-authenticate"].to_str().unwrap();
+    assert!(told.contains("already been used"), "{told}");
+}
+
+#[tokio::test]
 async fn a_stolen_bound_token_opens_nothing() {
     let site = Site::start().await;
     let (key, thief) = (Key::new(), Key::new());
