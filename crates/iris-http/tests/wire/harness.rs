@@ -214,12 +214,17 @@ impl World {
     /// On a database of its own: in memory, or on the PostgreSQL server of the test process where the
     /// binary is the one for that and the server is installed.
     pub(crate) async fn start() -> Self {
+        Self::on(Self::new_store().await).await
+    }
+
+    /// An empty database of that kind.
+    pub(crate) async fn new_store() -> Store {
         let url = if crate::ON_POSTGRESQL {
             o28m_store::testing::postgres_url().await
         } else {
             None
         };
-        Self::on(store(url.as_deref().unwrap_or("sqlite::memory:")).await).await
+        store(url.as_deref().unwrap_or("sqlite::memory:")).await
     }
 
     /// On this store.

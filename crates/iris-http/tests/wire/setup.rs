@@ -4,7 +4,7 @@ use o28m_core::Secret;
 use o28m_iris::{Error, ScopeAssignment, Thing};
 use serde_json::json;
 
-use crate::harness::{World, claims, store};
+use crate::harness::{World, claims};
 
 #[tokio::test]
 async fn setting_up_twice_changes_nothing_but_what_was_asked() {
@@ -69,7 +69,7 @@ async fn the_first_administrator_can_be_a_client() {
         admin_client_secret: Some(Secret::new(secret.to_owned())),
         ..o28m_iris::Settings::default()
     };
-    let first = World::with(store("sqlite::memory:").await, settings("first")).await;
+    let first = World::with(World::new_store().await, settings("first")).await;
     // A later start with another secret does not change the client that is there.
     let world = World::with(first.store.clone(), settings("second")).await;
     let form = |secret: &str| {
@@ -101,7 +101,7 @@ async fn long_tokens_are_read() {
 async fn iris_case_023_a_fixed_host_takes_the_scheme_of_the_proxy_only_when_trusted() {
     for (trusted, scheme, port) in [(true, "https", ""), (false, "http", ":LOCAL")] {
         let settings = o28m_iris::Settings::default();
-        let store = store("sqlite::memory:").await;
+        let store = World::new_store().await;
         let world = World::at_host(store, settings, Some("iris.example.com"), trusted).await;
         let proxied = world
             .http
