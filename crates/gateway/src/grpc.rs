@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use o28m_net::Body;
 use serde_json::Value;
 
-const MEDIA_TYPE: &str = "application/grpc";
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const MEDIA_TYPE: &str = "application/grpc";
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Marks an error whose form the request decides; for gRPC its text is that of the code.

@@ -67,7 +67,7 @@ impl HealthChecks {
 )]
 pub struct ActiveChecks {
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: CheckType,
     /// Seconds.
     pub timeout: f64,
     pub concurrency: u32,
@@ -84,6 +84,30 @@ impl ActiveChecks {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.healthy.interval > 0.0 || self.unhealthy.interval > 0.0
+    }
+}
+
+/// How targets are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckType {
+    /// Whether a connection can be made.
+    Tcp,
+    /// A `GET`.
+    Http,
+    /// A `GET` over TLS.
+    Https,
+    /// gRPC's health checking protocol.
+    Grpc,
+    /// gRPC's health checking protocol over TLS.
+    Grpcs,
+}
+
+impl CheckType {
+    /// Whether the answer is read over TLS.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
     }
 }
 

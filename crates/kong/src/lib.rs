@@ -40,7 +40,7 @@ pub use formats::{
 pub use plugins::{PluginSchema, plugin, plugins};
 
 pub use balancing::{
-    ActiveChecks, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
+    ActiveChecks, CheckType, Counters, HealthChecks, PassiveChecks, Probes, Target, Upstream,
 };
 pub use typed::{
     Acl, CaCertificate, Certificate, Consumer, Endpoint, ForeignKey, PathHandling, PluginEntity,

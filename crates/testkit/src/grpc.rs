@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use o28m_net::client::{TlsPolicy, tls_config};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A message with gRPC's prefix.
 ///
@@ -189,14 +191,42 @@ pub struct Called {
     pub trailers: HeaderMap,
 }
 
+/// What a [`GrpcUpstream`] says when it is asked how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It serves.
+    Serving,
+    /// It does not.
+    NotServing,
+    /// It has no such service: code 12, in a head alone.
+    Unimplemented,
+    /// It serves, by a message without trailers.
+    WithoutTrailers,
+    /// It serves, by a body of another media type.
+    NotGrpc,
+    /// It serves, by a message without end.
+    Endless,
+    /// The call is reset.
+    Reset,
+    /// Nothing, ever.
+    Silent,
+}
+
 /// An upstream that speaks gRPC. The last part of a call's path says what it does: `Echo` gives every
 /// piece back at once, `Thrice` gives the first one back three times, `Collect` gives everything back
-/// at the end, `Fail` refuses with code 5 in a head alone.
+/// at the end, `Fail` refuses with code 5 in a head alone, `Check` says how the upstream is.
 pub struct GrpcUpstream {
     /// Where it listens.
     pub address: SocketAddr,
-    calls: Arc<Mutex<Vec<Called>>>,
+    seen: Seen,
     serving: JoinHandle<()>,
+}
+
+/// What an upstream and its connections know of each other.
+#[derive(Clone)]
+struct Seen {
+    calls: Arc<Mutex<Vec<Called>>>,
+    health: Arc<Mutex<Health>>,
 }
 
 impl Drop for GrpcUpstream {
@@ -213,19 +243,25 @@ impl GrpcUpstream {
     pub async fn start(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let calls = Arc::new(Mutex::default());
-        let seen = calls.clone();
+        let seen = Seen {
+            calls: Arc::default(),
+            health: Arc::new(Mutex::new(Health::Serving)),
+        };
+        let of_connections = seen.clone();
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (tls, seen) = (tls.clone(), seen.clone());
+                let (tls, seen) = (tls.clone(), of_connections.clone());
                 connections.spawn(async move {
                     match tls {
                         None => serve(stream, seen).await,
                         Some(tls) => {
+                            // Whoever does not trust us leaves.
                             let accepted = TlsAcceptor::from(tls).accept(stream).await;
-                            let stream = accepted.unwrap();
+                            let Ok(stream) = accepted else {
+                                return;
+                            };
                             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
                             serve(stream, seen).await;
                         }
@@ -235,9 +271,17 @@ impl GrpcUpstream {
         });
         Self {
             address,
-            calls,
+            seen,
             serving,
         }
+    }
+
+    /// Decides what it says of itself from now on.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn set_health(&self, health: Health) {
+        *self.seen.health.lock().unwrap() = health;
     }
 
     /// Every call so far, taken out.
@@ -246,14 +290,11 @@ impl GrpcUpstream {
     /// Never.
     #[must_use]
     pub fn take(&self) -> Vec<Called> {
-        std::mem::take(&mut *self.calls.lock().unwrap())
+        std::mem::take(&mut *self.seen.calls.lock().unwrap())
     }
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    seen: Arc<Mutex<Vec<Called>>>,
-) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, seen: Seen) {
     let mut connection = h2::server::handshake(stream).await.unwrap();
     let mut calls = JoinSet::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -264,7 +305,7 @@ async fn serve(
 async fn answer(
     request: Request<RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
-    seen: Arc<Mutex<Vec<Called>>>,
+    seen: Seen,
 ) {
     let (head, mut body) = request.into_parts();
     let method = head.uri.path().rsplit('/').next().unwrap().to_owned();
@@ -276,7 +317,15 @@ async fn answer(
         headers.insert("grpc-message", HeaderValue::from_static("nothing here"));
         respond.send_response(response, true).unwrap();
         let trailers = HeaderMap::new();
-        seen.lock().unwrap().push(Called { head, trailers });
+        seen.calls.lock().unwrap().push(Called { head, trailers });
+        return;
+    }
+    if method == "Check" {
+        let health = *seen.health.lock().unwrap();
+        while next(&mut body).await.is_some() {}
+        let trailers = HeaderMap::new();
+        seen.calls.lock().unwrap().push(Called { head, trailers });
+        say(health, response, respond).await;
         return;
     }
     let mut out = respond.send_response(response, false).unwrap();
@@ -302,5 +351,54 @@ async fn answer(
     last.insert("grpc-status", HeaderValue::from_static("0"));
     last.insert("x-pieces", HeaderValue::from(pieces));
     out.send_trailers(last).unwrap();
-    seen.lock().unwrap().push(Called { head, trailers });
+    seen.calls.lock().unwrap().push(Called { head, trailers });
+}
+
+/// Says how an upstream is. What nobody waits for any more is not sent.
+async fn say(
+    health: Health,
+    mut response: Response<()>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
+    let serves = Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]);
+    let code = |code| HeaderMap::from_iter([(STATUS, HeaderValue::from_static(code))]);
+    let (message, trailers) = match health {
+        Health::Serving => (serves, Some(code("0"))),
+        Health::NotServing => (Bytes::from_static(&[0, 0, 0, 0, 2, 8, 2]), Some(code("0"))),
+        Health::WithoutTrailers => (serves, None),
+        Health::NotGrpc => {
+            let html = HeaderValue::from_static("text/html");
+            response.headers_mut().insert("content-type", html);
+            (serves, Some(code("0")))
+        }
+        Health::Unimplemented => {
+            response.headers_mut().extend(code("12"));
+            let _gone = respond.send_response(response, true);
+            return;
+        }
+        Health::Endless => {
+            let Ok(mut out) = respond.send_response(response, false) else {
+                return;
+            };
+            while out.send_data(vec![0; 1024].into(), false).is_ok() {
+                tokio::task::yield_now().await;
+            }
+            return;
+        }
+        Health::Reset => {
+            respond.send_reset(h2::Reason::INTERNAL_ERROR);
+            return;
+        }
+        Health::Silent => {
+            let _reset = std::future::poll_fn(|context| respond.poll_reset(context)).await;
+            return;
+        }
+    };
+    let Ok(mut out) = respond.send_response(response, false) else {
+        return;
+    };
+    let _gone = out.send_data(message, trailers.is_none());
+    if let Some(trailers) = trailers {
+        let _gone = out.send_trailers(trailers);
+    }
 }

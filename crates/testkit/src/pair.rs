@@ -1,5 +1,7 @@
 //! Certificates of a test.
 
+use std::sync::Arc;
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
@@ -43,6 +45,16 @@ impl Pair {
     #[must_use]
     pub fn body(&self) -> Value {
         json!({"cert": self.pem, "key": self.key.serialize_pem()})
+    }
+
+    /// What a server with it is configured by.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn server(&self) -> Arc<rustls::ServerConfig> {
+        let key = self.key.serialize_pem();
+        o28m_net::tls::server_config(self.pem.as_bytes(), key.as_bytes()).unwrap()
     }
 }
 

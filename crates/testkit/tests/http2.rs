@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use o28m_testkit::grpc::{GrpcUpstream, Http2Client, call, message, next};
-use o28m_testkit::{Platform, Upstream};
+use o28m_testkit::grpc::{GrpcUpstream, Health, Http2Client, call, message, next};
+use o28m_testkit::{Pair, Platform, Upstream, eventually};
 use serde_json::json;
 
 const BOTH: &str = "127.0.0.1:0 http2, 127.0.0.1:0 ssl";
@@ -34,11 +34,8 @@ async fn tls_client(platform: &Platform) -> Option<Http2Client> {
 }
 
 /// TLS for an upstream that speaks HTTP/2 alone.
-fn tls() -> Arc<rustls::ServerConfig> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = made.signing_key.serialize_pem();
-    let config = o28m_net::tls::server_config(made.cert.pem().as_bytes(), key.as_bytes());
-    let mut config = config.unwrap();
+fn tls(certificate: &Pair) -> Arc<rustls::ServerConfig> {
+    let mut config = certificate.server();
     Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
     config
 }
@@ -93,7 +90,8 @@ async fn proxy_case_022_grpc_routes_take_grpc_over_http2_and_grpcs_routes_over_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxy_case_050_calls_and_streams_pass_with_their_trailers() {
     let platform = platform().await;
-    for (name, scheme, tls) in [("plain", "grpc", None), ("tls", "grpcs", Some(tls()))] {
+    let secure = tls(&Pair::root("localhost"));
+    for (name, scheme, tls) in [("plain", "grpc", None), ("tls", "grpcs", Some(secure))] {
         let upstream = GrpcUpstream::start(tls).await;
         let url = format!("{scheme}://{}", upstream.address);
         let prefix = format!("/{name}.");
@@ -359,4 +357,116 @@ async fn a_call_in_flight_outlives_the_begin_of_a_drain() {
     assert_eq!(next(&mut down).await, None);
     assert_eq!(down.trailers().await.unwrap().unwrap()["x-pieces"], "2");
     assert!(stopping.await.unwrap());
+}
+
+/// Has the platform ask this server alone, in the way of `active`, and be sure at the first answer.
+async fn ask_always(platform: &Platform, name: &str, at: SocketAddr, active: &serde_json::Value) {
+    let mut active = active.clone();
+    active["healthy"] = json!({"interval": 0.02, "successes": 1});
+    active["unhealthy"]["interval"] = json!(0.02);
+    let body = json!({"host_header": "up.example", "healthchecks": {"active": active}});
+    let path = format!("/upstreams/{name}");
+    let _ = platform.admin("PUT", &path, body).await.expect(200);
+    let target = json!({"target": at.to_string()});
+    let path = format!("{path}/targets");
+    let _ = platform.admin("POST", &path, target).await.expect(201);
+}
+
+async fn becomes(platform: &Platform, name: &str, wanted: &str) {
+    let path = format!("/upstreams/{name}/health");
+    let what = format!("{name} to be {wanted}");
+    eventually(&what, async || {
+        let told = platform
+            .admin("GET", &path, json!(null))
+            .await
+            .expect(200)
+            .json();
+        (told["data"][0]["health"] == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_health_checks_find_out_over_both_transports() {
+    let files = tempfile::tempdir().unwrap();
+    let root = Pair::root("authority");
+    let ca = files.path().join("ca.pem");
+    std::fs::write(&ca, &root.pem).unwrap();
+    let settings = [("upstream.tls.ca", ca.to_str().unwrap())];
+    let platform = Platform::start_with(None, &settings).await;
+    let secure = tls(&root.issue("up.example"));
+    let answers = [
+        Health::NotServing,
+        Health::Unimplemented,
+        Health::WithoutTrailers,
+        Health::NotGrpc,
+        Health::Endless,
+        Health::Reset,
+    ];
+    for (kind, tls) in [("grpc", None), ("grpcs", Some(secure))] {
+        let upstream = GrpcUpstream::start(tls).await;
+        let headers = json!({"authorization": ["Bearer x"], "content-length": ["7"]});
+        let active = json!({"type": kind, "headers": headers, "unhealthy": {"http_failures": 1}});
+        ask_always(&platform, kind, upstream.address, &active).await;
+        for health in answers {
+            upstream.set_health(health);
+            becomes(&platform, kind, "UNHEALTHY").await;
+            upstream.set_health(Health::Serving);
+            becomes(&platform, kind, "HEALTHY").await;
+        }
+        let called = upstream.take().pop().unwrap().head;
+        assert_eq!(called.method, "POST");
+        assert_eq!(called.uri.path(), "/grpc.health.v1.Health/Check");
+        assert_eq!(called.uri.authority().unwrap().as_str(), "up.example");
+        assert_eq!(called.headers["content-type"], "application/grpc");
+        assert_eq!(called.headers["te"], "trailers");
+        assert_eq!(called.headers["authorization"], "Bearer x");
+        assert!(!called.headers.contains_key("content-length"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_health_checks_count_silence_and_refused_connections_as_such() {
+    let platform = platform().await;
+    let upstream = GrpcUpstream::start(None).await;
+    let active = json!({"type": "grpc", "timeout": 0.2, "unhealthy": {"timeouts": 1}});
+    ask_always(&platform, "silent", upstream.address, &active).await;
+    let active = json!({"type": "grpc", "unhealthy": {"tcp_failures": 1}});
+    ask_always(&platform, "gone", upstream.address, &active).await;
+    upstream.set_health(Health::Silent);
+    becomes(&platform, "silent", "UNHEALTHY").await;
+    upstream.set_health(Health::Serving);
+    becomes(&platform, "silent", "HEALTHY").await;
+    becomes(&platform, "gone", "HEALTHY").await;
+    drop(upstream);
+    becomes(&platform, "gone", "UNHEALTHY").await;
+    // Nobody speaks HTTP/2 there.
+    let plain = Upstream::ok();
+    let at = plain.url().split_once("://").unwrap().1.parse().unwrap();
+    let active = json!({"type": "grpc", "unhealthy": {"http_failures": 1, "tcp_failures": 1}});
+    ask_always(&platform, "plain", at, &active).await;
+    becomes(&platform, "plain", "UNHEALTHY").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpcs_health_checks_verify_whom_they_ask() {
+    let platform = platform().await;
+    let upstream = GrpcUpstream::start(Some(tls(&Pair::root("up.example")))).await;
+    let failures = json!({"tcp_failures": 1});
+    let mut active = json!({"type": "grpcs", "unhealthy": failures});
+    ask_always(&platform, "up", upstream.address, &active).await;
+    becomes(&platform, "up", "UNHEALTHY").await;
+    assert!(upstream.take().is_empty());
+    active["https_verify_certificate"] = json!(false);
+    let body = json!({"healthchecks": {"active": active}});
+    let _ = platform
+        .admin("PATCH", "/upstreams/up", body)
+        .await
+        .expect(200);
+    becomes(&platform, "up", "HEALTHY").await;
+    // Over TLS too, HTTP/1 alone is not enough.
+    let other = Upstream::ok();
+    let at = other.url().split_once("://").unwrap().1.parse().unwrap();
+    ask_always(&platform, "plain", at, &active).await;
+    becomes(&platform, "plain", "UNHEALTHY").await;
 }

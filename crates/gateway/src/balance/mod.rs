@@ -427,11 +427,10 @@ impl Balancer {
 
     /// Counts a status by the lists it is in.
     fn count(&self, peer: &Peer, status: StatusCode, healthy: &Counters, unhealthy: &Counters) {
-        let status = status.as_u16();
-        if healthy.http_statuses.contains(&status) {
-            self.saw(peer, Report::Success, healthy);
-        } else if unhealthy.http_statuses.contains(&status) {
-            self.saw(peer, Report::Http, unhealthy);
+        match meaning(status, healthy, unhealthy) {
+            Some(Report::Success) => self.saw(peer, Report::Success, healthy),
+            Some(failure) => self.saw(peer, failure, unhealthy),
+            None => {}
         }
     }
 
@@ -535,6 +534,17 @@ impl Balancer {
             weight: peer.weight,
             available: peer.is_available(self.checked),
         }
+    }
+}
+
+/// What a status says by the lists it is in; one in neither says nothing.
+fn meaning(status: StatusCode, healthy: &Counters, unhealthy: &Counters) -> Option<Report> {
+    let status = status.as_u16();
+    if healthy.http_statuses.contains(&status) {
+        Some(Report::Success)
+    } else {
+        let is_bad = unhealthy.http_statuses.contains(&status);
+        is_bad.then_some(Report::Http)
     }
 }
 

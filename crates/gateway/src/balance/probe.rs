@@ -1,20 +1,18 @@
 //! Active health checks: the gateway asks targets how they are (spec gateway-proxy 11.4).
 
+mod ask;
+mod grpc;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Request, StatusCode, Version};
 use o28m_core::Ambient;
-use o28m_kong::ActiveChecks;
-use o28m_net::client::{Pool, SendError, Target, Timeouts, TlsPolicy};
-use o28m_net::{Body, Scheme};
-use tokio::net::TcpStream;
+use o28m_net::client::Pool;
 use tokio::task::JoinSet;
 
-use super::{Balancer, Peer, PeerIdentity, Report, Ring};
+use super::{Balancer, Ring};
 use crate::feed::Feed;
 use crate::snapshot::UpstreamTls;
 
@@ -51,7 +49,8 @@ pub(crate) async fn keep(
     recovery: Option<Duration>,
     ambient: &Ambient,
 ) {
-    let pool = Pool::new();
+    // A connection of its own for each check: whether one can be made is part of the question.
+    let pool = Pool::with_idle_max(0);
     let mut schedule = Schedule::default();
     let mut probes: JoinSet<Key> = JoinSet::new();
     loop {
@@ -67,7 +66,7 @@ pub(crate) async fn keep(
             let (pool, trust) = (pool.clone(), trust.clone());
             probes.spawn(async move {
                 let key = probe.key.clone();
-                ask(&pool, &probe, &trust).await;
+                ask::ask(&pool, &probe, &trust).await;
                 key
             });
         }
@@ -146,107 +145,4 @@ fn jittered(interval_s: f64, ambient: &Ambient) -> Duration {
     ambient.rng.fill(&mut byte);
     let [byte] = byte;
     Duration::from_secs_f64(interval_s * (1.0 + f64::from(byte) / 2550.0))
-}
-
-/// Asks one address and counts what it says.
-async fn ask(pool: &Arc<Pool>, probe: &Probe, trust: &UpstreamTls) {
-    let Some(peer) = probe.ring.peer(probe.at) else {
-        return;
-    };
-    let balancer = &probe.balancer;
-    let active = &balancer.upstream.healthchecks.active;
-    let timeout = Duration::from_secs_f64(active.timeout.max(0.001));
-    let failed = &active.unhealthy.counters;
-    if active.kind == "tcp" {
-        let connected = tokio::time::timeout(timeout, TcpStream::connect(peer.address)).await;
-        match connected {
-            Ok(Ok(_)) => balancer.saw(peer, Report::Success, &active.healthy.counters),
-            Ok(Err(_)) => balancer.saw(peer, Report::Tcp, failed),
-            Err(_) => balancer.saw(peer, Report::Timeout, failed),
-        }
-        return;
-    }
-    let tls = active.kind == "https";
-    let identity = match &balancer.identity {
-        PeerIdentity::Given(identity) => identity.clone().filter(|_| tls),
-        // Without its certificate a target says nothing of how it is to those who have it.
-        PeerIdentity::Missing if tls => return,
-        PeerIdentity::Missing => None,
-    };
-    let host = host(balancer, peer);
-    let target = Target {
-        scheme: if tls { Scheme::Https } else { Scheme::Http },
-        host: peer.ip.clone(),
-        port: peer.address.port(),
-        tls: TlsPolicy {
-            server_name: server_name(active, host.as_ref()),
-            identity,
-            ..trust.of_probes(active.https_verify_certificate)
-        },
-    };
-    let timeouts = Timeouts {
-        connect: timeout,
-        write: timeout,
-        read: timeout,
-    };
-    let request = request(active, host);
-    let answer = tokio::time::timeout(timeout, pool.send(&target, request, &timeouts)).await;
-    match answer {
-        Ok(Ok(response)) => {
-            let status: StatusCode = response.status();
-            balancer.count(peer, status, &active.healthy.counters, failed);
-        }
-        Ok(Err(SendError::Invalid { .. })) => balancer.saw(peer, Report::Http, failed),
-        Ok(Err(SendError::ConnectTimeout { .. } | SendError::Timeout { .. })) | Err(_) => {
-            balancer.saw(peer, Report::Timeout, failed);
-        }
-        Ok(Err(
-            SendError::Resolve { .. }
-            | SendError::Connect { .. }
-            | SendError::Tls { .. }
-            | SendError::RequestBody { .. }
-            | SendError::Closed { .. },
-        )) => balancer.saw(peer, Report::Tcp, failed),
-    }
-}
-
-/// The upstream's own host or the target's, without a port, as Kong's checker sends it.
-fn host(balancer: &Balancer, peer: &Peer) -> Option<HeaderValue> {
-    let own = balancer.upstream.host_header.as_deref();
-    let target = || Some(&balancer.targets.get(peer.target)?.host);
-    let text = match own {
-        Some(own) => own.to_owned(),
-        None => super::bracketed(target()?),
-    };
-    HeaderValue::try_from(text).ok()
-}
-
-fn server_name(active: &ActiveChecks, host: Option<&HeaderValue>) -> Option<Arc<str>> {
-    let own = active.https_sni.as_deref();
-    own.or_else(|| host.and_then(crate::request::server_name))
-        .map(Arc::from)
-}
-
-fn request(active: &ActiveChecks, host: Option<HeaderValue>) -> Request<Body> {
-    let mut headers = HeaderMap::new();
-    for (name, values) in active.headers.iter().flatten() {
-        let Ok(name) = HeaderName::try_from(name.as_str()) else {
-            continue;
-        };
-        for value in values
-            .iter()
-            .filter_map(|it| HeaderValue::try_from(it).ok())
-        {
-            headers.append(name.clone(), value);
-        }
-    }
-    if let Some(host) = host {
-        headers.entry(HOST).or_insert(host);
-    }
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let mut request = Request::new(Body::Empty);
-    *request.version_mut() = Version::HTTP_10;
-    *request.uri_mut() = active.http_path.parse().unwrap_or_default();
-    *request.headers_mut() = headers;
-    request
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{CREATED_AT, ID, TAGS, TEXT, UNIQUE_NAME, UPDATED_AT, flag};
 use crate::entity::{BASE, Document, Entity, Foreign, OnDelete};
 use crate::formats;
-use crate::schema::{Check, EntityCheck, Field, KEY_BYTES_MAX, Kind, Literal, Unsupported};
+use crate::schema::{Check, EntityCheck, Field, KEY_BYTES_MAX, Kind, Literal};
 
 pub(super) const ENTITY: Entity = Entity {
     name: "upstreams",
@@ -16,7 +16,6 @@ pub(super) const ENTITY: Entity = Entity {
     unique: &[UNIQUE_NAME],
     fields: FIELDS,
     checks: CHECKS,
-    unsupported: UNSUPPORTED,
     ..BASE
 };
 
@@ -336,22 +335,6 @@ fn distinct(upstream: &Document, one: &str, other: &str, messages: &mut Vec<Stri
             "values of these fields must be distinct: '{one}', '{other}'"
         ));
     }
-}
-
-const UNSUPPORTED: &[Unsupported] = &[Unsupported {
-    field: "healthchecks",
-    supported: has_known_probe,
-    message: "active checks of type grpc and grpcs are not supported by this build",
-}];
-
-/// Whether active checks are off or of a type that can be carried out.
-fn has_known_probe(healthchecks: &Value) -> bool {
-    let is_on = |side: &str| {
-        let interval = healthchecks.pointer(&format!("/active/{side}/interval"));
-        interval.and_then(Value::as_f64).is_some_and(|it| it > 0.0)
-    };
-    let kind = healthchecks.pointer("/active/type").and_then(Value::as_str);
-    !matches!(kind, Some("grpc" | "grpcs")) || !(is_on("healthy") || is_on("unhealthy"))
 }
 
 /// Kong's coupling of `algorithm` and `hash_on`, of what a client sent.

@@ -9,7 +9,7 @@ use http::{Request, Response};
 use o28m_net::client::Pool;
 use o28m_net::server::{self, Limits, Listener, serve_with};
 use o28m_net::{Body, BoxFuture, Connection, HttpService};
-use o28m_testkit::{Ended, RawUpstream, Wire, established_to, eventually, pattern};
+use o28m_testkit::{Ended, Pair, RawUpstream, Wire, established_to, eventually, pattern};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -207,10 +207,8 @@ impl HttpService for Echo {
 /// TLS ends with a message of its own, which lies unread in the socket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_idle_connections_over_tls_cost_no_request() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let mut listener = Listener::bind("upstream", ([127, 0, 0, 1], 0).into()).unwrap();
-    listener.tls = Some(o28m_net::tls::server_config(cert.as_bytes(), key.as_bytes()).unwrap());
+    listener.tls = Some(Pair::root("localhost").server());
     let port = listener.address().port();
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
