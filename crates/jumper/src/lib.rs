@@ -22,7 +22,6 @@ mod pipeline;
 mod plan;
 #[cfg(test)]
 mod properties;
-mod resp;
 mod signer;
 mod spectre;
 mod status;

@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use o28m_core::Secret;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use o28m_net::redis::{self, Link, Reply, Server};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::balance::ZoneHealth;
 use crate::failure::chain;
-use crate::resp::{Broken, REPLY_BYTES_MAX, Reply, command, parse};
 
 /// Wait before connecting again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -57,16 +55,10 @@ impl Default for ZoneFeed {
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
-    #[error("failed to talk to the zone status server")]
-    Io(#[from] std::io::Error),
     #[error("zone status server did not answer in time")]
     Timeout,
-    #[error("zone status server closed the connection")]
-    Closed,
-    #[error("zone status server refused: {0}")]
-    Refused(String),
-    #[error(transparent)]
-    Broken(#[from] Broken),
+    #[error("failed to follow the zone status server")]
+    Server(#[from] redis::Error),
 }
 
 /// Follows the feed until `stop` is cancelled, and connects again whenever it has to.
@@ -99,19 +91,17 @@ async fn subscription(
     zones: &ZoneHealth,
     connected: &AtomicBool,
 ) -> Result<(), FeedError> {
-    let address = (feed.host.as_str(), feed.port);
-    let connecting = timeout(feed.connect_timeout, TcpStream::connect(address));
-    let stream = connecting.await.map_err(|_| FeedError::Timeout)??;
-    let mut link = Link {
-        stream,
-        buffer: Vec::new(),
-        timeout: feed.timeout,
+    let server = Server {
+        host: feed.host.clone(),
+        port: feed.port,
+        username: None,
+        password: feed.password.clone(),
+        database: feed.index.into(),
+        tls: None,
     };
-    if let Some(password) = &feed.password {
-        link.ask(&["AUTH", password.expose()]).await?;
-    }
-    link.ask(&["SELECT", &feed.index.to_string()]).await?;
-    link.ask(&["SUBSCRIBE", &feed.channel]).await?;
+    let mut link = in_time(feed.connect_timeout, Link::connect(&server)).await?;
+    in_time(feed.timeout, link.log_in(&server)).await?;
+    in_time(feed.timeout, link.ask("SUBSCRIBE", &[&feed.channel])).await?;
     connected.store(true, Ordering::Relaxed);
     tracing::info!(channel = %feed.channel, "zone status feed is followed");
 
@@ -128,7 +118,7 @@ async fn subscription(
                 if probing {
                     return Err(FeedError::Timeout);
                 }
-                link.send(&["PING"]).await?;
+                in_time(feed.timeout, link.send("PING", &[])).await?;
                 probing = true;
                 deadline = Instant::now() + feed.timeout;
             }
@@ -149,40 +139,12 @@ fn take(reply: Reply, zones: &ZoneHealth) {
     }
 }
 
-struct Link {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    timeout: Duration,
-}
-
-impl Link {
-    async fn send(&mut self, parts: &[&str]) -> Result<(), FeedError> {
-        let command = command(parts);
-        let writing = timeout(self.timeout, self.stream.write_all(&command));
-        Ok(writing.await.map_err(|_| FeedError::Timeout)??)
-    }
-
-    /// Sends a command and waits for its reply.
-    async fn ask(&mut self, parts: &[&str]) -> Result<(), FeedError> {
-        self.send(parts).await?;
-        let reply = timeout(self.timeout, self.next()).await;
-        match reply.map_err(|_| FeedError::Timeout)?? {
-            Reply::Error(text) => Err(FeedError::Refused(text)),
-            Reply::Text(_) | Reply::Number | Reply::Null | Reply::Array(_) => Ok(()),
-        }
-    }
-
-    /// The next reply. Cancel-safe: what was read stays in the buffer.
-    async fn next(&mut self) -> Result<Reply, FeedError> {
-        loop {
-            if let Some((reply, length)) = parse(&self.buffer)? {
-                self.buffer.drain(..length);
-                return Ok(reply);
-            }
-            let mut reading = (&mut self.stream).take(REPLY_BYTES_MAX as u64);
-            if reading.read_buf(&mut self.buffer).await? == 0 {
-                return Err(FeedError::Closed);
-            }
-        }
+async fn in_time<T>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, redis::Error>>,
+) -> Result<T, FeedError> {
+    match timeout(limit, asking).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(FeedError::Timeout),
     }
 }

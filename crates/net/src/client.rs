@@ -25,7 +25,7 @@ use crate::{Body, BodyError, Scheme};
 pub use connect::is_loopback;
 pub use pool::{Pool, PoolSettings, Way};
 pub use request::{RequestWriter, WrittenRequest};
-pub use tls::config as tls_config;
+pub use tls::{config as tls_config, handshake as tls_handshake};
 pub use trust::trust_instead_of_system;
 pub use url::parse_url;
 

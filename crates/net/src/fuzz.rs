@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use crate::incoming::{Framing, Incoming, Next};
 
 pub use crate::client::fuzz::response;
+pub use crate::h2::fuzz::http2;
 pub use crate::server::fuzz::{Arrived, Ending, head, read_all};
 
 /// What takes an input; it panics when a promise is broken.
@@ -14,6 +15,7 @@ pub type Entry = fn(&[u8]);
 /// Name and entry point of each target.
 pub const TARGETS: &[(&str, Entry)] = &[
     ("head", head),
+    ("http2", http2),
     ("response", response),
     ("proxyprotocol", proxy_protocol),
 ];

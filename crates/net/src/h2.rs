@@ -3,6 +3,8 @@
 
 mod answer;
 mod early;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod head;
 mod link;
 pub(crate) mod links;

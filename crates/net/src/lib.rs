@@ -1,5 +1,5 @@
 //! Everything between a socket and an `http::Request`: listeners, TLS, strict HTTP/1 and HTTP/2, the
-//! upstream connection pool and graceful drain. It knows no route, no token and no configuration entity.
+//! upstream connection pool, connections to Redis and graceful drain. It knows no route, no token and no configuration entity.
 
 mod body;
 mod chunked;
@@ -21,6 +21,7 @@ pub use service::{Connection, HttpService, Interim, Rejection, Scheme};
 pub use spelling::ReceivedHead;
 pub mod client;
 pub mod dns;
+pub mod redis;
 pub mod server;
 pub mod tls;
 

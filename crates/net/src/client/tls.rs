@@ -10,6 +10,9 @@ use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::trust::{Trust, invalid, verifier};
 use super::{Target, TlsPolicy};
@@ -83,6 +86,23 @@ fn make(key: &Key) -> io::Result<Arc<ClientConfig>> {
         config.resumption = Resumption::in_memory_sessions(OWN_SESSIONS_MAX);
     }
     Ok(Arc::new(config))
+}
+
+/// Encrypts a connection of another protocol than HTTP to `host`, with the same trust as towards
+/// upstreams.
+///
+/// # Errors
+/// When the certificate is not accepted, the host is no name, or the connection breaks.
+pub async fn handshake(
+    socket: TcpStream,
+    host: &str,
+    policy: &TlsPolicy,
+) -> io::Result<TlsStream<TcpStream>> {
+    let config = config(policy).await?;
+    let name = policy.server_name.as_deref().unwrap_or(host).to_owned();
+    let name = ServerName::try_from(name)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    TlsConnector::from(config).connect(name, socket).await
 }
 
 /// The name for SNI and verification; an address is verified as such and sends no SNI.

@@ -193,7 +193,10 @@ fn join_cookies(headers: &mut HeaderMap) {
     };
     let mut joined = first.as_bytes().to_vec();
     for line in headers.get_all(COOKIE).iter().skip(1) {
-        joined.extend_from_slice(b"; ");
+        // An empty line would leave whitespace at the end, which HTTP/1 does not read as sent.
+        if !joined.is_empty() && !line.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
         joined.extend_from_slice(line.as_bytes());
     }
     if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {

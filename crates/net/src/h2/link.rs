@@ -363,15 +363,13 @@ impl Exchange {
     fn answered(self, response: Response<RecvStream>) -> Response<Body> {
         let (parts, stream) = response.into_parts();
         let length = stated(&parts.headers);
-        let receiving = match Receiving::begin(stream, length) {
+        let receiving = match Receiving::begin(stream, length, self.read) {
             Ok(receiving) => receiving,
             Err(body) => return Response::from_parts(parts, body),
         };
         let body = Body::Stream(Box::pin(Download {
             receiving,
             upload: self.sending.map(Upload::begin),
-            read: self.read,
-            timer: None,
             slot: Some(self.slot),
         }));
         Response::from_parts(parts, body)
@@ -418,8 +416,6 @@ impl Upload {
 struct Download {
     receiving: Receiving,
     upload: Option<Upload>,
-    read: Duration,
-    timer: Option<Timer>,
     slot: Option<Slot>,
 }
 
@@ -450,7 +446,6 @@ impl http_body::Body for Download {
         let this = self.get_mut();
         let next = this.receiving.poll(context);
         if next.is_ready() {
-            this.timer = None;
             if this.receiving.is_end_stream() {
                 this.slot = None;
                 this.upload = None;
@@ -462,15 +457,10 @@ impl http_body::Body for Download {
         }
         // While the request goes on, it is the client or the upstream's windows that are waited for.
         if this.upload.is_some() {
-            this.timer = None;
+            this.receiving.pause();
             return Poll::Pending;
         }
-        let read = this.read;
-        let timer = this.timer.get_or_insert_with(|| Timer::new(read));
-        if timer.is_due(context) {
-            return Poll::Ready(Some(Err(BodyError::Timeout)));
-        }
-        Poll::Pending
+        this.receiving.wait(context)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,13 +8,13 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER_BYTES: usize = 9;
 
 /// Points of frames that carry no message, at once and again for each second.
-const CONTROL_BURST: u32 = 2_000;
+pub(super) const CONTROL_BURST: u32 = 2_000;
 const CONTROL_PER_SECOND: u32 = 200;
 /// What a frame of content that was sent gives back: a client answers it with updates of two windows
 /// and, when it measures the round trip, a ping.
-const CREDIT: u32 = 4;
+pub(super) const CREDIT: u32 = 4;
 /// Streams reset soon after they were opened, at once and again for each second.
-const RESETS_BURST: u32 = 256;
+pub(super) const RESETS_BURST: u32 = 256;
 const RESETS_PER_SECOND: u32 = 64;
 /// A reset is soon within one to two of these.
 const SOON: Duration = Duration::from_millis(500);

@@ -22,11 +22,18 @@ pub(super) struct Receiving {
     /// Bytes to come, where they were announced; the library holds the peer to them.
     left: Option<u64>,
     ended: bool,
+    /// How long the peer may take for the next piece.
+    patience: Duration,
+    timer: Option<Timer>,
 }
 
 impl Receiving {
     /// The body on `stream`: in memory where all of it is there already.
-    pub(super) fn begin(stream: RecvStream, length: Option<u64>) -> Result<Self, Body> {
+    pub(super) fn begin(
+        stream: RecvStream,
+        length: Option<u64>,
+        patience: Duration,
+    ) -> Result<Self, Body> {
         if stream.is_end_stream() {
             return Err(Body::Empty);
         }
@@ -34,6 +41,8 @@ impl Receiving {
             first: None,
             left: length,
             ended: false,
+            patience,
+            timer: None,
             stream,
         };
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -54,7 +63,37 @@ impl Receiving {
         drop(self.stream.flow_control().release_capacity(bytes.len()));
     }
 
+    /// The next piece, if there is one; who waits for it says so by [`Receiving::wait`].
     pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let next = self.poll_next(context);
+        if next.is_ready() {
+            self.timer = None;
+        }
+        next
+    }
+
+    /// Fails when the peer, which is all that is waited for, takes too long.
+    pub(super) fn wait(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Timer::new(patience));
+        if timer.is_due(context) {
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
+        }
+        Poll::Pending
+    }
+
+    /// Something else than the peer is waited for.
+    pub(super) fn pause(&mut self) {
+        self.timer = None;
+    }
+
+    fn poll_next(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -109,22 +148,14 @@ impl Receiving {
 /// The body of a client's request; every read is timed.
 pub(super) struct RequestBody {
     receiving: Receiving,
-    patience: Duration,
-    timer: Option<Timer>,
     /// The client is told to send its body once that is waited for.
     expected: Option<Arc<Early>>,
 }
 
 impl RequestBody {
-    pub(super) fn new(
-        receiving: Receiving,
-        patience: Duration,
-        expected: Option<Arc<Early>>,
-    ) -> Self {
+    pub(super) fn new(receiving: Receiving, expected: Option<Arc<Early>>) -> Self {
         Self {
             receiving,
-            patience,
-            timer: None,
             expected,
         }
     }
@@ -141,19 +172,13 @@ impl http_body::Body for RequestBody {
         let this = self.get_mut();
         let next = this.receiving.poll(context);
         if next.is_ready() {
-            this.timer = None;
             this.expected = None;
             return next;
         }
         if let Some(expected) = this.expected.take() {
             expected.ask_for_body();
         }
-        let patience = this.patience;
-        let timer = this.timer.get_or_insert_with(|| Timer::new(patience));
-        if timer.is_due(context) {
-            return Poll::Ready(Some(Err(BodyError::Timeout)));
-        }
-        Poll::Pending
+        this.receiving.wait(context)
     }
 
     fn is_end_stream(&self) -> bool {

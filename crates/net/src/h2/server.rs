@@ -266,12 +266,11 @@ impl Stream<'_> {
     /// Has the service answer.
     async fn call(&mut self, sound: Sound, stream: RecvStream) -> Option<Response<Body>> {
         let early = Arc::new(Early::new());
-        let body = match Receiving::begin(stream, sound.length) {
+        let patience = self.common.timeouts.body;
+        let body = match Receiving::begin(stream, sound.length, patience) {
             Ok(receiving) => {
                 let expected = sound.expects_continue.then(|| early.clone());
-                let patience = self.common.timeouts.body;
-                let body = RequestBody::new(receiving, patience, expected);
-                Body::Stream(Box::pin(body))
+                Body::Stream(Box::pin(RequestBody::new(receiving, expected)))
             }
             Err(body) => body,
         };

@@ -1,6 +1,5 @@
 //! What must hold for every head that a client may send.
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 
@@ -12,7 +11,7 @@ use crate::fuzz::{Cuts, Stop, check_body, content, lines_of, shared, sorted};
 use crate::incoming::{Framing, Incoming};
 
 /// Limits that inputs of a few bytes reach.
-const NARROW: HeadLimits = HeadLimits {
+pub(crate) const NARROW: HeadLimits = HeadLimits {
     line_bytes_max: 40,
     head_bytes_max: 120,
     lines_max: 4,
@@ -148,11 +147,16 @@ fn check_print(head: &[u8], parts: &Parts) {
     if !parts.headers.contains_key(HOST) {
         return;
     }
-    let bytes = printed(parts);
+    let bytes = read_again(parts);
     // The authority of an absolute target takes the place of a field.
     if !head.windows(3).any(|it| it == b"://") {
         assert_eq!(spelled(&bytes), spelled(head), "spelled otherwise");
     }
+}
+
+/// What we print of a sound request, which is read as the same request again.
+pub(crate) fn read_again(parts: &Parts) -> Vec<u8> {
+    let bytes = printed(parts);
     let mut reader = HeadReader::default();
     let step = reader.advance(&bytes, &WIDE);
     let sound = match &step {
@@ -161,14 +165,14 @@ fn check_print(head: &[u8], parts: &Parts) {
     };
     assert!(sound.is_some(), "what we print is refused: {step:?}");
     let Some(sound) = sound else {
-        return;
+        return bytes;
     };
     assert_eq!(sound.length, bytes.len(), "what we print is two messages");
     assert_eq!(sound.framing, Framing::Length(0));
-    let again = request::parts(Bytes::from(bytes), &reader);
+    let again = request::parts(shared(&bytes), &reader);
     assert!(again.is_some());
     let Some(again) = again else {
-        return;
+        return bytes;
     };
     assert_eq!(again.method, parts.method);
     assert_eq!(again.uri, parts.uri);
@@ -177,6 +181,7 @@ fn check_print(head: &[u8], parts: &Parts) {
         lines_of(&again.headers, without),
         lines_of(&parts.headers, without)
     );
+    bytes
 }
 
 /// A request that a client sent whole, as the strict reader reads it.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use o28m_net::BoxFuture;
+use o28m_net::client::{TlsPolicy, tls_handshake};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
@@ -17,7 +18,6 @@ use tokio::sync::Mutex;
 use super::{Kind, Plan};
 use crate::config;
 use crate::delivery::{Deliver, Deliveries, Failure, Settings};
-use crate::redis::{Tls, tls};
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -134,11 +134,12 @@ impl Tcp {
         if !self.config.tls {
             return Ok(Box::new(socket));
         }
-        let policy = Tls {
+        let policy = TlsPolicy {
             verify: true,
-            server_name: self.config.tls_sni.clone(),
+            server_name: self.config.tls_sni.as_deref().map(Into::into),
+            ..TlsPolicy::default()
         };
-        Ok(Box::new(tls::handshake(socket, host, &policy).await?))
+        Ok(Box::new(tls_handshake(socket, host, &policy).await?))
     }
 
     async fn send(&self, lines: &[u8]) -> io::Result<()> {

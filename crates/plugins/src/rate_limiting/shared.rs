@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use o28m_core::{Secret, Timestamp};
+use o28m_net::client::TlsPolicy;
+use o28m_net::redis::{self, Reply};
 use serde::Deserialize;
 
 use super::{Counter, Scope};
-use crate::redis::{Client, Clients, Error, Reply, Settings, Tls};
+use crate::redis::{Client, Clients, Error, Settings};
 
 /// Reads all counters and, when none has reached its limit, adds one to each; gives what they were.
 /// A counter's life ends as long after its creation as its window is long. The commands are the
@@ -67,17 +69,20 @@ impl Server {
     fn settings(self) -> Settings {
         let timeout = Duration::try_from_secs_f64(self.timeout / 1000.0);
         Settings {
-            // Without a host every attempt fails, as it does in Kong.
-            host: self.host.unwrap_or_default(),
-            port: self.port,
             timeout: timeout.unwrap_or_default().min(TIMEOUT_MAX),
-            username: self.username,
-            password: self.password.filter(|it| !it.is_empty()).map(Secret::new),
-            database: self.database,
-            tls: self.ssl.then_some(Tls {
-                verify: self.ssl_verify,
-                server_name: self.server_name,
-            }),
+            server: redis::Server {
+                // Without a host every attempt fails, as it does in Kong.
+                host: self.host.unwrap_or_default(),
+                port: self.port,
+                username: self.username,
+                password: self.password.filter(|it| !it.is_empty()).map(Secret::new),
+                database: self.database,
+                tls: self.ssl.then(|| TlsPolicy {
+                    verify: self.ssl_verify,
+                    server_name: self.server_name.map(Into::into),
+                    ..TlsPolicy::default()
+                }),
+            },
         }
     }
 }
@@ -110,7 +115,7 @@ impl Shared {
         let reply = self.0.script(SCRIPT, &keys, &arguments).await?;
         used(&reply)
             .filter(|used| used.len() == counters.len())
-            .ok_or(Error::Protocol)
+            .ok_or(Error::Server(redis::Error::Protocol))
     }
 }
 

@@ -189,6 +189,32 @@ async fn redis_counts_for_all_replicas() {
     assert_eq!(*counted, (2, "2592000".to_owned()));
 }
 
+#[tokio::test]
+async fn redis_is_asked_over_tls_and_verified_when_that_is_said() {
+    let redis = Redis::start_tls(Behaviour::default(), "redis.example").await;
+    let over = |verify: bool| {
+        let server = json!({
+            "host": "127.0.0.1", "port": redis.address.port(), "timeout": 10_000,
+            "ssl": true, "ssl_verify": verify, "server_name": "redis.example",
+        });
+        let config = json!({"month": 1, "policy": "redis", "redis": server});
+        plugin(config)
+    };
+    let verified = over(true);
+    for _ in 0..2 {
+        // Nothing is counted on a server that nobody vouches for.
+        let answer = send(verified.as_ref(), request(""), 200).await;
+        assert_eq!(answer.status(), 200);
+    }
+    assert!(redis.commands().is_empty());
+    let trusting = over(false);
+    for status in [200, 429] {
+        let answer = send(trusting.as_ref(), request(""), 200).await;
+        assert_eq!(answer.status(), status);
+    }
+    assert_eq!(redis.counters().len(), 1);
+}
+
 #[test]
 fn plugins_case_050_what_cannot_be_carried_out_is_refused() {
     let kind = Kind::new(ambient().0);

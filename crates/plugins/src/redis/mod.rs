@@ -1,55 +1,31 @@
-//! A small Redis client: scripts over reused connections, bounded in number, time and size.
+//! Scripts on a Redis server over reused connections, bounded in number, time and size.
 //!
 //! A server that fails is left alone for a second: requests must not wait for it one by one.
 
 mod breaker;
-mod link;
-mod resp;
 #[cfg(test)]
 pub(crate) mod testing;
-pub(crate) mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use o28m_core::Secret;
+use o28m_net::redis::{self, Link, Reply, Server};
 use tokio::sync::Semaphore;
 
 use breaker::Breaker;
-use link::Link;
-pub(crate) use resp::Reply;
 
 /// Connections to one server at once; more requests wait within their time limit.
 const CONNECTIONS_MAX: usize = 64;
 /// Connections kept while nothing is asked.
 const IDLE_MAX: usize = 16;
 
-/// Which server, and how to talk to it.
+/// Which server, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// Host name or address.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
+    /// The server.
+    pub(crate) server: Server,
     /// Longest time for one script, connecting included.
     pub(crate) timeout: Duration,
-    /// User of the access control list; used with a password only.
-    pub(crate) username: Option<String>,
-    /// Password; without one nothing is authenticated.
-    pub(crate) password: Option<Secret<String>>,
-    /// Database to select.
-    pub(crate) database: i64,
-    /// `None` for a plain connection.
-    pub(crate) tls: Option<Tls>,
-}
-
-/// How the server's certificate is treated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tls {
-    /// Verify chain and name against the system's roots.
-    pub(crate) verify: bool,
-    /// Name for SNI and verification when it is not the host.
-    pub(crate) server_name: Option<String>,
 }
 
 /// Why a script gave no result.
@@ -61,31 +37,9 @@ pub(crate) enum Error {
     /// Connecting and asking took too long.
     #[error("timed out after {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// No connection.
-    #[error("failed to connect to {host}:{port}")]
-    Connect {
-        /// Host.
-        host: String,
-        /// Port.
-        port: u16,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The connection broke.
-    #[error("failed to talk to the server")]
-    Io(#[from] std::io::Error),
-    /// The server does not speak RESP, or says too much.
-    #[error("the server's reply cannot be read")]
-    Protocol,
-    /// The server answered with an error.
-    #[error("the server refused {command}: {message}")]
-    Refused {
-        /// The command.
-        command: &'static str,
-        /// Its message.
-        message: String,
-    },
+    /// The server cannot be asked.
+    #[error(transparent)]
+    Server(#[from] redis::Error),
 }
 
 /// The server of one set of settings. Cheap to share.
@@ -127,7 +81,7 @@ impl Client {
             return Err(Error::Resting);
         }
         let count = keys.len().to_string();
-        let mut parts = vec!["EVAL", script, &count];
+        let mut parts = vec![script, &count];
         parts.extend(keys.iter().map(String::as_str));
         parts.extend(arguments.iter().map(String::as_str));
         let asking = tokio::time::timeout(limit, self.ask(&parts));
@@ -140,7 +94,7 @@ impl Client {
             }
             Ok(_) => {
                 if self.breaker.succeeded() {
-                    tracing::info!(redis.host = %self.settings.host, "Redis server answers again");
+                    tracing::info!(redis.host = %self.settings.server.host, "Redis server answers again");
                 }
             }
         }
@@ -156,8 +110,8 @@ impl Client {
             source = cause.source();
         }
         tracing::error!(
-            redis.host = %self.settings.host,
-            redis.port = self.settings.port,
+            redis.host = %self.settings.server.host,
+            redis.port = self.settings.server.port,
             error = %text,
             "Redis server failed"
         );
@@ -169,11 +123,13 @@ impl Client {
         if let Some(mut link) = self.take_idle() {
             match link.ask("EVAL", parts).await {
                 // The server may have closed it while it was idle.
-                Err(Error::Io(_)) => {}
+                Err(redis::Error::Io(_)) => {}
                 outcome => return self.put_back(link, outcome),
             }
         }
-        let mut link = Link::open(&self.settings).await?;
+        let server = &self.settings.server;
+        let mut link = Link::connect(server).await?;
+        link.log_in(server).await?;
         let outcome = link.ask("EVAL", parts).await;
         self.put_back(link, outcome)
     }
@@ -186,14 +142,14 @@ impl Client {
     }
 
     /// Keeps the connection unless what it said could not be understood.
-    fn put_back(&self, link: Link, outcome: Result<Reply, Error>) -> Result<Reply, Error> {
-        if matches!(outcome, Ok(_) | Err(Error::Refused { .. })) {
+    fn put_back(&self, link: Link, outcome: Result<Reply, redis::Error>) -> Result<Reply, Error> {
+        if matches!(outcome, Ok(_) | Err(redis::Error::Refused { .. })) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE_MAX {
                 idle.push(link);
             }
         }
-        outcome
+        Ok(outcome?)
     }
 }
 
@@ -218,20 +174,25 @@ impl Clients {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Behaviour, Server};
+    use o28m_core::Secret;
+    use o28m_net::client::TlsPolicy;
+
+    use super::testing::{Behaviour, Server as Fake};
     use super::*;
 
     const ECHO: &str = "test";
 
-    fn settings(server: &Server) -> Settings {
+    fn settings(server: &Fake) -> Settings {
         Settings {
-            host: "127.0.0.1".into(),
-            port: server.address.port(),
+            server: Server {
+                host: "127.0.0.1".into(),
+                port: server.address.port(),
+                username: None,
+                password: None,
+                database: 0,
+                tls: None,
+            },
             timeout: Duration::from_secs(10),
-            username: None,
-            password: None,
-            database: 0,
-            tls: None,
         }
     }
 
@@ -242,11 +203,11 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_authenticated_once_and_reused() {
-        let server = Server::start(Behaviour::default()).await;
+        let server = Fake::start(Behaviour::default()).await;
         let mut settings = settings(&server);
-        settings.username = Some("kong".into());
-        settings.password = Some(Secret::new("hunter2".into()));
-        settings.database = 3;
+        settings.server.username = Some("kong".into());
+        settings.server.password = Some(Secret::new("hunter2".into()));
+        settings.server.database = 3;
         let client = Client::new(settings);
         for used in 0..3 {
             let reply = count(&client).await.unwrap();
@@ -261,21 +222,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_password_is_an_error() {
-        let server = Server::start(Behaviour {
+        let server = Fake::start(Behaviour {
             refuse: Some("WRONGPASS invalid"),
             ..Behaviour::default()
         })
         .await;
         let mut settings = settings(&server);
-        settings.password = Some(Secret::new("hunter2".into()));
+        settings.server.password = Some(Secret::new("hunter2".into()));
         let error = count(&Client::new(settings)).await.unwrap_err();
         assert!(
             matches!(
                 error,
-                Error::Refused {
+                Error::Server(redis::Error::Refused {
                     command: "AUTH",
                     ..
-                }
+                })
             ),
             "{error}"
         );
@@ -283,8 +244,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_over_tls_is_asked_if_it_is_the_right_one() {
+        let server = Fake::start_tls(Behaviour::default(), "redis.example").await;
+        let ca: Arc<str> = server.certificate.clone().unwrap().into();
+        let over = |server_name: Option<&str>, trusted: bool| {
+            let mut settings = settings(&server);
+            settings.server.password = Some(Secret::new("hunter2".into()));
+            settings.server.tls = Some(TlsPolicy {
+                verify: true,
+                server_name: server_name.map(Into::into),
+                ca_pem: trusted.then(|| ca.clone()),
+                ..TlsPolicy::default()
+            });
+            Client::new(settings)
+        };
+        for client in [
+            over(None, true),
+            over(Some("other.example"), true),
+            over(Some("redis.example"), false),
+        ] {
+            let error = count(&client).await.unwrap_err();
+            let refused = matches!(error, Error::Server(redis::Error::Connect { .. }));
+            assert!(refused, "{error}");
+        }
+        assert!(
+            server.commands().is_empty(),
+            "the password went to a stranger"
+        );
+        let client = over(Some("redis.example"), true);
+        for used in 0..2 {
+            let reply = count(&client).await.unwrap();
+            assert_eq!(reply, Reply::Array(vec![Reply::Integer(used)]));
+        }
+        assert_eq!(server.commands()[0], ["AUTH", "hunter2"]);
+    }
+
+    #[tokio::test]
     async fn an_idle_connection_that_was_closed_is_replaced() {
-        let server = Server::start(Behaviour {
+        let server = Fake::start(Behaviour {
             close_after: Some(1),
             ..Behaviour::default()
         })
@@ -298,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_server_costs_the_time_limit_once() {
-        let server = Server::start(Behaviour {
+        let server = Fake::start(Behaviour {
             silent: true,
             ..Behaviour::default()
         })
@@ -314,25 +311,30 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_listening_is_an_error_and_not_a_panic() {
-        let server = Server::start(Behaviour::default()).await;
+        let server = Fake::start(Behaviour::default()).await;
         let mut settings = settings(&server);
         drop(server);
-        settings.host = String::new();
+        settings.server.host = String::new();
         let error = count(&Client::new(settings)).await.unwrap_err();
-        assert!(matches!(error, Error::Connect { .. }), "{error}");
+        assert!(
+            matches!(error, Error::Server(redis::Error::Connect { .. })),
+            "{error}"
+        );
     }
 
     #[test]
     fn equal_settings_share_a_client_while_it_is_used() {
         let clients = Clients::default();
         let settings = |port| Settings {
-            host: "h".into(),
-            port,
+            server: Server {
+                host: "h".into(),
+                port,
+                username: None,
+                password: Some(Secret::new("p".into())),
+                database: 0,
+                tls: None,
+            },
             timeout: Duration::from_secs(1),
-            username: None,
-            password: Some(Secret::new("p".into())),
-            database: 0,
-            tls: None,
         };
         let (one, other) = (clients.get(settings(1)), clients.get(settings(1)));
         assert!(Arc::ptr_eq(&one, &other));

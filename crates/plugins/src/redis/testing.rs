@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// How it misbehaves.
 #[derive(Clone, Copy, Default)]
@@ -29,6 +32,8 @@ struct State {
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// What it shows over TLS, where it speaks that.
+    pub(crate) certificate: Option<String>,
     state: Arc<Mutex<State>>,
     closed: watch::Receiver<usize>,
     _tasks: JoinSet<()>,
@@ -36,6 +41,23 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        Self::start_with(behaviour, None, None).await
+    }
+
+    /// One that shows a certificate of its own for this name.
+    pub(crate) async fn start_tls(behaviour: Behaviour, name: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let config = o28m_net::tls::server_config(certificate.as_bytes(), key.as_bytes());
+        let tls = TlsAcceptor::from(config.unwrap());
+        Self::start_with(behaviour, Some(tls), Some(certificate)).await
+    }
+
+    async fn start_with(
+        behaviour: Behaviour,
+        tls: Option<TlsAcceptor>,
+        certificate: Option<String>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::<Mutex<State>>::default();
@@ -46,15 +68,22 @@ impl Server {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 shared.lock().unwrap().connections += 1;
-                let (state, closing) = (shared.clone(), closing.clone());
+                let (state, closing, tls) = (shared.clone(), closing.clone(), tls.clone());
                 connections.spawn(async move {
-                    let _end = serve(socket, &state, behaviour).await;
+                    let _end = match tls {
+                        None => serve(socket, &state, behaviour).await,
+                        Some(tls) => match tls.accept(socket).await {
+                            Ok(stream) => serve(stream, &state, behaviour).await,
+                            Err(error) => Err(error),
+                        },
+                    };
                     closing.send_modify(|count| *count += 1);
                 });
             }
         });
         Self {
             address,
+            certificate,
             state,
             closed,
             _tasks: tasks,
@@ -81,7 +110,7 @@ impl Server {
 }
 
 async fn serve(
-    socket: TcpStream,
+    socket: impl AsyncRead + AsyncWrite + Unpin,
     state: &Mutex<State>,
     behaviour: Behaviour,
 ) -> std::io::Result<()> {
@@ -106,7 +135,7 @@ async fn serve(
     Ok(())
 }
 
-async fn read(socket: &mut BufReader<TcpStream>) -> std::io::Result<Vec<String>> {
+async fn read(socket: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result<Vec<String>> {
     let mut line = String::new();
     if socket.read_line(&mut line).await? == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
