@@ -1,5 +1,6 @@
 //! Everything between a socket and an `http::Request`: listeners, TLS, strict HTTP/1 and HTTP/2, the
-//! upstream connection pool, connections to Redis and graceful drain. It knows no route, no token and no configuration entity.
+//! upstream connection pool, connections to Redis and graceful drain. It knows no route, no token and no
+//! configuration entity.
 
 mod body;
 mod chunked;
