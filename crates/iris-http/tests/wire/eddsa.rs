@@ -41,8 +41,12 @@ async fn every_token_of_a_realm_is_signed_with_it() {
         base64url(&hash.as_ref()[..32])
     );
     let kid = header(&tokens["access_token"])["kid"].clone();
-    let reply = site.world.http.get(&site.world.protocol("r", "certs"));
-    let published = reply.await.json()["keys"].clone();
+    let reply = site
+        .world
+        .http
+        .get(&site.world.protocol("r", "certs"))
+        .await;
+    let published = reply.json()["keys"].clone();
     let mut found = published.as_array().unwrap().iter();
     let jwk = found.find(|it| it["kid"] == kid).unwrap();
     let x = jwk["x"].as_str().unwrap();
@@ -130,8 +134,8 @@ async fn keys_of_it_are_made_rotated_and_deleted() {
     assert_eq!(shown["config"]["eddsaEllipticCurveKey"], json!(["Ed25519"]));
     assert!(shown["config"].get("eddsaPrivateKey").is_none());
     // What was read can be written back.
-    let put = admin.json("PUT", &format!("{url}/{first}"), shown);
-    let _ = put.await.expect(204);
+    let put = admin.json("PUT", &format!("{url}/{first}"), shown).await;
+    let _ = put.expect(204);
 
     site.change_realm(json!({"defaultSignatureAlgorithm": "EdDSA"}))
         .await;
@@ -158,13 +162,13 @@ async fn keys_of_it_are_made_rotated_and_deleted() {
     assert_eq!(entry["kid"], base64url(digest(&SHA256, &der).as_ref()));
 
     let passive = json!({"config": {"active": ["false"]}});
-    let put = admin.json("PUT", &format!("{url}/{second}"), passive);
-    let _ = put.await.expect(204);
+    let put = admin.json("PUT", &format!("{url}/{second}"), passive).await;
+    let _ = put.expect(204);
     let third = world.service_token("r", "web").await["access_token"].clone();
     assert_eq!(header(&third)["kid"], header(&old)["kid"]);
     assert!(site.is_active(&new).await);
-    let delete = admin.send("DELETE", &format!("{url}/{second}"), "");
-    let _ = delete.await.expect(204);
+    let delete = admin.send("DELETE", &format!("{url}/{second}"), "").await;
+    let _ = delete.expect(204);
     assert!(!site.is_active(&new).await && site.is_active(&old).await);
 
     let curve = |name: &str| json!({"eddsaEllipticCurveKey": [name]});
