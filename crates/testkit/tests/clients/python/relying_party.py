@@ -20,7 +20,6 @@ from authlib.oidc.core import CodeIDToken
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 issuer, redirect = os.environ["ISSUER"], os.environ["REDIRECT_URI"]
 metadata = requests.get(f"{issuer}/.well-known/openid-configuration").json()
-keys = JsonWebKey.import_key_set(requests.get(metadata["jwks_uri"]).json())
 browser = requests.Session()
 
 
@@ -48,6 +47,8 @@ def flow(method="client_secret_basic", **more):
     tokens = client.fetch_token(
         metadata["token_endpoint"], authorization_response=back, state=state, code_verifier=verifier
     )
+    # Only now: a realm makes a key for an algorithm when it first signs with it.
+    keys = JsonWebKey.import_key_set(requests.get(metadata["jwks_uri"]).json())
     claims = jwt.decode(
         tokens["id_token"],
         keys,
