@@ -111,6 +111,15 @@ fn lists(server: &Server, size: Size) -> Result<Vec<List>> {
             100,
         ),
         paged("users by e-mail", in_large("users?email=seed-77"), 100),
+        // Conditions that no index answers: the whole realm is looked through where few or none fulfil them.
+        paged("enabled users", in_large("users?enabled=true"), large),
+        paged("disabled users", in_large("users?enabled=false"), 0),
+        paged("users by an attribute", in_large("users?q=team:none"), 0),
+        paged(
+            "clients by an attribute",
+            in_large("clients?q=team:none"),
+            0,
+        ),
         whole(
             "user by name",
             in_large("users?username=seed-77&exact=true"),

@@ -1,5 +1,7 @@
 //! The keys of a realm: generated, stored, compiled for signing and verifying, and published.
 
+pub(crate) mod provider;
+
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -12,6 +14,8 @@ use o28m_jose::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+use provider::Provider;
 
 /// Years a generated certificate is valid (Keycloak 26.5).
 const CERTIFICATE_YEARS: i64 = 10;
@@ -66,37 +70,6 @@ pub(crate) enum Usage {
     Enc,
 }
 
-/// What to generate.
-#[derive(Clone, Copy)]
-struct Plan {
-    provider: &'static str,
-    algorithm: &'static str,
-    usage: Usage,
-}
-
-const RSA_SIGNING: Plan = Plan {
-    provider: "rsa-generated",
-    algorithm: "RS256",
-    usage: Usage::Sig,
-};
-const RSA_ENCRYPTION: Plan = Plan {
-    provider: "rsa-enc-generated",
-    algorithm: "RSA-OAEP",
-    usage: Usage::Enc,
-};
-const SYMMETRIC: [Plan; 2] = [
-    Plan {
-        provider: "hmac-generated-hs512",
-        algorithm: "HS512",
-        usage: Usage::Sig,
-    },
-    Plan {
-        provider: "aes-generated",
-        algorithm: "AES",
-        usage: Usage::Enc,
-    },
-];
-
 /// A part of a new realm's keys, so that the slow ones are made side by side.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
@@ -119,12 +92,17 @@ pub(crate) fn of_new_realm(
     default_algorithm: &str,
     ambient: &Ambient,
 ) -> Result<Vec<KeyBody>, Error> {
-    let make = |plan: &Plan| generate(*plan, plan.provider, PRIORITY, realm_id, realm, ambient);
+    let make = |id: &str| {
+        let provider = Provider::named(id);
+        let provider = provider.ok_or(KeyError::Generation(Algorithm::RS256))?;
+        let algorithm = provider.algorithm.to_owned();
+        generate(provider, algorithm, PRIORITY, realm_id, realm, ambient)
+    };
     match part {
-        Part::Signing => Ok(vec![make(&RSA_SIGNING)?]),
-        Part::Encryption => Ok(vec![make(&RSA_ENCRYPTION)?]),
+        Part::Signing => Ok(vec![make("rsa-generated")?]),
+        Part::Encryption => Ok(vec![make("rsa-enc-generated")?]),
         Part::Rest => {
-            let mut keys = SYMMETRIC.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+            let mut keys = vec![make("hmac-generated-hs512")?, make("aes-generated")?];
             let made = |key: &KeyBody| key.algorithm == default_algorithm;
             if let Ok(algorithm) = default_algorithm.parse()
                 && algorithm != Algorithm::RS256
@@ -147,82 +125,18 @@ pub(crate) fn fallback(
     realm: &str,
     ambient: &Ambient,
 ) -> Result<KeyBody, Error> {
-    let provider = match algorithm.key_type() {
-        "RSA" => "rsa-generated",
-        "EC" => "ecdsa-generated",
-        _ => "hmac-generated",
-    };
-    let name = format!("fallback-{}", algorithm.name());
-    signing(
+    let provider = Provider::making(algorithm).ok_or(KeyError::Generation(algorithm))?;
+    let name = algorithm.name();
+    let mut key = generate(
         provider,
-        algorithm,
-        &name,
+        name.to_owned(),
         FALLBACK_PRIORITY,
         realm_id,
         realm,
         ambient,
-    )
-}
-
-/// A signing key of a key provider.
-///
-/// # Errors
-/// [`Error`].
-pub(crate) fn signing(
-    provider: &'static str,
-    algorithm: Algorithm,
-    name: &str,
-    priority: i64,
-    realm_id: &str,
-    realm: &str,
-    ambient: &Ambient,
-) -> Result<KeyBody, Error> {
-    let plan = Plan {
-        provider,
-        algorithm: algorithm.name(),
-        usage: Usage::Sig,
-    };
-    generate(plan, name, priority, realm_id, realm, ambient)
-}
-
-/// A key of any provider that can generate one; `None` for other providers. Takes tenths of a second
-/// for RSA: call it on a blocking thread.
-///
-/// # Errors
-/// [`Error`].
-pub(crate) fn of_provider(
-    provider: &str,
-    algorithm: &str,
-    realm_id: &str,
-    realm: &str,
-    ambient: &Ambient,
-) -> Result<Option<KeyBody>, Error> {
-    let plan = match provider {
-        "rsa-enc" | "rsa-enc-generated" => RSA_ENCRYPTION,
-        "aes-generated" => Plan {
-            provider: "aes-generated",
-            algorithm: "AES",
-            usage: Usage::Enc,
-        },
-        _ => {
-            let provider = match provider {
-                "rsa" | "rsa-generated" => "rsa-generated",
-                "ecdsa-generated" => "ecdsa-generated",
-                "hmac-generated" => "hmac-generated",
-                "hmac-generated-hs512" => "hmac-generated-hs512",
-                _ => return Ok(None),
-            };
-            let Ok(algorithm) = algorithm.parse::<Algorithm>() else {
-                return Ok(None);
-            };
-            Plan {
-                provider,
-                algorithm: algorithm.name(),
-                usage: Usage::Sig,
-            }
-        }
-    };
-    generate(plan, provider, PRIORITY, realm_id, realm, ambient).map(Some)
+    )?;
+    key.name = format!("fallback-{name}");
+    Ok(key)
 }
 
 /// A self-signed certificate of an RSA key, as base64 of its DER.
@@ -236,9 +150,14 @@ pub(crate) fn key_id(public_der: &[u8]) -> String {
     base64url(digest::digest(&digest::SHA256, public_der).as_ref())
 }
 
-fn generate(
-    plan: Plan,
-    name: &str,
+/// A new key of a provider, called as it. Takes tenths of a second for RSA: call it on a blocking
+/// thread.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) fn generate(
+    provider: &Provider,
+    algorithm: String,
     priority: i64,
     realm_id: &str,
     realm: &str,
@@ -247,13 +166,13 @@ fn generate(
     let mut body = KeyBody {
         id: ambient.uuid(),
         realm: realm_id.to_owned(),
-        name: name.to_owned(),
-        provider: plan.provider.to_owned(),
+        name: provider.id.to_owned(),
+        provider: provider.id.to_owned(),
         priority,
         enabled: true,
         active: true,
-        algorithm: plan.algorithm.to_owned(),
-        usage: plan.usage,
+        algorithm,
+        usage: provider.usage,
         kid: ambient.uuid(),
         created_ms: ambient.now().millis(),
         material: String::new(),

@@ -57,6 +57,7 @@ pub use error::{
 };
 pub use events::{AdminEvent, Event, EventFilter};
 pub use grant::Grant;
+pub use keys::provider::ids as key_providers;
 pub use keys::{Error as KeyMakingError, Keys};
 pub use login::code::Redemption;
 pub use login::device::DeviceForm;

@@ -435,7 +435,11 @@ impl Iris {
         };
         let claims = issue.finish(target, granted, claims);
         let key = self
-            .signing_key(issue, "access.token.signed.response.alg")
+            .signing_key(
+                issue.realm,
+                issue.client,
+                "access.token.signed.response.alg",
+            )
             .await?;
         let rfc9068 = issue
             .client
@@ -491,7 +495,7 @@ impl Iris {
         );
         let claims = issue.finish(Target::Id, granted, claims);
         let key = self
-            .signing_key(issue, "id.token.signed.response.alg")
+            .signing_key(issue.realm, issue.client, "id.token.signed.response.alg")
             .await?;
         Ok(self.sign(key, "JWT", &claims).await?.0)
     }
@@ -541,18 +545,17 @@ impl Iris {
     }
 
     /// The key for the algorithm of the client's attribute, else of the realm, else RS256.
-    async fn signing_key(
+    pub(crate) async fn signing_key(
         &self,
-        issue: &Issue<'_>,
+        realm: &Arc<Realm>,
+        client: &Client,
         attribute: &str,
     ) -> Result<Arc<RealmKey>, Error> {
-        let wanted = issue
-            .client
-            .attribute(attribute)
-            .and_then(|name| name.parse().ok());
-        let default = issue.realm.body.rep.text("defaultSignatureAlgorithm");
-        let algorithm = wanted.or_else(|| default.and_then(|name| name.parse().ok()));
-        self.key_for(issue.realm, algorithm.unwrap_or(Algorithm::RS256))
+        let wanted = client.attribute(attribute);
+        let default = realm.body.rep.text("defaultSignatureAlgorithm");
+        let named = |name: Option<&str>| name.and_then(|name| name.parse().ok());
+        let algorithm = named(wanted).or_else(|| named(default));
+        self.key_for(realm, algorithm.unwrap_or(Algorithm::RS256))
             .await
     }
 
@@ -655,10 +658,18 @@ pub(crate) fn not_before(realm: &Realm, client: &Client, user: &User) -> i64 {
 
 /// Left half of the token's hash with the algorithm's hash function (OIDC Core 3.1.3.6).
 fn half_hash(algorithm: Algorithm, token: &str) -> String {
-    let hash = match algorithm.name().get(2..) {
-        Some("384") => &digest::SHA384,
-        Some("512") => &digest::SHA512,
-        _ => &digest::SHA256,
+    let hash = match algorithm {
+        Algorithm::HS256 | Algorithm::RS256 | Algorithm::PS256 | Algorithm::ES256 => {
+            &digest::SHA256
+        }
+        Algorithm::HS384 | Algorithm::RS384 | Algorithm::PS384 | Algorithm::ES384 => {
+            &digest::SHA384
+        }
+        Algorithm::HS512 | Algorithm::RS512 | Algorithm::PS512 | Algorithm::ES512 => {
+            &digest::SHA512
+        }
+        // The hash function of Ed25519 (RFC 8032 section 5.1).
+        Algorithm::EdDSA => &digest::SHA512,
     };
     let hashed = digest::digest(hash, token.as_bytes());
     let bytes = hashed.as_ref();

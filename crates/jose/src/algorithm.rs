@@ -1,7 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A signature algorithm of RFC 7518 section 3 that this platform can verify or make.
+/// A signature algorithm of RFC 7518 section 3 or RFC 8037 section 3.1 that this platform can verify
+/// or make. `EdDSA` is Ed25519 alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the variants are the registered names")]
 pub enum Algorithm {
@@ -17,6 +18,7 @@ pub enum Algorithm {
     ES256,
     ES384,
     ES512,
+    EdDSA,
 }
 
 /// The name is not one of [`Algorithm::ALL`]; `none` is among the refused.
@@ -26,7 +28,7 @@ pub struct UnknownAlgorithm;
 
 impl Algorithm {
     /// Every supported algorithm.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HS256,
         Self::HS384,
         Self::HS512,
@@ -39,6 +41,7 @@ impl Algorithm {
         Self::ES256,
         Self::ES384,
         Self::ES512,
+        Self::EdDSA,
     ];
 
     /// The registered name, as in the `alg` header parameter.
@@ -57,10 +60,11 @@ impl Algorithm {
             Self::ES256 => "ES256",
             Self::ES384 => "ES384",
             Self::ES512 => "ES512",
+            Self::EdDSA => "EdDSA",
         }
     }
 
-    /// The JWK key type that fits: `oct`, `RSA` or `EC`.
+    /// The JWK key type that fits: `oct`, `RSA`, `EC` or `OKP`.
     #[must_use]
     pub const fn key_type(self) -> &'static str {
         match self {
@@ -69,6 +73,7 @@ impl Algorithm {
                 "RSA"
             }
             Self::ES256 | Self::ES384 | Self::ES512 => "EC",
+            Self::EdDSA => "OKP",
         }
     }
 
@@ -79,6 +84,7 @@ impl Algorithm {
             Self::ES256 => Some("P-256"),
             Self::ES384 => Some("P-384"),
             Self::ES512 => Some("P-521"),
+            Self::EdDSA => Some("Ed25519"),
             Self::HS256 | Self::HS384 | Self::HS512 => None,
             Self::RS256 | Self::RS384 | Self::RS512 => None,
             Self::PS256 | Self::PS384 | Self::PS512 => None,

@@ -4,11 +4,15 @@ use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeySize, PublicKeyComponents};
 use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RsaKeyPair, UnparsedPublicKey,
+    self, ED25519_PUBLIC_KEY_LEN, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+    KeyPair as _, RsaKeyPair, UnparsedPublicKey,
 };
 use aws_lc_rs::{digest, hmac};
 
 use crate::{Algorithm, Jwk, base64url, from_base64url, x509};
+
+/// Bytes of an Ed25519 signature (RFC 8032 section 5.1.6).
+const ED25519_SIGNATURE_BYTES: usize = 64;
 
 /// Why key material cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,7 @@ pub struct SignatureInvalid;
 enum Private {
     Rsa(RsaKeyPair, &'static signature::RsaSignatureEncoding),
     Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
     /// Boxed: it is twenty times the size of the others.
     Hmac(Box<hmac::Key>),
 }
@@ -73,6 +78,11 @@ impl SigningKey {
                 let document = EcdsaKeyPair::generate_pkcs8(signing, &SystemRandom::new());
                 Ok(document.map_err(failed)?.as_ref().to_vec())
             }
+            "OKP" => {
+                // Version 1 of PKCS#8, without the public half: what others read.
+                let document = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new());
+                Ok(document.map_err(failed)?.as_ref().to_vec())
+            }
             _ => Err(KeyError::Generation(algorithm)),
         }
     }
@@ -98,6 +108,8 @@ impl SigningKey {
             Private::Rsa(pair, encoding)
         } else if let Some(signing) = ecdsa_signing(algorithm) {
             Private::Ec(EcdsaKeyPair::from_pkcs8(signing, der).map_err(|_| unusable)?)
+        } else if algorithm == Algorithm::EdDSA {
+            Private::Ed(Ed25519KeyPair::from_pkcs8(der).map_err(|_| unusable)?)
         } else {
             return Err(unusable);
         };
@@ -172,6 +184,10 @@ impl SigningKey {
                 .sign(&SystemRandom::new(), message)
                 .map(|signature| signature.as_ref().to_vec())
                 .unwrap_or_default(),
+            Private::Ed(pair) => pair
+                .try_sign(message)
+                .map(|signature| signature.as_ref().to_vec())
+                .unwrap_or_default(),
             Private::Hmac(key) => hmac::sign(key, message).as_ref().to_vec(),
         }
     }
@@ -195,6 +211,7 @@ impl SigningKey {
         let der = match &self.private {
             Private::Rsa(pair, _) => pair.public_key().as_der().ok(),
             Private::Ec(pair) => pair.public_key().as_der().ok(),
+            Private::Ed(pair) => pair.public_key().as_der().ok(),
             Private::Hmac(_) => None,
         };
         der.map(|der: PublicKeyX509Der<'_>| der.as_ref().to_vec())
@@ -225,6 +242,10 @@ impl SigningKey {
                 jwk.x = Some(base64url(x));
                 jwk.y = Some(base64url(y));
             }
+            Private::Ed(pair) => {
+                jwk.crv = self.algorithm.curve().map(str::to_owned);
+                jwk.x = Some(base64url(pair.public_key().as_ref()));
+            }
             Private::Hmac(_) => {}
         }
         jwk
@@ -236,7 +257,8 @@ enum Public {
         &'static signature::RsaParameters,
         PublicKeyComponents<Vec<u8>>,
     ),
-    Ec(UnparsedPublicKey<Vec<u8>>, usize),
+    /// With the bytes of a signature.
+    Curve(UnparsedPublicKey<Vec<u8>>, usize),
 }
 
 /// A public key bound to the one algorithm it verifies.
@@ -268,18 +290,21 @@ impl VerifyingKey {
         if key_type != algorithm.key_type() {
             return Err(unusable());
         }
-        let public = if let Some(parameters) = rsa_parameters(algorithm) {
+        if let Some(parameters) = rsa_parameters(algorithm) {
             let components = PublicKeyComponents {
                 n: member(&jwk.n)?,
                 e: member(&jwk.e)?,
             };
-            Public::Rsa(parameters, components)
-        } else {
-            let (verification, length) = ecdsa_verification(algorithm).ok_or_else(unusable)?;
-            if Some(jwk.crv.as_deref().unwrap_or("P-256")) != algorithm.curve() {
-                return Err(unusable());
-            }
-            let (x, y) = (member(&jwk.x)?, member(&jwk.y)?);
+            let public = Public::Rsa(parameters, components);
+            return Ok(Self { public });
+        }
+        let default = (key_type == "EC").then_some("P-256");
+        if jwk.crv.as_deref().or(default) != algorithm.curve() {
+            return Err(unusable());
+        }
+        let x = member(&jwk.x)?;
+        let public = if let Some((verification, length)) = ecdsa_verification(algorithm) {
+            let y = member(&jwk.y)?;
             if x.len() > length || y.len() > length {
                 return Err(unusable());
             }
@@ -288,7 +313,14 @@ impl VerifyingKey {
                 point.resize(point.len() + length - coordinate.len(), 0);
                 point.extend_from_slice(&coordinate);
             }
-            Public::Ec(UnparsedPublicKey::new(verification, point), length * 2)
+            Public::Curve(UnparsedPublicKey::new(verification, point), length * 2)
+        } else {
+            // Anything longer would be read as another encoding.
+            if x.len() != ED25519_PUBLIC_KEY_LEN {
+                return Err(unusable());
+            }
+            let key = UnparsedPublicKey::new(&signature::ED25519, x);
+            Public::Curve(key, ED25519_SIGNATURE_BYTES)
         };
         Ok(Self { public })
     }
@@ -296,14 +328,14 @@ impl VerifyingKey {
     /// Verifies `signature` over `message`.
     ///
     /// # Errors
-    /// [`SignatureInvalid`], also for ES signatures of another length than r‖s.
+    /// [`SignatureInvalid`], also for signatures on curves of another length than theirs.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureInvalid> {
         let verified = match &self.public {
             Public::Rsa(parameters, components) => {
                 components.verify(parameters, message, signature)
             }
-            Public::Ec(_, length) if signature.len() != *length => return Err(SignatureInvalid),
-            Public::Ec(key, _) => key.verify(message, signature),
+            Public::Curve(_, length) if signature.len() != *length => return Err(SignatureInvalid),
+            Public::Curve(key, _) => key.verify(message, signature),
         };
         verified.map_err(|_| SignatureInvalid)
     }
@@ -330,7 +362,7 @@ const fn hmac_hash(algorithm: Algorithm) -> Option<hmac::Algorithm> {
         Algorithm::HS512 => Some(hmac::HMAC_SHA512),
         Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 => None,
         Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 => None,
-        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 => None,
+        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 | Algorithm::EdDSA => None,
     }
 }
 
@@ -343,7 +375,7 @@ fn rsa_encoding(algorithm: Algorithm) -> Option<&'static signature::RsaSignature
         Algorithm::PS384 => Some(&signature::RSA_PSS_SHA384),
         Algorithm::PS512 => Some(&signature::RSA_PSS_SHA512),
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
-        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 => None,
+        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 | Algorithm::EdDSA => None,
     }
 }
 
@@ -356,7 +388,7 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static signature::RsaParamet
         Algorithm::PS384 => Some(&signature::RSA_PSS_2048_8192_SHA384),
         Algorithm::PS512 => Some(&signature::RSA_PSS_2048_8192_SHA512),
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
-        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 => None,
+        Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 | Algorithm::EdDSA => None,
     }
 }
 
@@ -365,6 +397,7 @@ fn ecdsa_signing(algorithm: Algorithm) -> Option<&'static EcdsaSigningAlgorithm>
         Algorithm::ES256 => Some(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
         Algorithm::ES384 => Some(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
         Algorithm::ES512 => Some(&signature::ECDSA_P521_SHA512_FIXED_SIGNING),
+        Algorithm::EdDSA => None,
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
         Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 => None,
         Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 => None,
@@ -379,6 +412,7 @@ fn ecdsa_verification(
         Algorithm::ES256 => Some((&signature::ECDSA_P256_SHA256_FIXED, 32)),
         Algorithm::ES384 => Some((&signature::ECDSA_P384_SHA384_FIXED, 48)),
         Algorithm::ES512 => Some((&signature::ECDSA_P521_SHA512_FIXED, 66)),
+        Algorithm::EdDSA => None,
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
         Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 => None,
         Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 => None,
@@ -416,6 +450,60 @@ mod tests {
             .public_jwk();
         assert!(VerifyingKey::from_jwk(&jwk, Algorithm::HS256).is_err());
         assert!(VerifyingKey::from_jwk(&jwk, Algorithm::ES256).is_err());
+    }
+
+    #[test]
+    fn ed25519_is_that_of_the_standard() {
+        // RFC 8037 appendix A, and the beginning of a PKCS#8 document (RFC 8410 section 7).
+        let seed = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+        let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+        der.extend(from_base64url(seed).unwrap());
+        let key = SigningKey::from_pkcs8("k", Algorithm::EdDSA, &der).unwrap();
+        let jwk = key.public_jwk();
+        assert_eq!(
+            (jwk.kty.as_deref(), jwk.crv.as_deref(), jwk.x.as_deref()),
+            (
+                Some("OKP"),
+                Some("Ed25519"),
+                Some("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+            )
+        );
+        assert_eq!(
+            jwk.thumbprint().as_deref(),
+            Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k")
+        );
+        let token = crate::sign(br#"{"alg":"EdDSA"}"#, b"Example of Ed25519 signing", &key);
+        assert_eq!(
+            token,
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-\
+             09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+        assert_eq!(
+            SigningKey::generate_pkcs8(Algorithm::EdDSA).unwrap().len(),
+            48
+        );
+    }
+
+    #[test]
+    fn only_plain_ed25519_keys_verify() {
+        let der = SigningKey::generate_pkcs8(Algorithm::EdDSA).unwrap();
+        let key = SigningKey::from_pkcs8("k", Algorithm::EdDSA, &der).unwrap();
+        let jwk = key.public_jwk();
+        let with = |change: &dyn Fn(&mut Jwk)| {
+            let mut jwk = jwk.clone();
+            change(&mut jwk);
+            VerifyingKey::from_jwk(&jwk, Algorithm::EdDSA)
+        };
+        assert!(with(&|_| {}).is_ok());
+        assert!(with(&|jwk| jwk.crv = None).is_err());
+        assert!(with(&|jwk| jwk.crv = Some("Ed448".to_owned())).is_err());
+        assert!(with(&|jwk| jwk.kty = Some("EC".to_owned())).is_err());
+        assert!(with(&|jwk| jwk.x = Some(base64url(&key.public_der()))).is_err());
+        assert!(with(&|jwk| jwk.x = Some(base64url(&[0; 57]))).is_err());
+        assert!(VerifyingKey::from_jwk(&jwk, Algorithm::ES256).is_err());
+        // No point of the curve: it takes no signature.
+        let nothing = with(&|jwk| jwk.x = Some(base64url(&[2; 32])));
+        assert!(nothing.is_err() || nothing.unwrap().verify(b"m", &key.sign(b"m")).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! JSON Object Signing: keys (RFC 7517), signatures (RFC 7515, RFC 7518) and the gateway's key slots.
+//! JSON Object Signing: keys (RFC 7517), signatures (RFC 7515, RFC 7518, RFC 8037) and the gateway's key
+//! slots.
 //!
 //! Only what tokens of this platform need: compact JWS, no JWE, no `none`. The algorithm used to
 //! verify is always the caller's, never the token's alone (RFC 8725 section 3.1).

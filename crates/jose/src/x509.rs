@@ -157,7 +157,10 @@ pub fn self_signed(
     })
 }
 
-/// The public key of the first certificate or public key in `pem`, RSA or on a NIST curve.
+/// Object identifier of Ed25519 (RFC 8410 section 3).
+const ED25519: &str = "1.3.101.112";
+
+/// The public key of the first certificate or public key in `pem`: RSA, on a NIST curve, or Ed25519.
 #[must_use]
 pub fn public_jwk(pem: &str) -> Option<Jwk> {
     let (certificate, public);
@@ -195,6 +198,11 @@ pub fn public_jwk(pem: &str) -> Option<Jwk> {
             jwk.x = Some(base64url(x));
             jwk.y = Some(base64url(y));
         }
+        PublicKey::Unknown(bytes) if info.algorithm.algorithm.to_id_string() == ED25519 => {
+            jwk.kty = Some("OKP".to_owned());
+            jwk.crv = Some("Ed25519".to_owned());
+            jwk.x = Some(base64url(bytes));
+        }
         _ => return None,
     }
     Some(jwk)
@@ -227,7 +235,12 @@ mod tests {
 
     #[test]
     fn public_keys_are_read_from_certificates_and_bare() {
-        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::ES512] {
+        for algorithm in [
+            Algorithm::RS256,
+            Algorithm::ES256,
+            Algorithm::ES512,
+            Algorithm::EdDSA,
+        ] {
             let der = SigningKey::generate_pkcs8(algorithm).unwrap();
             let key = SigningKey::from_pkcs8("", algorithm, &der).unwrap();
             let wanted = key.public_jwk();

@@ -599,6 +599,40 @@ on_every_database! {
 }
 
 on_every_database! {
+    /// A realm with keys of three kinds: one that the gateway's plugin does not verify with leaves the others alone.
+    async fn tokens_of_a_realm_with_keys_of_every_kind_at_the_gateway(platform: Platform) {
+        let admin = platform.realm_admin().await;
+        let at = |path: &str| platform.iris(&format!("/admin/realms{path}"));
+        let client = |algorithm: &str| json!({
+            "clientId": algorithm, "enabled": true, "secret": "secret", "serviceAccountsEnabled": true,
+            "attributes": {"access.token.signed.response.alg": algorithm},
+        });
+        let algorithms = ["EdDSA", "ES256", "RS256"];
+        let realm = json!({"realm": "mixed", "enabled": true, "clients": algorithms.map(client)});
+        let _ = admin.json("POST", &at(""), realm).await.expect(201);
+        let upstream = echo();
+        platform.route("example", &upstream.url(), json!({"paths": ["/example"]})).await;
+        let issuer = platform.iris("/realms/mixed");
+        protect(&platform, "example", json!({"allowed_iss": [issuer]})).await;
+        for algorithm in algorithms {
+            let token = platform.token("mixed", algorithm, "secret").await;
+            let client = platform.http.bearer(&token);
+            let status = if algorithm == "EdDSA" { 401 } else { 200 };
+            answers(&platform, &client, "/example/get", status).await;
+            if status == 401 {
+                let reply = client.get(&platform.gateway("/example/get")).await;
+                assert_eq!(reply.json()["message"], "Invalid algorithm");
+            }
+        }
+        let keys = platform.http.get(&format!("{issuer}/protocol/openid-connect/certs")).await.json();
+        let mut kinds: Vec<_> = keys["keys"].as_array().unwrap().iter().map(|it| it["kty"].as_str().unwrap()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds, ["EC", "OKP", "RSA"]);
+    }
+}
+
+on_every_database! {
     /// The calls of the gateway image's quick test: an administrator's lightweight token is a consumer's.
     async fn iris_case_050_the_quick_test_of_the_gateway_image(platform: Platform) {
         let consumer = json!({"username": "admin-cli", "custom_id": "admin-cli-user"});

@@ -14,6 +14,7 @@ const SECRETS: &[&str] = &[
     "password",
     "privateKey",
     "ecdsaPrivateKey",
+    "eddsaPrivateKey",
     "registrationAccessToken",
     "client.secret.rotated",
     "hashedSaltedValue",

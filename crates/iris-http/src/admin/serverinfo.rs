@@ -1,6 +1,7 @@
 //! What the server is and can do, as consoles and provisioning tools ask it.
 
 use o28m_iris::{Error, KEYCLOAK_VERSION, Realms};
+use o28m_jose::Algorithm;
 use serde_json::{Value, json};
 
 use super::{Context, Entry, entries};
@@ -38,10 +39,8 @@ fn info(context: &Context<'_>) -> Result<Reply, Error> {
         "cryptoInfo": {
             "cryptoProvider": "aws-lc-rs",
             "supportedKeystoreTypes": [],
-            "clientSignatureSymmetricAlgorithms": ["HS256", "HS384", "HS512"],
-            "clientSignatureAsymmetricAlgorithms": [
-                "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
-            ],
+            "clientSignatureSymmetricAlgorithms": algorithms(true),
+            "clientSignatureAsymmetricAlgorithms": algorithms(false),
         },
         "themes": {
             "account": [], "admin": [], "email": [], "welcome": [],
@@ -65,6 +64,12 @@ fn info(context: &Context<'_>) -> Result<Reply, Error> {
     })))
 }
 
+fn algorithms(symmetric: bool) -> Vec<&'static str> {
+    let wanted = |it: &Algorithm| (it.key_type() == "oct") == symmetric;
+    let all = Algorithm::ALL.into_iter().filter(wanted);
+    all.map(Algorithm::name).collect()
+}
+
 fn providers() -> Value {
     let some = |names: &[&str]| {
         let all: serde_json::Map<String, Value> = names
@@ -80,7 +85,7 @@ fn providers() -> Value {
         "eventsListener": some(&["jboss-logging"]),
         "client-policy-executor": some(&["secret-rotation"]),
         "client-policy-condition": some(&["any-client", "client-attributes", "client-access-type"]),
-        "keys": some(&["rsa", "rsa-generated", "rsa-enc", "ecdsa-generated", "hmac-generated"]),
+        "keys": some(&o28m_iris::key_providers().collect::<Vec<_>>()),
     })
 }
 
@@ -93,16 +98,8 @@ fn mapper_types() -> Vec<Value> {
 }
 
 fn key_types() -> Vec<Value> {
-    let show = |id: &str| json!({"id": id, "helpText": "", "properties": [], "metadata": {}});
-    [
-        "rsa",
-        "rsa-generated",
-        "rsa-enc",
-        "ecdsa-generated",
-        "hmac-generated",
-    ]
-    .map(show)
-    .into()
+    let show = |id| json!({"id": id, "helpText": "", "properties": [], "metadata": {}});
+    o28m_iris::key_providers().map(show).collect()
 }
 
 fn password_policies() -> Vec<Value> {

@@ -12,13 +12,22 @@ struct Key(SigningKey);
 
 impl Key {
     fn new() -> Self {
-        let der = SigningKey::generate_pkcs8(Algorithm::ES256).unwrap();
-        Self(SigningKey::from_pkcs8("", Algorithm::ES256, &der).unwrap())
+        Self::of(Algorithm::ES256)
     }
 
+    fn of(algorithm: Algorithm) -> Self {
+        let der = SigningKey::generate_pkcs8(algorithm).unwrap();
+        Self(SigningKey::from_pkcs8("", algorithm, &der).unwrap())
+    }
+
+    /// The members that count, in the order in which the thumbprint takes them.
     fn jwk(&self) -> Value {
         let jwk = self.0.public_jwk();
-        json!({"crv": jwk.crv, "kty": "EC", "x": jwk.x, "y": jwk.y})
+        match jwk.kty.as_deref() {
+            Some("RSA") => json!({"e": jwk.e, "kty": "RSA", "n": jwk.n}),
+            Some("EC") => json!({"crv": jwk.crv, "kty": "EC", "x": jwk.x, "y": jwk.y}),
+            _ => json!({"crv": jwk.crv, "kty": "OKP", "x": jwk.x}),
+        }
     }
 
     fn thumbprint(&self) -> String {
@@ -34,7 +43,8 @@ impl Key {
         if let Some(token) = token {
             claims["ath"] = json!(base64url(digest(&SHA256, token.as_bytes()).as_ref()));
         }
-        let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.jwk()});
+        let header =
+            json!({"typ": "dpop+jwt", "alg": self.0.algorithm().name(), "jwk": self.jwk()});
         let (header, claims) = (header.to_string(), claims.to_string());
         o28m_jose::sign(header.as_bytes(), claims.as_bytes(), &self.0)
     }
@@ -113,6 +123,19 @@ async fn a_token_is_bound_to_the_key_that_was_proved() {
         (&json!(true), &json!("DPoP"))
     );
     assert_eq!(shown["cnf"], token["cnf"]);
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_bind_tokens() {
+    let site = Site::start().await;
+    let url = site.world.protocol("r", "token");
+    for algorithm in [Algorithm::PS256, Algorithm::ES384, Algorithm::EdDSA] {
+        let key = Key::of(algorithm);
+        let proof = key.proof(&site, "POST", &url, None);
+        let tokens = send(&site, Some(&proof), &SERVICE).await.expect(200).json();
+        let bound = &claims(&tokens["access_token"])["cnf"]["jkt"];
+        assert_eq!(*bound, key.thumbprint(), "{algorithm}");
+    }
 }
 
 #[tokio::test]

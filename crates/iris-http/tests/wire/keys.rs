@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, claims, header};
 
-async fn key_set(world: &World, realm: &str) -> JwkSet {
+pub(crate) async fn key_set(world: &World, realm: &str) -> JwkSet {
     let reply = world
         .http
         .get(&world.protocol(realm, "certs"))
@@ -14,7 +14,7 @@ async fn key_set(world: &World, realm: &str) -> JwkSet {
     serde_json::from_slice(&reply.body).unwrap()
 }
 
-fn verify(token: &Value, keys: &JwkSet, algorithm: Algorithm) {
+pub(crate) fn verify(token: &Value, keys: &JwkSet, algorithm: Algorithm) {
     let jws = CompactJws::parse(token.as_str().unwrap()).unwrap();
     let kid = header(token)["kid"].as_str().unwrap().to_owned();
     let key = VerifyingKey::from_jwk(keys.by_kid(&kid).unwrap(), algorithm).unwrap();

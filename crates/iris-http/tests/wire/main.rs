@@ -16,6 +16,7 @@ mod client_keys;
 mod clients;
 mod consent;
 mod control_plane;
+mod eddsa;
 mod events;
 mod farewell;
 mod frames;

@@ -70,6 +70,11 @@ fn whole() -> Value {
                 {"name": "hmac-generated-hs512", "providerId": "hmac-generated-hs512",
                  "config": {"priority": ["100"], "algorithm": ["HS512"], "kid": ["hk"],
                             "secret": ["c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"]}},
+                // As Java writes it; the key of RFC 8037 appendix A.
+                {"name": "eddsa-generated", "providerId": "eddsa-generated",
+                 "config": {"priority": ["100"], "eddsaEllipticCurveKey": ["Ed25519"],
+                            "eddsaPrivateKey": ["MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g"],
+                            "eddsaPublicKey": ["MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]}},
             ],
             "org.keycloak.userprofile.UserProfileProvider": [
                 {"providerId": "declarative-user-profile", "config": {}}],
@@ -124,6 +129,12 @@ async fn a_whole_realm_is_imported_with_everything_that_hangs_together() {
     );
     let keys = admin.get(&at("/keys")).await.json();
     assert_eq!(keys["active"]["HS512"], "hk");
+    let mut listed = keys["keys"].as_array().unwrap().iter();
+    let ed25519 = listed.find(|it| it["algorithm"] == "EdDSA").unwrap();
+    assert_eq!(
+        ed25519["publicKey"],
+        "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+    );
     let later = world
         .client(&admin, "old", json!({"clientId": "later"}))
         .await;
@@ -274,6 +285,13 @@ async fn a_partial_export_hides_secrets() {
         .find(|it| it["providerId"] == "rsa-generated")
         .unwrap();
     assert_eq!(key["config"]["privateKey"], json!(["**********"]));
+    let key = keys
+        .iter()
+        .find(|it| it["providerId"] == "eddsa-generated")
+        .unwrap();
+    assert_eq!(key["config"]["eddsaPrivateKey"], json!(["**********"]));
+    let public = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    assert_eq!(key["config"]["eddsaPublicKey"], json!([public]));
     assert_eq!(full["users"][0]["username"], "service-account-app");
     assert_eq!(
         full["groups"][0]["subGroups"][0]["clientRoles"],

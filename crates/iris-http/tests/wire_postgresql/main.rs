@@ -24,6 +24,8 @@ mod clients;
 mod consent;
 #[path = "../wire/control_plane.rs"]
 mod control_plane;
+#[path = "../wire/eddsa.rs"]
+mod eddsa;
 #[path = "../wire/events.rs"]
 mod events;
 #[path = "../wire/farewell.rs"]

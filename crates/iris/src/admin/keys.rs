@@ -9,28 +9,31 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::check_length;
 use crate::admin::import::MASK;
+use crate::keys::provider::Provider;
 use crate::keys::{self, KeyBody, RealmKey, Usage};
 use crate::model::{Fields as _, Rep, Stored as _, kind};
 use crate::{Error, Invalid, Iris, Thing, representation};
 
 /// The only component type of this version.
 pub(crate) const KEY_PROVIDER: &str = "org.keycloak.keys.KeyProvider";
-/// Providers that keys can be made with.
-const PROVIDERS: &[&str] = &["rsa-generated", "ecdsa-generated", "hmac-generated"];
-/// Providers whose keys come from outside.
-const IMPORTING: &[&str] = &["rsa", "rsa-enc"];
+/// The only size of RSA keys that are made here.
+const RSA_BITS: &str = "2048";
 
 /// The first value of a configuration entry.
 fn setting<'a>(rep: &'a Rep, name: &str) -> Option<&'a str> {
     rep.get("config")?.get(name)?.as_array()?.first()?.as_str()
 }
 
+/// Refuses a component.
+fn refusal(text: &'static str) -> Error {
+    Error::Invalid(Invalid::Component(text))
+}
+
 /// Settings that can be changed later.
 fn apply(key: &mut KeyBody, rep: &Rep) -> Result<(), Error> {
     if let Some(priority) = setting(rep, "priority") {
         let parsed = priority.trim().parse();
-        key.priority = parsed
-            .map_err(|_| Error::Invalid(Invalid::Component("'Priority' should be a number")))?;
+        key.priority = parsed.map_err(|_| refusal("'Priority' should be a number"))?;
     }
     if let Some(enabled) = setting(rep, "enabled") {
         key.enabled = enabled == "true";
@@ -45,30 +48,34 @@ fn apply(key: &mut KeyBody, rep: &Rep) -> Result<(), Error> {
     Ok(())
 }
 
-/// The algorithm a new key is for, which must fit its provider.
-fn algorithm(provider: &str, rep: &Rep) -> Result<Algorithm, Error> {
-    let curve = match setting(rep, "ecdsaEllipticCurveKey") {
-        Some("P-384") => "ES384",
-        Some("P-521") => "ES512",
-        _ => "ES256",
+/// The algorithm that a component names, by itself or by its curve.
+fn algorithm(provider: &Provider, rep: &Rep) -> Result<String, Error> {
+    let curve = provider.curve.as_ref();
+    let curve = curve.and_then(|curve| setting(rep, curve.name));
+    provider
+        .algorithm(setting(rep, "algorithm"), curve)
+        .map_err(refusal)
+}
+
+/// Refuses to make another key of a key: what it signed could not be verified any more.
+fn check_algorithm(key: &KeyBody, rep: &Rep) -> Result<(), Error> {
+    let Some(provider) = Provider::named(&key.provider) else {
+        return Ok(());
     };
-    let (default, of) = match provider {
-        "rsa-generated" => ("RS256", "RSA"),
-        "ecdsa-generated" => (curve, "EC"),
-        _ => ("HS512", "oct"),
-    };
-    let parsed = setting(rep, "algorithm")
-        .unwrap_or(default)
-        .parse::<Algorithm>()
-        .ok();
-    let fits = parsed.filter(|algorithm| algorithm.key_type() == of);
-    fits.ok_or(Error::Invalid(Invalid::Component(
-        "'Algorithm' does not fit the provider",
-    )))
+    let curve = provider.curve.as_ref();
+    let names_curve = curve.is_some_and(|curve| setting(rep, curve.name).is_some());
+    if (names_curve || setting(rep, "algorithm").is_some())
+        && algorithm(provider, rep)? != key.algorithm
+    {
+        return Err(refusal(
+            "The algorithm of a key cannot be changed: add another key",
+        ));
+    }
+    Ok(())
 }
 
 fn render(key: &KeyBody) -> Rep {
-    let rep = json!({
+    let mut rep = json!({
         "id": key.id, "name": key.name, "providerId": key.provider, "providerType": KEY_PROVIDER,
         "parentId": key.realm,
         "config": {
@@ -76,27 +83,39 @@ fn render(key: &KeyBody) -> Rep {
             "active": [key.active.to_string()], "algorithm": [key.algorithm],
         },
     });
+    let provider = Provider::named(&key.provider);
+    if let Some(curve) = provider.and_then(|provider| provider.curve.as_ref())
+        && let Some(name) = key.key_algorithm().and_then(Algorithm::curve)
+        && let Some(config) = rep.get_mut("config").and_then(Value::as_object_mut)
+    {
+        config.insert(curve.name.to_owned(), json!([name]));
+    }
     representation::COMPONENT.arrange(rep.as_object().cloned().unwrap_or_default())
 }
 
 /// The component of a key with its material, or a mask in its place.
 pub(crate) fn render_with_material(key: &KeyBody, secrets: bool) -> Rep {
     let mut rep = render(key);
-    let Some(config) = rep.get_mut("config").and_then(Value::as_object_mut) else {
+    let (Some(provider), Some(config)) = (
+        Provider::named(&key.provider),
+        rep.get_mut("config").and_then(Value::as_object_mut),
+    ) else {
         return rep;
     };
     let hidden = |value: String| json!([if secrets { value } else { MASK.to_owned() }]);
-    let field = match key.provider.as_str() {
-        provider if provider.starts_with("rsa") => "privateKey",
-        provider if provider.starts_with("ecdsa") => "ecdsaPrivateKey",
-        _ => "secret",
-    };
-    if field == "secret" {
+    let field = provider.material.to_owned();
+    if provider.key_type == "oct" {
         let bytes = STANDARD.decode(&key.material).unwrap_or_default();
-        config.insert("secret".to_owned(), hidden(URL_SAFE_NO_PAD.encode(bytes)));
+        config.insert(field, hidden(URL_SAFE_NO_PAD.encode(bytes)));
         config.insert("kid".to_owned(), json!([key.kid]));
     } else {
-        config.insert(field.to_owned(), hidden(key.material.clone()));
+        config.insert(field, hidden(key.material.clone()));
+    }
+    // Without it Keycloak makes another key.
+    if let Some(curve) = &provider.curve
+        && let Ok(compiled) = RealmKey::compile(key.clone())
+    {
+        config.insert(curve.public.to_owned(), json!([compiled.public_key()]));
     }
     if let Some(certificate) = &key.certificate {
         config.insert("certificate".to_owned(), json!([certificate]));
@@ -115,41 +134,22 @@ pub(crate) fn imported_key(
     realm: &str,
     ambient: &Ambient,
 ) -> Result<KeyBody, Error> {
-    let refuse = |text: &'static str| Error::Invalid(Invalid::Component(text));
-    let provider = rep.text("providerId").unwrap_or_default();
-    let (field, default) = match provider {
-        "rsa" | "rsa-generated" => ("privateKey", "RS256"),
-        "rsa-enc" | "rsa-enc-generated" => ("privateKey", "RSA-OAEP"),
-        "ecdsa-generated" => {
-            let curve = setting(rep, "ecdsaEllipticCurveKey").unwrap_or("P-256");
-            let default = match curve {
-                "P-384" => "ES384",
-                "P-521" => "ES512",
-                _ => "ES256",
-            };
-            ("ecdsaPrivateKey", default)
-        }
-        "hmac-generated" => ("secret", "HS256"),
-        "hmac-generated-hs512" => ("secret", "HS512"),
-        "aes-generated" => ("secret", "AES"),
+    let provider = match rep.text("providerId").unwrap_or_default() {
         "java-keystore" => {
-            return Err(refuse(
+            return Err(refusal(
                 "Keys in Java key stores are not supported: import them as rsa",
             ));
         }
-        _ => return Err(refuse("The key provider is not supported")),
+        id => Provider::named(id).ok_or(refusal("The key provider is not supported"))?,
     };
-    let algorithm = setting(rep, "algorithm").unwrap_or(default);
-    let material = setting(rep, field).filter(|text| *text != MASK && !text.is_empty());
-    let mut key = match material {
-        None if IMPORTING.contains(&provider) => {
-            return Err(refuse("The private key is missing"));
-        }
-        None => keys::of_provider(provider, algorithm, realm_id, realm, ambient)?
-            .ok_or(refuse("'Algorithm' does not fit the provider"))?,
+    let algorithm = algorithm(provider, rep)?;
+    let sent = setting(rep, provider.material);
+    let mut key = match sent.filter(|text| *text != MASK && !text.is_empty()) {
+        None if !provider.generates => return Err(refusal("The private key is missing")),
+        None => keys::generate(provider, algorithm, 0, realm_id, realm, ambient)?,
         Some(text) => {
             let mut key = read_material(provider, algorithm, text)
-                .ok_or(refuse("The private key or secret cannot be read"))?;
+                .ok_or(refusal("The private key or secret cannot be read"))?;
             realm_id.clone_into(&mut key.realm);
             key.created_ms = ambient.now().millis();
             complete(&mut key, rep, realm, ambient)?;
@@ -158,57 +158,42 @@ pub(crate) fn imported_key(
     };
     let sent = rep.text("id").filter(|id| o28m_core::id::is_uuid(id));
     key.id = sent.map_or_else(|| ambient.uuid(), str::to_owned);
-    provider.clone_into(&mut key.name);
     apply(&mut key, rep)?;
-    RealmKey::compile(key.clone()).map_err(|_| refuse("The key cannot be used"))?;
+    RealmKey::compile(key.clone()).map_err(|_| refusal("The key cannot be used"))?;
     Ok(key)
 }
 
-/// A key with this material and nothing else; `None` when it is no key of the algorithm.
-fn read_material(provider: &str, algorithm: &str, text: &str) -> Option<KeyBody> {
+/// A key with this material and nothing else; `None` when that is no base64.
+fn read_material(provider: &Provider, algorithm: String, text: &str) -> Option<KeyBody> {
     let lines = text.lines().filter(|line| !line.starts_with("-----"));
     let plain: String = lines
         .flat_map(str::chars)
         .filter(|it| !it.is_whitespace())
         .collect();
-    let symmetric = provider.starts_with("hmac") || provider.starts_with("aes");
-    let bytes = if symmetric {
+    let bytes = if provider.key_type == "oct" {
         URL_SAFE_NO_PAD.decode(plain.trim_end_matches('=')).ok()?
     } else {
         STANDARD.decode(plain).ok()?
     };
-    let usage = if provider.starts_with("rsa-enc") || provider.starts_with("aes") {
-        Usage::Enc
-    } else {
-        Usage::Sig
-    };
-    let key = KeyBody {
+    Some(KeyBody {
         id: String::new(),
         realm: String::new(),
-        name: String::new(),
-        provider: provider.to_owned(),
+        name: provider.id.to_owned(),
+        provider: provider.id.to_owned(),
         priority: 0,
         enabled: true,
         active: true,
-        algorithm: algorithm.to_owned(),
-        usage,
+        algorithm,
+        usage: provider.usage,
         kid: String::new(),
         created_ms: 0,
         material: STANDARD.encode(bytes),
         certificate: None,
-    };
-    let fits = match key.key_algorithm().map(Algorithm::key_type) {
-        Some("RSA") => provider.starts_with("rsa"),
-        Some("EC") => provider.starts_with("ecdsa"),
-        Some(_) => provider.starts_with("hmac"),
-        None => provider.starts_with("aes") && algorithm == "AES",
-    };
-    fits.then_some(key)
+    })
 }
 
 /// Key id and certificate.
 fn complete(key: &mut KeyBody, rep: &Rep, realm: &str, ambient: &Ambient) -> Result<(), Error> {
-    let refuse = |text: &'static str| Error::Invalid(Invalid::Component(text));
     let sent_kid = setting(rep, "kid").filter(|kid| !kid.is_empty());
     let algorithm = key.key_algorithm().filter(|it| it.key_type() != "oct");
     let Some(algorithm) = algorithm else {
@@ -217,7 +202,7 @@ fn complete(key: &mut KeyBody, rep: &Rep, realm: &str, ambient: &Ambient) -> Res
     };
     let der = STANDARD.decode(&key.material).unwrap_or_default();
     let pair = SigningKey::from_pkcs8("", algorithm, &der)
-        .map_err(|_| refuse("The private key cannot be used"))?;
+        .map_err(|_| refusal("The private key cannot be used"))?;
     key.kid = sent_kid.map_or_else(|| keys::key_id(&pair.public_der()), str::to_owned);
     if algorithm.key_type() == "RSA" {
         let sent = setting(rep, "certificate").map(|text| {
@@ -226,7 +211,7 @@ fn complete(key: &mut KeyBody, rep: &Rep, realm: &str, ambient: &Ambient) -> Res
         });
         key.certificate = Some(match sent.filter(|text| !text.is_empty()) {
             Some(text) if STANDARD.decode(&text).is_ok() => text,
-            Some(_) => return Err(refuse("The certificate cannot be read")),
+            Some(_) => return Err(refusal("The certificate cannot be read")),
             None => keys::certificate(&der, realm, ambient)?,
         });
     }
@@ -319,58 +304,21 @@ impl Iris {
             .ok_or(Error::Missing(Thing::Key))
     }
 
-    /// Makes a key; gives the component's id. It is published at once, and signs when its priority is
-    /// the highest of its algorithm.
+    /// Makes or takes a key; gives the component's id. It is published at once, and signs when its
+    /// priority is the highest of its algorithm.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything but a generated signing key.
-    pub async fn create_component(&self, realm_id: &str, rep: Rep) -> Result<String, Error> {
+    /// [`Error::Invalid`] for anything but a key that can be used.
+    pub async fn create_component(&self, realm_id: &str, mut rep: Rep) -> Result<String, Error> {
         if rep.text("providerType") != Some(KEY_PROVIDER) {
-            return Err(Error::Invalid(Invalid::Component(
-                "Only key providers are supported",
-            )));
+            return Err(refusal("Only key providers are supported"));
         }
-        let wanted = rep.text("providerId").unwrap_or_default();
-        if IMPORTING.contains(&wanted) || wanted == "java-keystore" {
-            return self.import_component(realm_id, rep).await;
+        let provider = Provider::named(rep.text("providerId").unwrap_or_default());
+        let makes_rsa = provider.is_some_and(|it| it.generates && it.key_type == "RSA");
+        if makes_rsa && setting(&rep, "keySize").is_some_and(|bits| bits != RSA_BITS) {
+            return Err(refusal("'Key size' must be 2048"));
         }
-        let provider = PROVIDERS
-            .iter()
-            .copied()
-            .find(|provider| *provider == wanted);
-        let provider = provider.ok_or(Error::Invalid(Invalid::Component(
-            "Only providers rsa, rsa-enc, rsa-generated, ecdsa-generated and hmac-generated are \
-             supported",
-        )))?;
-        if setting(&rep, "keySize")
-            .is_some_and(|size| provider == "rsa-generated" && size != "2048")
-        {
-            return Err(Error::Invalid(Invalid::Component(
-                "'Key size' must be 2048",
-            )));
-        }
-        let algorithm = algorithm(provider, &rep)?;
-        let realm = self.realm_body(realm_id).await?;
-        let ambient = self.ambient.clone();
-        let make = move || {
-            keys::signing(
-                provider,
-                algorithm,
-                provider,
-                0,
-                &realm.id,
-                &realm.name,
-                &ambient,
-            )
-        };
-        let mut key = self.signing.run(make).await??;
-        apply(&mut key, &rep)?;
-        self.write(realm_id, vec![Write::Insert(key.object())])
-            .await?;
-        Ok(key.id)
-    }
-
-    async fn import_component(&self, realm_id: &str, rep: Rep) -> Result<String, Error> {
+        rep.shift_remove("id");
         let realm = self.realm_body(realm_id).await?;
         let ambient = self.ambient.clone();
         let make = move || imported_key(&rep, &realm.id, &realm.name, &ambient);
@@ -383,9 +331,12 @@ impl Iris {
     /// Changes priority, activity and name of a key.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Invalid`].
+    /// [`Error::Missing`]; [`Error::Invalid`], also for another algorithm or curve.
     pub async fn update_component(&self, realm_id: &str, id: &str, rep: Rep) -> Result<(), Error> {
-        let change = |key: &mut KeyBody| apply(key, &rep).map(|()| Vec::new());
+        let change = |key: &mut KeyBody| {
+            check_algorithm(key, &rep)?;
+            apply(key, &rep).map(|()| Vec::new())
+        };
         self.change::<KeyBody>(realm_id, id, Thing::Key, change)
             .await?;
         Ok(())

@@ -70,8 +70,6 @@ impl Iris {
         } else {
             let key = self.public_key(realm, client, header.text("kid"), algorithm, origin);
             let key = key.await.ok_or_else(|| refuse(AssertionProblem::Key))?;
-            let key = VerifyingKey::from_jwk(&key, algorithm);
-            let key = key.map_err(|_| refuse(AssertionProblem::Key))?;
             key.verify(jws.signing_input.as_bytes(), &jws.signature)
                 .map_err(|_| refuse(AssertionProblem::Signature))?;
         }
@@ -103,7 +101,7 @@ impl Iris {
         kid: Option<&str>,
         algorithm: Algorithm,
         origin: Origin<'_>,
-    ) -> Option<Jwk> {
+    ) -> Option<VerifyingKey> {
         let own = |name: &str| client.attribute(name).filter(|text| !text.is_empty());
         if client.attribute_is("use.jwks.url") {
             let base = base_of(realm, origin.issuer);
@@ -115,22 +113,24 @@ impl Iris {
             let set: JwkSet = serde_json::from_str(own("jwks.string")?).ok()?;
             return fitting(&set, kid, algorithm);
         }
-        if let Some(certificate) = own("jwt.credential.certificate") {
-            return x509::public_jwk(&pem("CERTIFICATE", certificate));
-        }
-        x509::public_jwk(&pem("PUBLIC KEY", own("jwt.credential.public.key")?))
+        let pem = match own("jwt.credential.certificate") {
+            Some(certificate) => pem("CERTIFICATE", certificate),
+            None => pem("PUBLIC KEY", own("jwt.credential.public.key")?),
+        };
+        VerifyingKey::from_jwk(&x509::public_jwk(&pem)?, algorithm).ok()
     }
 }
 
-/// The key of a set that may have signed.
-fn fitting(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<Jwk> {
+/// The key of a set that may have signed; keys that cannot be used are passed over.
+fn fitting(set: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<VerifyingKey> {
     let fits = |key: &&Jwk| {
         let usage = key.usage.as_deref().is_none_or(|it| it == "sig");
         let alg = key.alg.as_deref().is_none_or(|it| it == algorithm.name());
         let kind = key.kty.as_deref() == Some(algorithm.key_type());
         usage && alg && kind && kid.is_none_or(|kid| key.kid.as_deref() == Some(kid))
     };
-    set.keys.iter().find(fits).cloned()
+    let mut fitting = set.keys.iter().filter(fits);
+    fitting.find_map(|key| VerifyingKey::from_jwk(key, algorithm).ok())
 }
 
 /// Issuer and subject are both the client (RFC 7523 section 3).

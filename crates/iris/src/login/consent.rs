@@ -8,10 +8,11 @@ use o28m_store::{Query, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::login::confirmation::Confirmation;
 use crate::login::flow::{Stage, Step};
 use crate::login::request::Request;
 use crate::login::ticket::Purpose;
-use crate::login::{Browser, LoginError, LoginStep, Outcome, Page};
+use crate::login::{Browser, LoginError, LoginStep, Outcome};
 use crate::model::{
     Client, ClientBody, ConsentBody, Fields as _, Realm, Scope, User, UserBody, kind,
 };
@@ -55,6 +56,14 @@ struct Waiting {
     login: String,
     sso: bool,
     scopes: Vec<String>,
+}
+
+impl Confirmation for Waiting {
+    const PURPOSE: Purpose = Purpose::Consent;
+
+    fn login(&self) -> &str {
+        &self.login
+    }
 }
 
 /// What is to be asked.
@@ -149,7 +158,6 @@ impl Iris {
         question: Question,
     ) -> Step {
         let realm = stage.realm;
-        let bond = self.bond(stage.browser.session);
         let waiting = Waiting {
             request: stage.request.clone(),
             login: login.id.clone(),
@@ -157,28 +165,17 @@ impl Iris {
             scopes: question.scopes,
         };
         let seconds = realm.body.rep.int("accessCodeLifespanUserAction");
-        let ticket = self
-            .seal(
-                realm,
-                stage.origin,
-                Purpose::Consent,
-                &bond,
-                seconds,
-                &waiting,
-            )
-            .await?;
-        let form = ConsentForm {
-            ticket,
-            client_id: stage.client.client_id().to_owned(),
-            client_name: stage.client.display_name().to_owned(),
-            items: question.items,
-            locales: stage.request.locales.clone(),
+        let page = |ticket| {
+            LoginStep::Consent(ConsentForm {
+                ticket,
+                client_id: stage.client.client_id().to_owned(),
+                client_name: stage.client.display_name().to_owned(),
+                items: question.items,
+                locales: stage.request.locales.clone(),
+            })
         };
-        Ok(Outcome {
-            step: LoginStep::Consent(form),
-            session: bond.into_new(),
-            identity: None,
-        })
+        self.ask(realm, &waiting, seconds, stage.browser, stage.origin, page)
+            .await
     }
 
     /// Serves the answer to what a client may do.
@@ -193,11 +190,8 @@ impl Iris {
         browser: Browser<'_>,
         origin: Origin<'_>,
     ) -> Result<Outcome<LoginStep>, LoginError> {
-        let waiting: Waiting =
-            self.unseal(realm, origin, Purpose::Consent, browser.session, ticket)?;
-        let current = self.sso(realm, browser.identity, origin).await?;
-        let current = current.filter(|(login, _)| login.id == waiting.login);
-        let (login, user) = current.ok_or(Page::Expired)?;
+        let (waiting, login, user): (Waiting, _, _) =
+            self.answered(realm, ticket, browser, origin).await?;
         let stage = self.resume(realm, waiting.request, browser, origin).await?;
         if !allowed {
             let back = stage.request.refusal(

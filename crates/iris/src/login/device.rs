@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DeviceProblem;
 use crate::grant::Seat;
 use crate::login::code::Source;
+use crate::login::confirmation::Confirmation;
 use crate::login::request::{Request, ResponseMode};
 use crate::login::ticket::{Purpose, hash};
 use crate::login::{Browser, LoginError, LoginStep, Outcome, Page, pkce};
@@ -82,6 +83,14 @@ enum Answer {
 struct Deciding {
     device: String,
     login: String,
+}
+
+impl Confirmation for Deciding {
+    const PURPOSE: Purpose = Purpose::Device;
+
+    fn login(&self) -> &str {
+        &self.login
+    }
 }
 
 fn device_id(name: &str) -> String {
@@ -197,6 +206,16 @@ impl Iris {
         }))
     }
 
+    /// Writes a device's record anew; false when others have changed it since.
+    async fn replace_device(&self, known: Session, device: &Device) -> Result<bool, Error> {
+        let next = Session {
+            body: serde_json::to_value(device).unwrap_or_default(),
+            ..known.clone()
+        };
+        let replaced = self.store.replace_session(&next, Some(&known.body)).await?;
+        Ok(replaced)
+    }
+
     /// Changes a device's record; `None` when it is gone.
     async fn change_device(
         &self,
@@ -209,15 +228,7 @@ impl Iris {
                 return Ok(None);
             };
             change(&mut device);
-            let next = Session {
-                body: serde_json::to_value(&device).unwrap_or_default(),
-                ..session.clone()
-            };
-            if self
-                .store
-                .replace_session(&next, Some(&session.body))
-                .await?
-            {
+            if self.replace_device(session, &device).await? {
                 return Ok(Some(device));
             }
         }
@@ -289,21 +300,16 @@ impl Iris {
             device: request.device.clone().unwrap_or_default(),
             login: login.id.clone(),
         };
-        let bond = self.bond(browser.session);
-        let ticket = self
-            .seal(realm, origin, Purpose::Device, &bond, ASK_S, &deciding)
-            .await?;
         let user = self.user(realm.id(), &login.user).await?;
-        let form = DeviceForm {
-            ticket,
-            client_name: client.display_name().to_owned(),
-            username: user.map_or_else(String::new, |user| user.username().to_owned()),
+        let page = |ticket| {
+            LoginStep::Device(DeviceForm {
+                ticket,
+                client_name: client.display_name().to_owned(),
+                username: user.map_or_else(String::new, |user| user.username().to_owned()),
+            })
         };
-        Ok(Outcome {
-            step: LoginStep::Device(form),
-            session: bond.into_new(),
-            identity: None,
-        })
+        self.ask(realm, &deciding, ASK_S, browser, origin, page)
+            .await
     }
 
     /// Serves the answer to the question whether the device may have tokens.
@@ -318,11 +324,8 @@ impl Iris {
         browser: Browser<'_>,
         origin: Origin<'_>,
     ) -> Result<Outcome<LoginStep>, LoginError> {
-        let deciding: Deciding =
-            self.unseal(realm, origin, Purpose::Device, browser.session, ticket)?;
-        let current = self.sso(realm, browser.identity, origin).await?;
-        let current = current.filter(|(login, _)| login.id == deciding.login);
-        let (_, user) = current.ok_or(Page::Expired)?;
+        let (deciding, _, user): (Deciding, _, _) =
+            self.answered(realm, ticket, browser, origin).await?;
         let now_s = self.ambient.now().seconds();
         let offline = self.ambient.uuid();
         if allowed && let Some((_, device)) = self.device(realm, &deciding.device).await? {
@@ -432,15 +435,7 @@ impl Iris {
             return refuse(DeviceProblem::SlowDown);
         }
         device.polled_s = now_s;
-        let next = Session {
-            body: serde_json::to_value(&device).unwrap_or_default(),
-            ..session.clone()
-        };
-        if self
-            .store
-            .replace_session(&next, Some(&session.body))
-            .await?
-        {
+        if self.replace_device(session, &device).await? {
             return Ok(device);
         }
         // Another request of the device, or the person's answer, came in between.

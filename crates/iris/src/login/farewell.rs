@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use o28m_jose::Algorithm;
 use serde_json::{Map, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -146,12 +145,8 @@ impl Iris {
             claims.insert("sid".to_owned(), json!(login.id));
         }
         claims.insert("events".to_owned(), events.into());
-        let wanted = client.attribute("id.token.signed.response.alg");
-        let default = realm.body.rep.text("defaultSignatureAlgorithm");
-        let named = |name: Option<&str>| name.and_then(|name| name.parse::<Algorithm>().ok());
-        let algorithm = named(wanted).or_else(|| named(default));
         let key = self
-            .key_for(realm, algorithm.unwrap_or(Algorithm::RS256))
+            .signing_key(realm, client, "id.token.signed.response.alg")
             .await?;
         Ok(self.sign(key, "logout+jwt", &claims).await?.0)
     }

@@ -8,6 +8,7 @@ mod action;
 pub(crate) mod assertion;
 pub(crate) mod client_keys;
 pub(crate) mod code;
+mod confirmation;
 pub(crate) mod consent;
 pub(crate) mod device;
 pub(crate) mod exchange;

@@ -55,15 +55,12 @@ fn algorithm(header: &Value) -> Result<Option<Algorithm>, Failure> {
     }
     let name = header.get("alg").and_then(Value::as_str);
     let name = name.ok_or(Failure::UnknownAlgorithm)?;
-    if name == "EdDSA" {
-        return Ok(None);
-    }
     let algorithm: Algorithm = name.parse().map_err(|_| Failure::UnknownAlgorithm)?;
     Ok(match algorithm {
         Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 => Some(algorithm),
         Algorithm::ES256 | Algorithm::ES384 | Algorithm::ES512 => Some(algorithm),
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => None,
-        Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 => None,
+        Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 | Algorithm::EdDSA => None,
     })
 }
 

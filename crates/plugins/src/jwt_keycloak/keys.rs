@@ -156,8 +156,16 @@ mod tests {
             kid: Some("a".into()),
             ..Jwk::default()
         };
-        let keys = [other("oct"), other("OKP"), jwk("a")];
+        let ed25519 = Jwk {
+            alg: Some("EdDSA".into()),
+            crv: Some("Ed25519".into()),
+            x: Some(o28m_jose::base64url(&[9; 32])),
+            ..other("OKP")
+        };
+        let keys = [other("oct"), other("OKP"), ed25519, jwk("a"), ec()];
         assert_eq!(verify(&keys, &Token::new("a")), Ok(()));
+        assert_eq!(verify(&keys, &Token::new("a").without_kid()), Ok(()));
+        assert_eq!(verify(&keys, &Token::ec()), Ok(()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod site;
 mod tools;
 mod webdriver;
 
-use o28m_testkit::{Platform, on_every_database};
+use o28m_testkit::{Database, Platform, on_every_database};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -59,17 +59,21 @@ on_every_database! {
     }
 }
 
-/// Lets a relying party's script sign `anna` in.
-async fn relies(platform: &Platform, script: Option<Command>) {
+/// Lets a relying party's script sign `anna` in at a realm that signs with this algorithm.
+async fn relies(platform: &Platform, script: Option<Command>, algorithm: &str) {
     let Some(mut script) = script else {
         return;
     };
     let redirect = "https://app.example/cb";
-    site::set_up(platform, &[redirect]).await;
+    let admin = site::set_up(platform, &[redirect]).await;
+    let realm = platform.iris(&format!("/admin/realms/{}", site::REALM));
+    let body = json!({"defaultSignatureAlgorithm": algorithm});
+    let _ = admin.json("PUT", &realm, body).await.expect(204);
     let issuer = platform.iris(&format!("/realms/{}", site::REALM));
     script
         .env("ISSUER", issuer)
         .env("REDIRECT_URI", redirect)
+        .env("ALGORITHM", algorithm)
         .env("CLIENT_ID", site::CLIENT)
         .env("CLIENT_SECRET", site::SECRET)
         .env("PERSON", site::PERSON)
@@ -80,15 +84,29 @@ async fn relies(platform: &Platform, script: Option<Command>) {
 on_every_database! {
     async fn openid_client_relies_on_the_code_flow(platform: Platform) {
         let script = node("relying_party.mjs", &platform);
-        relies(&platform, script).await;
+        relies(&platform, script, "RS256").await;
     }
 }
 
 on_every_database! {
     async fn authlib_relies_on_the_code_flow(platform: Platform) {
         let script = python("relying_party.py", &platform);
-        relies(&platform, script).await;
+        relies(&platform, script, "RS256").await;
     }
+}
+
+#[tokio::test]
+async fn openid_client_verifies_eddsa() {
+    let platform = Platform::start(Database::Sqlite).await.unwrap();
+    let script = node("relying_party.mjs", &platform);
+    relies(&platform, script, "EdDSA").await;
+}
+
+#[tokio::test]
+async fn authlib_verifies_eddsa() {
+    let platform = Platform::start(Database::Sqlite).await.unwrap();
+    let script = python("relying_party.py", &platform);
+    relies(&platform, script, "EdDSA").await;
 }
 
 /// What a lock file must not hold: the registry it was made with.

@@ -41,6 +41,24 @@ async fn plugins_case_018_fetches_keys_over_the_wire_once() {
 }
 
 #[tokio::test]
+async fn odd_keys_of_a_fetched_set_leave_the_others_usable() {
+    let document = json!({"keys": [
+        {"kty": 5, "kid": "a"}, "key", null,
+        {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "ed",
+         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+        {"kty": "OKP", "crv": "Ed448", "kid": "a", "x": "AA"},
+        key("a").public_jwk(), EC_KEY.public_jwk(),
+    ]});
+    let issuer = WireIssuer::publishing(&[]);
+    issuer.now(Script::AnswersJwks(document.to_string().into_bytes()));
+    let bench = Bench::new();
+    let plugin = bench.wire(&issuer);
+    assert_eq!(answer(&plugin, &issuer.token("a").sign()).await, passed());
+    let token = Token::ec().claim("iss", issuer.iss()).sign();
+    assert_eq!(answer(&plugin, &token).await, passed());
+}
+
+#[tokio::test]
 async fn plugins_case_020_a_rotated_key_is_found_after_the_grace_period() {
     let issuer = WireIssuer::publishing(&["a"]);
     let bench = Bench::new();

@@ -1,9 +1,9 @@
 // The code flow with the relying-party library `openid-client` (npm, version 6).
 //
 //   ISSUER=http://127.0.0.1:8180/auth/realms/r CLIENT_ID=web CLIENT_SECRET=s PERSON=anna \
-//   PERSON_PASSWORD=secret REDIRECT_URI=https://app.example/cb node relying_party.mjs
+//   PERSON_PASSWORD=secret REDIRECT_URI=https://app.example/cb ALGORITHM=RS256 node relying_party.mjs
 //
-// The realm needs that confidential client with that redirect URI, and that user.
+// The realm needs that confidential client with that redirect URI, that user and that algorithm.
 import assert from "node:assert/strict";
 import * as oidc from "openid-client";
 import "./webcrypto.mjs";
@@ -19,7 +19,8 @@ const config = await oidc.discovery(
   need("CLIENT_ID"),
   need("CLIENT_SECRET"),
   undefined,
-  { execute: [oidc.allowInsecureRequests] },
+  // The second: signatures of ID tokens are verified, though they come straight from their issuer.
+  { execute: [oidc.allowInsecureRequests, oidc.enableNonRepudiationChecks] },
 );
 
 // A browser: cookies by name, no redirects followed.
@@ -62,6 +63,8 @@ async function flow(more) {
 }
 
 const tokens = await flow();
+const header = JSON.parse(Buffer.from(tokens.id_token.split(".")[0], "base64url"));
+assert.equal(header.alg, need("ALGORITHM"));
 const claims = tokens.claims();
 const user = await oidc.fetchUserInfo(config, tokens.access_token, claims.sub);
 assert.equal(user.preferred_username, need("PERSON"));

@@ -1,9 +1,9 @@
 """The code flow with the relying-party library Authlib (PyPI, version 1).
 
     ISSUER=http://127.0.0.1:8180/auth/realms/r CLIENT_ID=web CLIENT_SECRET=s PERSON=anna \
-    PERSON_PASSWORD=secret REDIRECT_URI=https://app.example/cb python relying_party.py
+    PERSON_PASSWORD=secret REDIRECT_URI=https://app.example/cb ALGORITHM=RS256 python relying_party.py
 
-The realm needs that confidential client with that redirect URI, and that user.
+The realm needs that confidential client with that redirect URI, that user and that algorithm.
 """
 
 import html
@@ -20,7 +20,6 @@ from authlib.oidc.core import CodeIDToken
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 issuer, redirect = os.environ["ISSUER"], os.environ["REDIRECT_URI"]
 metadata = requests.get(f"{issuer}/.well-known/openid-configuration").json()
-keys = JsonWebKey.import_key_set(requests.get(metadata["jwks_uri"]).json())
 browser = requests.Session()
 
 
@@ -48,6 +47,8 @@ def flow(method="client_secret_basic", **more):
     tokens = client.fetch_token(
         metadata["token_endpoint"], authorization_response=back, state=state, code_verifier=verifier
     )
+    # Only now: a realm makes a key for an algorithm when it first signs with it.
+    keys = JsonWebKey.import_key_set(requests.get(metadata["jwks_uri"]).json())
     claims = jwt.decode(
         tokens["id_token"],
         keys,
@@ -56,6 +57,7 @@ def flow(method="client_secret_basic", **more):
         claims_params={"nonce": nonce, "client_id": os.environ["CLIENT_ID"], "access_token": tokens["access_token"]},
     )
     claims.validate(leeway=5)
+    assert claims.header["alg"] == os.environ["ALGORITHM"], claims.header
     return client, tokens, claims
 
 
