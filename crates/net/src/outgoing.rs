@@ -10,7 +10,7 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use crate::spelling::push_field;
-use crate::transport::Transport;
+use crate::transport::{Transport, spare};
 use crate::{Body, BodyError};
 
 /// Bytes of a body copied behind the head or its chunk size: below this the copy is cheaper than a
@@ -218,8 +218,12 @@ impl Outgoing {
             self.written += of_out;
             self.piece.advance(count - of_out);
         }
-        self.out.clear();
         self.written = 0;
+        if self.ended {
+            spare::give(std::mem::take(&mut self.out));
+        } else {
+            self.out.clear();
+        }
         Poll::Ready(Ok(()))
     }
 

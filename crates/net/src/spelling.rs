@@ -2,6 +2,8 @@
 //! and a few programs compare them: what is passed on keeps the letters and the order it came with,
 //! what is added has the usual spelling. HTTP/2 has lower case alone.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
@@ -13,10 +15,22 @@ pub struct ReceivedHead(Bytes);
 
 /// Where a field stands that did not come with the head: behind those that did.
 const ADDED: usize = usize::MAX;
+/// Extensions that a thread keeps for the next messages.
+const SPARE_MAX: usize = 64;
+
+thread_local! {
+    /// Empty extensions with their allocations, those used last on top: making new ones for every message
+    /// costs more than what is put into them.
+    static SPARE: RefCell<Vec<Extensions>> = const { RefCell::new(Vec::new()) };
+}
 
 impl ReceivedHead {
-    pub(crate) fn new(head: Bytes) -> Self {
-        Self(head)
+    /// The extensions of a message that came with this head.
+    pub(crate) fn extensions(head: Bytes) -> Extensions {
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        let mut extensions = spare.unwrap_or_default();
+        extensions.insert(Self(head));
+        extensions
     }
 
     /// Where a value lies in the head, and the name in front of it. [`ADDED`] when it does not, or stood
@@ -24,21 +38,44 @@ impl ReceivedHead {
     fn find(&self, name: &HeaderName, value: &HeaderValue) -> (usize, Option<&[u8]>) {
         let at = value.as_bytes().as_ptr().addr();
         let place = at.checked_sub(self.0.as_ptr().addr());
-        let found = place
-            .filter(|_| !value.is_empty())
-            .and_then(|place| Some((place, Some(self.name(name, place)?))));
+        let found = place.and_then(|place| Some((place, Some(self.name(name, place)?))));
         found.unwrap_or((ADDED, None))
     }
 
     /// The name in front of the value that lies at `place`, unless it is another one.
     fn name(&self, name: &HeaderName, place: usize) -> Option<&[u8]> {
-        let line = self.0.get(..place)?.trim_ascii_end().strip_suffix(b":")?;
+        let line = match self.0.get(..place)? {
+            [line @ .., b':', b' '] => line,
+            padded => padded.trim_ascii_end().strip_suffix(b":")?,
+        };
         let start = line.len().checked_sub(name.as_str().len())?;
         let spelled = line.get(start..)?;
         spelled
             .eq_ignore_ascii_case(name.as_str().as_bytes())
             .then_some(spelled)
     }
+}
+
+/// A field's value that lies in `head`: of what is empty, the place is kept as well. `None` when it lies
+/// elsewhere, or is no value.
+pub(crate) fn value_in(head: &Bytes, value: &[u8]) -> Option<HeaderValue> {
+    let place = value.as_ptr().addr().checked_sub(head.as_ptr().addr())?;
+    let end = place.checked_add(value.len())?;
+    let inside = end <= head.len();
+    inside.then(|| HeaderValue::from_maybe_shared(head.slice(place..end)).ok())?
+}
+
+/// Takes back the extensions of a message that is through. What they hold is dropped.
+pub(crate) fn reclaim(mut extensions: Extensions) {
+    if extensions.is_empty() {
+        return;
+    }
+    extensions.clear();
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            spare.push(extensions);
+        }
+    });
 }
 
 /// Writes the lines of `headers` that `keeps` says.
@@ -192,12 +229,12 @@ mod tests {
                 continue;
             };
             let name = HeaderName::from_bytes(&line[..colon]).unwrap();
-            let value = head.slice_ref(line[colon + 1..].trim_ascii());
-            headers.append(name, HeaderValue::from_maybe_shared(value).unwrap());
+            headers.append(
+                name,
+                value_in(&head, line[colon + 1..].trim_ascii()).unwrap(),
+            );
         }
-        let mut extensions = Extensions::new();
-        extensions.insert(ReceivedHead::new(head));
-        (headers, extensions)
+        (headers, ReceivedHead::extensions(head))
     }
 
     fn written(headers: &HeaderMap, extensions: &Extensions) -> String {
@@ -232,12 +269,39 @@ mod tests {
         headers.insert("www-authenticate", HeaderValue::from_static("d"));
         assert_eq!(
             written(&headers, &extensions),
-            "Empty: \r\nWWW-Authenticate: d\r\nX-B: b\r\nB: b\r\n"
+            "EMPTY: \r\nWWW-Authenticate: d\r\nX-B: b\r\nB: b\r\n"
         );
         assert_eq!(
             written(&headers, &Extensions::new()),
             "Empty: \r\nWWW-Authenticate: d\r\nX-B: b\r\nB: b\r\n"
         );
+    }
+
+    #[test]
+    fn lines_without_a_value_keep_their_letters_and_their_place() {
+        let head = "GET / HTTP/1.1\r\nhOST: a\r\nx-NONE:\r\nX-nonesuch: c\r\nX-Blank: \t \r\nLAST: b\r\n\r\n";
+        let (mut headers, extensions) = received(head);
+        assert_eq!(
+            written(&headers, &extensions),
+            "hOST: a\r\nx-NONE: \r\nX-nonesuch: c\r\nX-Blank: \r\nLAST: b\r\n"
+        );
+        headers.remove("host");
+        headers.insert("x-nonesuch", HeaderValue::from_static(""));
+        headers.insert("new", HeaderValue::from_static(""));
+        assert_eq!(
+            written(&headers, &extensions),
+            "x-NONE: \r\nX-Blank: \r\nLAST: b\r\nX-Nonesuch: \r\nNew: \r\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_left_in_extensions_that_are_used_again() {
+        let (_, mut extensions) = received("A: b\r\n\r\n");
+        extensions.insert(7_u8);
+        reclaim(extensions);
+        let (_, again) = received("C: d\r\n\r\n");
+        assert_eq!(again.len(), 1);
+        assert_eq!(again.get::<ReceivedHead>().unwrap().0, "C: d\r\n\r\n");
     }
 
     #[test]

@@ -56,6 +56,43 @@ impl Transport {
     }
 }
 
+/// Buffers for what is written next. A small message is written at once and gives its buffer back before
+/// the next one needs it, so that all connections of a thread write from the same few bytes.
+pub(crate) mod spare {
+    use std::cell::RefCell;
+
+    /// Room for most heads.
+    const BYTES: usize = 1024;
+    /// Larger ones are not kept.
+    const BYTES_MAX: usize = 16 * 1024;
+    /// Buffers that a thread keeps.
+    const COUNT_MAX: usize = 8;
+
+    thread_local! {
+        /// Those used last on top.
+        static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// An empty buffer.
+    pub(crate) fn take() -> Vec<u8> {
+        let spare = SPARE.with_borrow_mut(Vec::pop);
+        spare.unwrap_or_else(|| Vec::with_capacity(BYTES))
+    }
+
+    /// Takes a buffer back; what it holds is gone.
+    pub(crate) fn give(mut buffer: Vec<u8>) {
+        if !(BYTES..=BYTES_MAX).contains(&buffer.capacity()) {
+            return;
+        }
+        buffer.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < COUNT_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
 /// Takes the thread's buffer; whoever does gives it back.
 fn scratch() -> Vec<u8> {
     let mut scratch = SCRATCH.take();

@@ -10,7 +10,7 @@ use o28m_core::limits;
 
 use super::InvalidResponse;
 use crate::incoming::{Framing, Incoming};
-use crate::spelling::ReceivedHead;
+use crate::spelling::{ReceivedHead, value_in};
 
 /// Header lines of nearly all heads.
 const LINES: usize = 64;
@@ -39,9 +39,11 @@ impl HeadReader {
         input: &mut BytesMut,
         bodyless: bool,
     ) -> Result<Option<Head>, InvalidResponse> {
-        const START: &[u8] = b"HTTP/1.";
-        let compared = input.len().min(START.len());
-        if input.get(..compared) != START.get(..compared) {
+        const START: &[u8; 7] = b"HTTP/1.";
+        if input.is_empty() {
+            return Ok(None);
+        }
+        if !input.starts_with(START) && !START.starts_with(input) {
             return Err(InvalidResponse::NotHttp);
         }
         let Some(length) = self.end(input) else {
@@ -119,8 +121,7 @@ fn parse<'a>(
     for line in raw.headers.iter() {
         let name =
             HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| InvalidResponse::NotHttp)?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value))
-            .map_err(|_| InvalidResponse::NotHttp)?;
+        let value = value_in(head, line.value).ok_or(InvalidResponse::NotHttp)?;
         facts.note(&name, &value)?;
         parts.headers.append(name, value);
     }
@@ -139,7 +140,7 @@ fn parse<'a>(
             .headers
             .insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    parts.extensions.insert(ReceivedHead::new(head.clone()));
+    parts.extensions = ReceivedHead::extensions(head.clone());
     let framing = if bodyless {
         Framing::Length(0)
     } else {

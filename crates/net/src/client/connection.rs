@@ -64,6 +64,8 @@ pub(super) struct Upstream {
     bodyless: bool,
     /// The request asks to leave HTTP; a 101 to any other is nothing to follow.
     upgrading: bool,
+    /// The request asks for a look at the connection that takes it.
+    probes: bool,
     /// The connection may serve another request.
     reusable: bool,
     /// Successful reads.
@@ -81,7 +83,7 @@ pub(super) enum Failed {
     /// Nothing moved for too long.
     Timeout,
     /// The connection broke; the request, when nothing of it was sent.
-    Closed(io::Error, Option<WrittenRequest>),
+    Closed(io::Error, Option<Box<WrittenRequest>>),
     /// The request's body failed.
     Body(BodyError),
     /// What came is no response.
@@ -103,6 +105,7 @@ impl Upstream {
             interim: 0,
             bodyless: false,
             upgrading: false,
+            probes: false,
             reusable: true,
             reads: 0,
             waited: None,
@@ -112,38 +115,35 @@ impl Upstream {
         })
     }
 
-    /// Sends a request and waits for the response head.
+    /// Takes a request; [`Upstream::exchange`] sends it.
+    pub(super) fn begin(&mut self, request: WrittenRequest) {
+        self.requests += 1;
+        self.interim = 0;
+        self.waited = None;
+        self.bodyless = request.bodyless;
+        self.upgrading = request.upgrading;
+        self.probes = request.probes;
+        self.upload = request.message;
+    }
+
+    /// Sends the request that was begun and waits for the response head.
     pub(super) async fn exchange(
         mut self: Box<Self>,
-        request: WrittenRequest,
         timeouts: &Timeouts,
         pool: &Arc<Pool>,
         interim: Option<&(dyn Fn(Parts) + Send + Sync)>,
     ) -> Result<Response<Body>, Failed> {
-        let WrittenRequest {
-            message,
-            bodyless,
-            upgrading,
-            probes,
-        } = request;
-        self.requests += 1;
-        self.interim = 0;
-        self.waited = None;
-        self.bodyless = bodyless;
-        self.upgrading = upgrading;
-        self.upload = message;
         match std::future::poll_fn(|context| self.poll_head(context, timeouts, interim)).await {
             Ok(head) => Ok(self.answered(head, timeouts, pool)),
             Err(Failed::Closed(source, _)) if !self.upload.has_begun() => {
                 // Nothing was taken from it: it is as it was.
-                let message = std::mem::replace(&mut self.upload, Outgoing::none());
                 let unsent = WrittenRequest {
-                    message,
-                    bodyless,
-                    upgrading,
-                    probes,
+                    message: std::mem::replace(&mut self.upload, Outgoing::none()),
+                    bodyless: self.bodyless,
+                    upgrading: self.upgrading,
+                    probes: self.probes,
                 };
-                Err(Failed::Closed(source, Some(unsent)))
+                Err(Failed::Closed(source, Some(Box::new(unsent))))
             }
             Err(failed) => Err(failed),
         }

@@ -70,6 +70,32 @@ pub struct Way<'a> {
     pub interim: Option<&'a (dyn Fn(http::response::Parts) + Send + Sync)>,
 }
 
+impl Way<'_> {
+    fn reach(self) -> Reach {
+        match self.beyond_loopback {
+            true => Reach::BeyondLoopback,
+            false => Reach::Anywhere,
+        }
+    }
+}
+
+/// How far a request is when nobody has waited for anything yet.
+enum Begun {
+    /// An idle connection has it.
+    Connected(Box<Upstream>, Aim),
+    /// There was none.
+    Waiting(Box<Waiting>),
+    /// Nobody knows where it should go.
+    Failed(Box<SendError>),
+}
+
+/// A request without a connection.
+struct Waiting {
+    request: WrittenRequest,
+    /// `None` while the name has to be looked up.
+    aim: Option<Aim>,
+}
+
 #[derive(Default)]
 #[expect(
     clippy::vec_box,
@@ -144,14 +170,13 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Dropping the future closes the upstream connection.
-    pub async fn send(
+    pub fn send(
         self: &Arc<Self>,
         target: &Target,
         request: impl Into<WrittenRequest>,
         timeouts: &Timeouts,
-    ) -> Result<Response<Body>, SendError> {
+    ) -> impl Future<Output = Result<Response<Body>, SendError>> {
         self.send_by(target, request.into(), timeouts, Way::default())
-            .await
     }
 
     /// [`Pool::send`], but never to a loopback address: a name may stand for one, now or later.
@@ -220,43 +245,84 @@ impl Pool {
     ///
     /// # Cancel safety
     /// As [`Pool::send`].
-    pub async fn send_by(
+    pub fn send_by(
         self: &Arc<Self>,
         target: &Target,
-        mut request: WrittenRequest,
+        request: WrittenRequest,
+        timeouts: &Timeouts,
+        way: Way<'_>,
+    ) -> impl Future<Output = Result<Response<Body>, SendError>> {
+        // Not within the future: a request that found its connection moves there directly, not through the
+        // memory of all those who wait for the answer.
+        let begun = self.begin(target, request, way.reach());
+        async move {
+            let (waiting, stale) = match begun {
+                Begun::Failed(error) => return Err(*error),
+                Begun::Waiting(waiting) => (waiting, 0),
+                Begun::Connected(upstream, aim) => {
+                    match upstream.exchange(timeouts, self, way.interim).await {
+                        Ok(response) => return Ok(response),
+                        Err(Failed::Closed(_, Some(unsent))) => {
+                            let request = *unsent;
+                            let aim = Some(aim);
+                            (Box::new(Waiting { request, aim }), 1)
+                        }
+                        Err(failed) => return Err(failure(failed, target, true)),
+                    }
+                }
+            };
+            // Boxed: connections are made rarely.
+            Box::pin(self.send_waiting(target, *waiting, stale, timeouts, way)).await
+        }
+    }
+
+    /// Gives a request to an idle connection, if there is one.
+    fn begin(&self, target: &Target, request: WrittenRequest, reach: Reach) -> Begun {
+        let aim = match Aim::known(&self.resolver, &target.host, target.port).transpose() {
+            Ok(aim) => aim,
+            Err(error) => return Begun::Failed(Box::new(error)),
+        };
+        let idle = |aim: &Aim| self.take(target, aim, request.probes, reach);
+        match (aim.as_ref().and_then(idle), aim) {
+            (Some(mut upstream), Some(aim)) => {
+                upstream.begin(request);
+                Begun::Connected(upstream, aim)
+            }
+            (_, aim) => Begun::Waiting(Box::new(Waiting { request, aim })),
+        }
+    }
+
+    /// Sends a request that has no connection yet; `stale` ones turned out to be closed before.
+    async fn send_waiting(
+        self: &Arc<Self>,
+        target: &Target,
+        waiting: Waiting,
+        mut stale: usize,
         timeouts: &Timeouts,
         way: Way<'_>,
     ) -> Result<Response<Body>, SendError> {
-        let reach = match way.beyond_loopback {
-            true => Reach::BeyondLoopback,
-            false => Reach::Anywhere,
+        let Waiting { mut request, aim } = waiting;
+        let aim = match aim {
+            Some(known) => known,
+            None => Aim::find(&self.resolver, &target.host, target.port).await?,
         };
-        let aim = match Aim::known(&self.resolver, &target.host, target.port) {
-            Some(known) => known?,
-            // Boxed: rarely needed.
-            None => Box::pin(Aim::find(&self.resolver, &target.host, target.port)).await?,
-        };
-        let probe = request.probes;
-        let mut stale = 0;
         loop {
             let idle = if stale < STALE_MAX {
-                self.take(target, &aim, probe, reach)
+                self.take(target, &aim, request.probes, way.reach())
             } else {
                 None
             };
             let reused = idle.is_some();
-            let upstream = match idle {
+            let mut upstream = match idle {
                 Some(upstream) => upstream,
-                None => Box::pin(connect(&aim, target, timeouts, reach)).await?,
+                None => connect(&aim, target, timeouts, way.reach()).await?,
             };
-            match upstream
-                .exchange(request, timeouts, self, way.interim)
-                .await
-            {
+            upstream.begin(request);
+            match upstream.exchange(timeouts, self, way.interim).await {
                 Ok(response) => return Ok(response),
                 // Nothing was sent: another connection may take it, whatever the method.
                 Err(Failed::Closed(_, Some(unsent))) if reused => {
-                    request = unsent;
+                    request = *unsent;
                     stale += 1;
                 }
                 Err(failed) => return Err(failure(failed, target, reused)),

@@ -8,9 +8,7 @@ use crate::Body;
 use crate::outgoing::{Coding, Outgoing, push_decimal};
 use crate::server::head::is_field_text;
 use crate::spelling::{push_fields, push_line};
-
-/// Room for most heads.
-const HEAD_BYTES: usize = 1024;
+use crate::transport::spare;
 
 /// A request for an HTTP/1 upstream, with its head written. Trailers of requests are not sent, as at
 /// nginx.
@@ -36,7 +34,7 @@ impl RequestWriter {
     /// Begins a request; `target` is path and query.
     #[must_use]
     pub fn new(method: &Method, target: &http::Uri) -> Self {
-        let mut head = Vec::with_capacity(HEAD_BYTES);
+        let mut head = spare::take();
         head.extend_from_slice(method.as_str().as_bytes());
         head.push(b' ');
         let target = target.path_and_query().map_or("/", |it| it.as_str());

@@ -3,10 +3,10 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -24,7 +24,7 @@ use super::{HeadLimits, Timeouts, counts, request, response};
 use crate::client::Pool;
 use crate::h2::preface::{self, Begin};
 use crate::incoming::{Framing, Incoming};
-use crate::outgoing::Stopped;
+use crate::outgoing::{Outgoing, Stopped};
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::tunnel::{Tunnel, TunnelSlot};
@@ -35,8 +35,6 @@ use crate::{Body, BoxFuture, Connection, HttpService, Rejection, Scheme, proxy_p
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes asked for at once while a head is awaited.
 const HEAD_READ_BYTES: usize = 16 * 1024;
-/// Bytes read ahead while a request is served.
-const AHEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long unread bytes are taken in after the last answer, so that the client can read it.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes taken in while lingering.
@@ -160,6 +158,7 @@ pub(super) async fn run(
         watching: false,
         calls: 0,
         reader: HeadReader::default(),
+        outgoing: Outgoing::none(),
     };
     http1.run(plain_on_tls).await;
 }
@@ -198,6 +197,8 @@ struct Http1<'a> {
     /// Requests so far.
     calls: u64,
     reader: HeadReader,
+    /// The response being sent.
+    outgoing: Outgoing,
 }
 
 /// How far the next request is.
@@ -209,14 +210,19 @@ struct Wait {
     hurries: bool,
 }
 
-/// What came from the client.
+/// What came from the client. Small, as everything that a connection holds beside its service's future:
+/// with many of them all of it has to be fetched from far away for each request.
 enum Arrival {
-    Request(Request<Body>, Sound),
+    /// A sound head.
+    Request(Bytes, Sound),
     /// A head that is not served, and whether its answer has no body.
-    Refused(Rejection, bool),
+    Refused(Box<Rejection>, bool),
     /// No request, and there will be none.
     Gone,
 }
+
+/// A call of the service, unless it panicked before it waited for anything.
+type Begun<'a> = std::thread::Result<BoxFuture<'a, Response<Body>>>;
 
 /// What follows a response.
 enum After {
@@ -240,7 +246,7 @@ impl Http1<'_> {
     async fn serve(&mut self, plain_on_tls: bool) {
         let mut arrival = if plain_on_tls {
             let reason = "plain HTTP sent to a TLS port";
-            Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false)
+            Arrival::Refused(Box::new(rejection(StatusCode::BAD_REQUEST, reason)), false)
         } else {
             self.next().await
         };
@@ -250,9 +256,9 @@ impl Http1<'_> {
                 // Boxed, as everything that few requests need: what a connection holds while it is idle is
                 // the size of the largest of its futures.
                 Arrival::Refused(rejection, bodyless) => {
-                    Box::pin(self.refuse(rejection, bodyless)).await
+                    Box::pin(self.refuse(*rejection, bodyless)).await
                 }
-                Arrival::Request(request, sound) => self.exchange(request, &sound).await,
+                Arrival::Request(head, sound) => self.exchange(head, &sound).await,
             };
             match after {
                 After::Next => {}
@@ -274,20 +280,12 @@ impl Http1<'_> {
         };
         let now = self.timer.set(patience);
         self.aged = now.duration_since(self.born) >= self.common.age_max;
-        let mut reader = std::mem::take(&mut self.reader).renewed();
+        self.reader.renew();
         let mut wait = Wait::default();
-        let next = |context: &mut Context<'_>| self.poll_next(context, &mut reader, &mut wait);
-        let arrival = std::future::poll_fn(next).await;
-        self.reader = reader;
-        arrival
+        std::future::poll_fn(|context| self.poll_next(context, &mut wait)).await
     }
 
-    fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-        reader: &mut HeadReader,
-        wait: &mut Wait,
-    ) -> Poll<Arrival> {
+    fn poll_next(&mut self, context: &mut Context<'_>, wait: &mut Wait) -> Poll<Arrival> {
         let draining = self.is_draining(context);
         let mut stream = lock(&self.stream);
         if draining && !wait.hurries {
@@ -296,15 +294,14 @@ impl Http1<'_> {
         }
         loop {
             if !stream.input.is_empty() {
-                match reader.advance(&stream.input, &self.common.limits) {
+                match self.reader.advance(&stream.input, &self.common.limits) {
                     Step::Partial => {}
                     Step::Complete(sound) => {
                         let head = stream.input.split_to(sound.length).freeze();
-                        drop(stream);
-                        return Poll::Ready(self.arrived(head, reader, sound));
+                        return Poll::Ready(Arrival::Request(head, sound));
                     }
                     Step::Refused(refusal) => {
-                        return Poll::Ready(refused(&stream.input, reader, refusal));
+                        return Poll::Ready(refused(&stream.input, &self.reader, refusal));
                     }
                 }
                 if !wait.begun {
@@ -334,54 +331,27 @@ impl Http1<'_> {
             status: StatusCode::REQUEST_TIMEOUT,
             reason: "request head not complete in time",
         };
-        Poll::Ready(refused(&stream.input, reader, refusal))
-    }
-
-    /// Makes a request of a sound head.
-    fn arrived(&mut self, head: bytes::Bytes, reader: &HeadReader, sound: Sound) -> Arrival {
-        self.calls += 1;
-        let Some(parts) = request::parts(head, reader) else {
-            let reason = "request target cannot be handed on";
-            return Arrival::Refused(rejection(StatusCode::BAD_REQUEST, reason), false);
-        };
-        let mut stream = lock(&self.stream);
-        let whole = match sound.framing {
-            Framing::Length(length) => usize::try_from(length)
-                .ok()
-                .filter(|length| *length <= stream.input.len()),
-            Framing::Chunked | Framing::Close => None,
-        };
-        let body = match whole {
-            Some(length) => {
-                stream.begin(Incoming::Ended, false);
-                Body::full(stream.input.split_to(length).freeze())
-            }
-            None => {
-                let incoming = Incoming::of_client(sound.framing);
-                stream.begin(incoming, sound.expects_continue);
-                drop(stream);
-                let body = RequestBody::new(&self.stream, self.common.timeouts.body);
-                Body::Stream(Box::pin(body))
-            }
-        };
-        Arrival::Request(Request::from_parts(parts, body), sound)
+        Poll::Ready(refused(&stream.input, &self.reader, refusal))
     }
 
     /// Has the service answer a request, and sends what it says.
-    async fn exchange(&mut self, request: Request<Body>, sound: &Sound) -> After {
-        let bodyless = *request.method() == Method::HEAD;
-        let answer = match self.begin_call(request) {
-            Ok(call) => {
-                let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
-                let answer = std::future::poll_fn(|context| {
-                    if let Poll::Ready(answer) = call.as_mut().poll(context) {
-                        return Poll::Ready(Some(answer));
-                    }
-                    self.poll_gone(context).map(|()| None)
-                });
-                answer.await
-            }
-            Err(panic) => Some(Err(panic)),
+    async fn exchange(&mut self, head: Bytes, sound: &Sound) -> After {
+        self.calls += 1;
+        let Some((call, bodyless)) = self.begin_call(head, sound) else {
+            let reason = "request target cannot be handed on";
+            let refused = rejection(StatusCode::BAD_REQUEST, reason);
+            return Box::pin(self.refuse(refused, false)).await;
+        };
+        let answer = {
+            let stream = &self.stream;
+            let mut call = pin!(async move { AssertUnwindSafe(call?).catch_unwind().await });
+            let answer = std::future::poll_fn(|context| {
+                if let Poll::Ready(answer) = call.as_mut().poll(context) {
+                    return Poll::Ready(Some(answer));
+                }
+                lock(stream).poll_gone(context).map(|()| None)
+            });
+            answer.await
         };
         let Some(answer) = answer else {
             return After::Cut;
@@ -417,19 +387,42 @@ impl Http1<'_> {
                 && !lock(&self.stream).astray,
             trailers: sound.trailers,
         };
-        match (self.respond(response, asked).await, tunnel) {
+        let keep = self.begin_response(response, asked);
+        match (self.respond(keep).await, tunnel) {
             (After::Next | After::End, Some(tunnel)) => After::Tunnel(tunnel),
             (after, _) => after,
         }
     }
 
-    /// What the service does before it waits; a panic in that is one of the request too.
-    fn begin_call(
-        &self,
-        request: Request<Body>,
-    ) -> std::thread::Result<BoxFuture<'_, Response<Body>>> {
+    /// Makes a request of a sound head and has the service begin to answer it, which may panic; the flag
+    /// says that the answer has no body. All of it at once: a request that waited for the call in between
+    /// would be moved through the memory of this task. `None` when its target cannot be handed on.
+    fn begin_call(&self, head: Bytes, sound: &Sound) -> Option<(Begun<'_>, bool)> {
+        let parts = request::parts(head, &self.reader)?;
+        let bodyless = parts.method == Method::HEAD;
+        let request = Request::from_parts(parts, self.body(sound));
         let begin = || self.common.service.call(request, &self.connection);
-        std::panic::catch_unwind(AssertUnwindSafe(begin))
+        Some((std::panic::catch_unwind(AssertUnwindSafe(begin)), bodyless))
+    }
+
+    /// The body of a request: one that came with the head is taken off the stream.
+    fn body(&self, sound: &Sound) -> Body {
+        let mut stream = lock(&self.stream);
+        let whole = match sound.framing {
+            Framing::Length(length) => usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= stream.input.len()),
+            Framing::Chunked | Framing::Close => None,
+        };
+        if let Some(length) = whole {
+            stream.begin(Incoming::Ended, false);
+            return Body::full(stream.input.split_to(length).freeze());
+        }
+        let incoming = Incoming::of_client(sound.framing);
+        stream.begin(incoming, sound.expects_continue);
+        drop(stream);
+        let body = RequestBody::new(&self.stream, self.common.timeouts.body);
+        Body::Stream(Box::pin(body))
     }
 
     /// Answers in place of the service and closes.
@@ -450,63 +443,28 @@ impl Http1<'_> {
             keep_alive: false,
             trailers: false,
         };
-        self.respond(response, asked).await
+        let keep = self.begin_response(response, asked);
+        self.respond(keep).await
     }
 
-    /// Sends a response.
-    async fn respond(&mut self, response: Response<Body>, asked: Asked) -> After {
-        let (mut outgoing, keep) = response::outgoing(response, asked);
+    /// Begins a response; `true` when the connection may serve another request behind it.
+    fn begin_response(&mut self, response: Response<Body>, asked: Asked) -> bool {
+        let (outgoing, keep) = response::outgoing(response, asked);
+        self.outgoing = outgoing;
+        keep
+    }
+
+    /// Sends the response that was begun.
+    async fn respond(&mut self, keep: bool) -> After {
         let mut progress = None;
-        let sending = std::future::poll_fn(|context| {
-            loop {
-                let mut stream = lock(&self.stream);
-                if stream.has_interim() {
-                    outgoing.precede(&stream.take_interim());
-                }
-                let transport = stream.answer().map_err(Stopped::Io)?;
-                if outgoing
-                    .poll_write(context, transport)
-                    .map_err(Stopped::Io)?
-                    .is_pending()
-                {
-                    break;
-                }
-                // Bodies read from the stream that is locked here.
-                drop(stream);
-                let done = match outgoing.poll_body(context) {
-                    Poll::Ready(Ok(true)) => continue,
-                    Poll::Ready(Ok(false)) => true,
-                    Poll::Ready(Err(stopped)) => return Poll::Ready(Err(stopped)),
-                    Poll::Pending => false,
-                };
-                let mut stream = lock(&self.stream);
-                let transport = stream.transport().map_err(Stopped::Io)?;
-                let flushed = outgoing
-                    .poll_flush(context, transport)
-                    .map_err(Stopped::Io)?;
-                if done && flushed.is_ready() {
-                    return Poll::Ready(Ok(true));
-                }
-                break;
-            }
-            if !outgoing.is_blocked() {
-                return self.poll_gone(context).map(|()| Ok(false));
-            }
-            if progress.replace(outgoing.progress()) != Some(outgoing.progress()) {
-                let _now = self.timer.set(self.common.timeouts.write);
-            }
-            if self.timer.is_due(context) {
-                return Poll::Ready(Ok(false));
-            }
-            Poll::Pending
-        });
+        let sending = std::future::poll_fn(|context| self.poll_respond(context, &mut progress));
         match sending.await {
             Ok(true) if keep && lock(&self.stream).discard_body() => After::Next,
             Ok(true) => After::End,
             Ok(false) => After::Cut,
             Err(Stopped::Body(error)) => {
                 tracing::debug!(peer = %self.connection.peer, %error, "response broken off");
-                if outgoing.ends_by_close()
+                if self.outgoing.ends_by_close()
                     && let Ok(transport) = lock(&self.stream).transport()
                 {
                     // An end in order would make it look whole. Nothing can be done if that fails.
@@ -521,25 +479,51 @@ impl Http1<'_> {
         }
     }
 
-    /// Looks whether the client left while its request is served. What it sends ahead is kept, as far
-    /// as that is not too much.
-    fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut stream = lock(&self.stream);
-        if stream.has_interim()
-            && let Poll::Ready(Err(_)) = stream.poll_interim(context)
-        {
-            return Poll::Ready(());
-        }
+    /// Moves the response on; `true` when the client has all of it, `false` when it takes no more.
+    fn poll_respond(
+        &mut self,
+        context: &mut Context<'_>,
+        progress: &mut Option<u32>,
+    ) -> Poll<Result<bool, Stopped>> {
         loop {
-            if !stream.incoming.is_ended() || stream.input.len() >= AHEAD_BYTES_MAX {
-                return Poll::Pending;
+            let mut stream = lock(&self.stream);
+            if stream.has_interim() {
+                self.outgoing.precede(&stream.take_interim());
             }
-            let limit_bytes = AHEAD_BYTES_MAX - stream.input.len();
-            match ready!(stream.poll_read(context, limit_bytes)) {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return Poll::Ready(()),
+            let transport = stream.answer().map_err(Stopped::Io)?;
+            let writing = self.outgoing.poll_write(context, transport);
+            if writing.map_err(Stopped::Io)?.is_pending() {
+                break;
             }
+            // Bodies read from the stream that is locked here.
+            drop(stream);
+            let done = match self.outgoing.poll_body(context) {
+                Poll::Ready(Ok(true)) => continue,
+                Poll::Ready(Ok(false)) => true,
+                Poll::Ready(Err(stopped)) => return Poll::Ready(Err(stopped)),
+                Poll::Pending => false,
+            };
+            let mut stream = lock(&self.stream);
+            let transport = stream.transport().map_err(Stopped::Io)?;
+            let flushing = self.outgoing.poll_flush(context, transport);
+            if done && flushing.map_err(Stopped::Io)?.is_ready() {
+                // What it holds of the body goes with it.
+                self.outgoing = Outgoing::none();
+                return Poll::Ready(Ok(true));
+            }
+            break;
         }
+        if !self.outgoing.is_blocked() {
+            let gone = lock(&self.stream).poll_gone(context);
+            return gone.map(|()| Ok(false));
+        }
+        if progress.replace(self.outgoing.progress()) != Some(self.outgoing.progress()) {
+            let _now = self.timer.set(self.common.timeouts.write);
+        }
+        if self.timer.is_due(context) {
+            return Poll::Ready(Ok(false));
+        }
+        Poll::Pending
     }
 
     fn is_draining(&mut self, context: &mut Context<'_>) -> bool {
@@ -601,5 +585,5 @@ fn refused(input: &[u8], reader: &HeadReader, refusal: Refusal) -> Arrival {
         reason: refusal.reason,
         head: reader.sound_parts(input),
     };
-    Arrival::Refused(rejection, HeadReader::is_head_request(input))
+    Arrival::Refused(Box::new(rejection), HeadReader::is_head_request(input))
 }

@@ -100,17 +100,17 @@ pub(super) struct HeadReader {
 }
 
 impl HeadReader {
-    /// A reader of another head.
-    pub(super) fn renewed(self) -> Self {
-        let mut fields = self.fields;
+    /// Begins another head.
+    pub(super) fn renew(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
         if fields.capacity() > KEPT_LINES_MAX {
             fields = Vec::new();
         }
         fields.clear();
-        Self {
+        *self = Self {
             fields,
             ..Self::default()
-        }
+        };
     }
 
     /// Reads on in `bytes`, which begin with the first byte of the head and are those of the last

@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::head::{HeadReader, quoted};
-use crate::spelling::ReceivedHead;
+use crate::spelling::{ReceivedHead, value_in};
 
 /// Fields that a service may add without growing the map: that costs more than the room.
 const ROOM: usize = 4;
@@ -32,13 +32,12 @@ pub(super) fn parts(head: Bytes, reader: &HeadReader) -> Option<Parts> {
     for field in fields {
         let (name, value) = field?;
         let name = HeaderName::from_bytes(name).ok()?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).ok()?;
-        parts.headers.append(name, value);
+        parts.headers.append(name, value_in(&head, value)?);
     }
     if parts.uri.authority().is_some() {
         to_origin_form(&mut parts)?;
     }
-    parts.extensions.insert(ReceivedHead::new(head));
+    parts.extensions = ReceivedHead::extensions(head);
     Some(parts)
 }
 

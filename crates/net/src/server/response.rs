@@ -8,10 +8,8 @@ use http_body::Body as _;
 use super::date;
 use crate::Body;
 use crate::outgoing::{Coding, Outgoing, push_decimal};
-use crate::spelling::push_fields;
-
-/// Room for most heads.
-const HEAD_BYTES: usize = 1024;
+use crate::spelling::{push_fields, reclaim};
+use crate::transport::spare;
 
 /// What the request says of its response.
 #[derive(Clone, Copy)]
@@ -31,8 +29,12 @@ pub(super) struct Asked {
 pub(super) fn outgoing(response: Response<Body>, asked: Asked) -> (Outgoing, bool) {
     let (parts, body) = response.into_parts();
     let bodyless = asked.bodyless || has_no_body(parts.status);
-    let stated = stated(&parts.headers);
     let length = body.size_hint().exact();
+    // What the head states counts where the body does not know, and for a head alone.
+    let stated = match length {
+        Some(_) if !bodyless => None,
+        _ => stated(&parts.headers),
+    };
     let coding = match length.or(stated) {
         _ if bodyless => Coding::Length(0),
         Some(length) => Coding::Length(length),
@@ -47,7 +49,7 @@ pub(super) fn outgoing(response: Response<Body>, asked: Asked) -> (Outgoing, boo
         && !closes
         && !matches!(coding, Coding::Close)
         && parts.status != StatusCode::SWITCHING_PROTOCOLS;
-    let mut out = Vec::with_capacity(HEAD_BYTES);
+    let mut out = spare::take();
     push_head(&mut out, &parts, asked.version_11);
     // A switch of protocols and a service that closes say so themselves.
     if !closes && parts.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -66,6 +68,7 @@ pub(super) fn outgoing(response: Response<Body>, asked: Asked) -> (Outgoing, boo
         Coding::Close => {}
     }
     out.extend_from_slice(b"\r\n");
+    reclaim(parts.extensions);
     let body = if bodyless { Body::Empty } else { body };
     (Outgoing::new(out, coding, body), keep)
 }

@@ -19,6 +19,8 @@ use crate::{BodyError, Interim};
 
 /// Bytes asked for at once.
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// Bytes read ahead while a request is served.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an unread body that are thrown away to keep a connection.
 const DISCARD_BYTES_MAX: usize = 256 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -148,6 +150,26 @@ impl Stream {
             self.interim.advance(count);
         }
         Pin::new(transport).poll_flush(context)
+    }
+
+    /// Looks whether the client left while its request is served. What it sends ahead is kept, as far
+    /// as that is not too much.
+    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.has_interim()
+            && let Poll::Ready(Err(_)) = self.poll_interim(context)
+        {
+            return Poll::Ready(());
+        }
+        loop {
+            if !self.incoming.is_ended() || self.input.len() >= AHEAD_BYTES_MAX {
+                return Poll::Pending;
+            }
+            let limit_bytes = AHEAD_BYTES_MAX - self.input.len();
+            match ready!(self.poll_read(context, limit_bytes)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Throws away what arrived of an unread body; whether the next request is behind it.
