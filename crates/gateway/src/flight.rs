@@ -13,12 +13,13 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use o28m_net::{Body, BodyError, Connection, Interim};
 use o28m_router::PathHandling;
+use smallvec::SmallVec;
 
 use crate::access_log::AccessLog;
 use crate::balance::Held;
 use crate::headers::{self as names, Asked};
 use crate::snapshot::{Instance, ServiceEntry};
-use crate::{Attempt, Exchange, Shared, Try};
+use crate::{Attempt, Exchange, RequestId, Shared, Try};
 
 /// nginx's status for a client that went away before the response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -46,8 +47,7 @@ pub(crate) struct Flight {
     pub(crate) keeps_private_headers: bool,
     /// Lets the client come back to the same target.
     pub(crate) new_cookie: Option<HeaderValue>,
-    request_id: HeaderValue,
-    chosen: Vec<Arc<Instance>>,
+    chosen: SmallVec<[Arc<Instance>; 4]>,
 }
 
 /// The way of interim responses to the client.
@@ -63,16 +63,29 @@ impl Flight {
         request: Request<Body>,
         connection: &Connection,
     ) -> Box<Self> {
-        let request_id = crate::request_id::next(shared.ambient.rng.as_ref());
-        let id_value =
-            HeaderValue::from_str(&request_id).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        let mut exchange = Exchange::new(
-            request,
-            connection.clone(),
-            shared.feed.current(),
-            request_id,
-            shared.ambient.now(),
-        );
+        // Where it stays: it is large, and moving it costs more than most of what is done with it here.
+        let mut flight = Box::new(Self {
+            exchange: Exchange::new(
+                request,
+                connection.clone(),
+                shared.feed.current(),
+                RequestId::next(shared.ambient.rng.as_ref()),
+                shared.ambient.now(),
+            ),
+            asked: Asked::default(),
+            peer_trusted: false,
+            client_host: None,
+            prefix_length: 0,
+            path_handling: PathHandling::default(),
+            service: None,
+            proxied: None,
+            held: None,
+            keeps_private_headers: false,
+            new_cookie: None,
+            chosen: SmallVec::new(),
+            shared: shared.clone(),
+        });
+        let exchange = &mut flight.exchange;
         shared.metrics.begun.add_one();
         if let Some(port) = shared.options.host_port(connection.local.port()) {
             exchange.connection.local.set_port(port);
@@ -86,31 +99,13 @@ impl Flight {
         }
         let headers = &mut exchange.request.headers;
         let peer = exchange.client_ip;
-        let client_host = headers.get(HOST).cloned();
+        flight.client_host = headers.get(HOST).cloned();
         // Before anything is stripped: `Connection` must not name the address header away.
         let announced = connection.announced;
         exchange.client_ip = shared.client_address.find(peer, headers, announced);
-        let asked = names::strip_request(headers, shared.options.keeps_identity_headers);
-        Box::new(Self {
-            exchange,
-            asked,
-            peer_trusted: shared.client_address.trusts(peer),
-            client_host,
-            prefix_length: 0,
-            path_handling: PathHandling::default(),
-            service: None,
-            proxied: None,
-            held: None,
-            keeps_private_headers: false,
-            new_cookie: None,
-            request_id: id_value,
-            chosen: Vec::new(),
-            shared: shared.clone(),
-        })
-    }
-
-    pub(crate) fn request_id_value(&self) -> HeaderValue {
-        self.request_id.clone()
+        flight.asked = names::strip_request(headers, shared.options.keeps_identity_headers);
+        flight.peer_trusted = shared.client_address.trusts(peer);
+        flight
     }
 
     /// Interim responses of the upstream may be for the client.
@@ -165,9 +160,9 @@ impl Flight {
     }
 
     /// The response as the client gets it. Ends the exchange, or makes the body end it.
-    pub(crate) fn finish(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn finish(mut self: Box<Self>, mut response: Response<Body>) -> Response<Body> {
         let forms = &self.shared.options.forms;
-        let response = forms.fill(response, &self.exchange.request_id);
+        forms.fill(&mut response, &self.exchange.request_id);
         let (mut head, body) = response.into_parts();
         self.exchange.observed.upstream = self.proxied;
         self.filter_headers(&mut head);
@@ -246,8 +241,8 @@ impl Flight {
                     headers.insert(names::UPSTREAM_STATUS, status.as_u16().into());
                 }
                 if wanted.server {
-                    let token = options.server_token.clone();
-                    headers.entry(SERVER).or_insert(token);
+                    let token = || options.server_token.clone();
+                    headers.entry(SERVER).or_insert_with(token);
                 }
             }
             None => {
@@ -267,7 +262,8 @@ impl Flight {
             self.add_debug_headers(headers);
         }
         if wanted.request_id {
-            headers.insert(names::REQUEST_ID, self.request_id.clone());
+            let id = self.exchange.request_id.value();
+            headers.insert(names::REQUEST_ID, id.clone());
         }
     }
 

@@ -1,7 +1,6 @@
 //! From the end of the access phase to the upstream's response head: body, destination, attempts
 //! (spec gateway-proxy 7).
 
-use std::borrow::Cow;
 use std::error::Error as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -95,8 +94,11 @@ async fn dispatch(
     match &service.destination {
         Destination::Engine(port) => call_engine(flight, service, template, *port, body).await,
         Destination::Network(target) => {
-            let target = with_server_name(target, service, template);
-            over_network(flight, service, template, &target, body).await
+            let Some(own) = with_server_name(target, service, template) else {
+                return over_network(flight, service, template, target, body).await;
+            };
+            // Boxed: few services keep the client's host on TLS.
+            Box::pin(async move { over_network(flight, service, template, &own, body).await }).await
         }
         Destination::Balanced(balanced) => match course {
             Some(course) => {
@@ -153,17 +155,18 @@ fn unkept(flight: &Flight, error: &SpoolError) -> Response<Body> {
     refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// TLS names the host that the request names.
-fn with_server_name<'a>(
-    target: &'a Target,
+/// TLS names the host that the request names; `None` when that is the target's own.
+fn with_server_name(
+    target: &Target,
     service: &ServiceEntry,
     template: &Template,
-) -> Cow<'a, Target> {
-    let mut target = Cow::Borrowed(target);
-    if target.scheme == Scheme::Https && *template.host() != service.host {
-        target.to_mut().tls.server_name = server_name(template.host()).map(Arc::from);
+) -> Option<Target> {
+    if target.scheme == Scheme::Http || *template.host() == service.host {
+        return None;
     }
-    target
+    let mut target = target.clone();
+    target.tls.server_name = server_name(template.host()).map(Arc::from);
+    Some(target)
 }
 
 /// Hands the request to a component of this process, once: it may reach others itself.
@@ -235,7 +238,8 @@ async fn over_network(
             Box::pin(sending).await
         } else {
             let request = template.written(flight, body_now);
-            pool.send(target, request, timeouts).await
+            pool.send_by(target, request, timeouts, Way::default())
+                .await
         };
         flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
