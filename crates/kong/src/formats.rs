@@ -241,7 +241,7 @@ pub(crate) fn cookie_name(text: &str) -> Complaint {
 }
 
 /// A host of a route: at most one wildcard as leftmost or rightmost label, port allowed.
-pub(crate) fn route_host(text: &str) -> Complaint {
+pub fn route_host(text: &str) -> Complaint {
     if text.matches('*').count() > 1 {
         return Some("invalid wildcard: must have at most one wildcard".into());
     }

@@ -35,7 +35,8 @@ pub use entity::{
 };
 pub use flavor::{FlavorSettled, RouterFlavor, router_flavor, settle_router_flavor};
 pub use formats::{
-    tag as tag_complaint, target as normal_target, upstream_name as upstream_name_complaint,
+    route_host as route_host_complaint, tag as tag_complaint, target as normal_target,
+    upstream_name as upstream_name_complaint,
 };
 pub use plugins::{PluginSchema, plugin, plugins};
 

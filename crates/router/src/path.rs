@@ -24,11 +24,11 @@ pub fn normalise_path(raw: &str) -> Result<Cow<'_, str>, BadPath> {
     Ok(Cow::Owned(into_text(resolved)))
 }
 
-/// No escape, no repeated slash, and no segment that begins with a dot.
+/// No escape, no NUL, no repeated slash, and no segment that begins with a dot.
 fn is_normal(path: &[u8]) -> bool {
     let mut previous = 0;
     path.iter().all(|byte| {
-        let normal = !matches!((previous, *byte), (_, b'%') | (b'/', b'/' | b'.'));
+        let normal = !matches!((previous, *byte), (_, 0 | b'%') | (b'/', b'/' | b'.'));
         previous = *byte;
         normal
     })
@@ -63,9 +63,13 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.iter();
     while let Some(byte) = bytes.next() {
-        if *byte != b'%' {
-            decoded.push(*byte);
-            continue;
+        match *byte {
+            0 => return Err(BadPath),
+            b'%' => {}
+            plain => {
+                decoded.push(plain);
+                continue;
+            }
         }
         let (high, low) = (digit(bytes.next()), digit(bytes.next()));
         let (Some(high), Some(low)) = (high, low) else {

@@ -73,7 +73,8 @@ pub fn host(data: &[u8]) {
         return;
     };
     let (value, pattern) = text.split_once('\n').unwrap_or((text, "*.example.com"));
-    if !value.bytes().all(|it| it.is_ascii_graphic()) || pattern.is_empty() {
+    let refused = o28m_kong::route_host_complaint(pattern).is_some();
+    if !value.bytes().all(|it| it.is_ascii_graphic()) || refused {
         return;
     }
     let parsed = Host::parse(value, 8000);

@@ -153,7 +153,9 @@ impl Entry {
     fn matches(&self, head: &RequestHead<'_>, request: &Asked) -> Option<usize> {
         let host = self.hosts.is_empty() || {
             let plain = |it: &String| {
-                !request.raw.is_empty() && (*it == request.host_key || *it == request.no_port)
+                !request.raw.is_empty()
+                    && !it.contains('*')
+                    && (*it == request.host_key || *it == request.no_port)
             };
             self.hosts.iter().any(plain)
                 || !request.raw.is_empty()
