@@ -147,7 +147,6 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<Found<
     }
     flight.prefix_length = found.prefix_length;
     flight.path_handling = found.path_handling;
-    flight.service = service.cloned();
     Some((route, service))
 }
 

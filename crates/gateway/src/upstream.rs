@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use o28m_net::client::{Pool, SendError, Target, Way, WrittenRequest, set_tunnel_idle};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
@@ -251,12 +251,13 @@ async fn over_network(
             return unreadable(flight, error);
         }
         if let SendError::Resolve { host, source } = &error {
-            flight.proxied = None;
+            flight.exchange.observed.upstream = None;
             return unresolved(flight, host, source.as_ref());
         }
         let status = status_of(&error);
-        let again =
-            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
+        let again = may_repeat(flight, service, &error)
+            && retries.take(&error)
+            && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             return failed(flight, status);
@@ -317,8 +318,8 @@ impl Retries {
 }
 
 /// The request may be sent again after this failure, as far as it is concerned.
-pub(crate) fn may_repeat(flight: &Flight, error: &SendError) -> bool {
-    !has_begun(error) || repeats(&flight.exchange.request.method, flight)
+pub(crate) fn may_repeat(flight: &Flight, service: &ServiceEntry, error: &SendError) -> bool {
+    !has_begun(error) || repeats(flight, service)
 }
 
 /// The upstream may have seen something of the request.
@@ -336,14 +337,14 @@ fn has_begun(error: &SendError) -> bool {
 }
 
 /// A request that was begun may be sent again: its method allows it and its body was kept.
-fn repeats(method: &Method, flight: &Flight) -> bool {
+fn repeats(flight: &Flight, service: &ServiceEntry) -> bool {
+    let method = flight.exchange.request.method.as_str();
     let buffered = flight
         .exchange
         .route
         .as_ref()
         .is_none_or(|it| it.request_buffering);
-    let streams = flight.service.as_ref().is_some_and(|it| it.http2);
-    buffered && !streams && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
+    buffered && !service.http2 && !matches!(method, "POST" | "PATCH" | "LOCK")
 }
 
 pub(crate) fn status_of(error: &SendError) -> StatusCode {
