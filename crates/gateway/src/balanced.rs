@@ -166,8 +166,9 @@ pub(crate) async fn send(
             return unreadable(flight, error);
         }
         let status = status_of(&error);
-        let again =
-            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
+        let again = may_repeat(flight, service, &error)
+            && retries.take(&error)
+            && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             let response = failed(flight, status);
@@ -215,6 +216,6 @@ pub(crate) fn finished(
     if let Some(status) = flight.exchange.upstream_statuses.last() {
         course.saw_status(*status);
     }
-    flight.new_cookie = course.chosen.cookie.take();
+    flight.new_cookie = course.chosen.cookie.take().map(Box::new);
     response
 }

@@ -64,12 +64,12 @@ impl Forms {
 
     /// Puts an error that was made here, or by a plugin with the means of this module, into the form of
     /// its template, where there is one.
-    pub(crate) fn fill(&self, mut response: Response<Body>, request_id: &str) -> Response<Body> {
+    pub(crate) fn fill(&self, response: &mut Response<Body>, request_id: &str) {
         let Some(templates) = &self.templates else {
-            return response;
+            return;
         };
         let Some(made) = response.extensions_mut().remove::<Made>() else {
-            return response;
+            return;
         };
         let message = escaped(&made.message, made.format);
         if let Some(body) = templates.fill(made.format, &message, request_id) {
@@ -77,7 +77,6 @@ impl Forms {
             response.headers_mut().insert(CONTENT_LENGTH, length);
             *response.body_mut() = Body::full(body);
         }
-        response
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use o28m_core::Timestamp;
 use o28m_kong::{Consumer, Route, Service};
 use o28m_net::{Body, Connection};
+use smallvec::SmallVec;
 
-use crate::{Observed, Snapshot};
+use crate::{Observed, RequestId, Snapshot};
 
 /// A request on its way through the phases.
 pub struct Exchange {
-    /// 32 hexadecimal digits, in `X-Kong-Request-Id` and error bodies.
-    pub request_id: String,
+    /// In `X-Kong-Request-Id` and error bodies.
+    pub request_id: RequestId,
     /// When the head was complete.
     pub started: Timestamp,
     /// The configuration this request began with.
@@ -50,7 +51,7 @@ pub struct Exchange {
     /// Status sent to the client; known in the log phase.
     pub status: Option<http::StatusCode>,
     /// Status of each upstream attempt, oldest first; 502 or 504 for one that got no answer.
-    pub upstream_statuses: Vec<http::StatusCode>,
+    pub upstream_statuses: SmallVec<[http::StatusCode; 4]>,
     /// Where the response came from; known from header_filter on.
     pub source: Source,
     /// Moments and sizes, for logs, metrics and traces.
@@ -95,12 +96,12 @@ impl Exchange {
         request: http::Request<Body>,
         connection: Connection,
         snapshot: Arc<Snapshot>,
-        request_id: String,
+        request_id: impl Into<RequestId>,
         started: Timestamp,
     ) -> Self {
         let (request, body) = request.into_parts();
         Self {
-            request_id,
+            request_id: request_id.into(),
             started,
             snapshot,
             client_ip: connection.peer.ip().to_canonical(),
@@ -118,7 +119,7 @@ impl Exchange {
             gateway_consumer: None,
             security_event: None,
             status: None,
-            upstream_statuses: Vec::new(),
+            upstream_statuses: SmallVec::new(),
             source: Source::Error,
             observed: Observed::new(),
         }

@@ -1,7 +1,7 @@
 //! Which headers pass: hop-by-hop and identity headers of requests, hop-by-hop and internal ones of
 //! responses (spec gateway-proxy 4.4, 5.2, 12.5).
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
+use http::header::{CONNECTION, Entry, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE};
 
 /// A field that the gateway sets: its name, and how that is spelled on HTTP/1.
 pub(crate) struct Field {
@@ -97,7 +97,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap, keeps_identity: bool) -> As
         trailers: lists(headers, &TE, "trailers"),
         websocket: lists(headers, &UPGRADE, "websocket") && lists(headers, &CONNECTION, "upgrade"),
     };
-    for name in named_by_connection(headers).into_iter().chain(doomed) {
+    for name in take_connection(headers).into_iter().chain(doomed) {
         headers.remove(name);
     }
     asked
@@ -136,9 +136,8 @@ fn is_identity(name: &str) -> bool {
 /// Removes what concerns only the upstream connection, and nginx's instructions, which we never act
 /// on.
 pub(crate) fn strip_response(headers: &mut HeaderMap, asked: Asked) {
-    let mut doomed = named_by_connection(headers);
     // Most responses have this one and no other.
-    headers.remove(CONNECTION);
+    let mut doomed = take_connection(headers);
     let goes = |name: &HeaderName| match name.as_str() {
         "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => true,
         "trailer" => !asked.trailers,
@@ -161,23 +160,35 @@ pub(crate) fn strip_response(headers: &mut HeaderMap, asked: Asked) {
     }
 }
 
-/// Headers that `Connection` lists besides its own options.
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+/// Removes `Connection`; gives the headers that it lists besides its own options.
+fn take_connection(headers: &mut HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
-    let lines = headers.get_all(CONNECTION).iter();
-    for token in lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
-        let token = token.trim_ascii();
-        let option = [&b"keep-alive"[..], b"close", b"upgrade", b""];
-        if option.iter().any(|it| token.eq_ignore_ascii_case(it)) {
-            continue;
-        }
+    if let Entry::Occupied(lines) = headers.entry(CONNECTION) {
+        lines
+            .iter()
+            .for_each(|line| push_named(&mut named, line.as_bytes()));
+        lines.remove();
+    }
+    named
+}
+
+/// Adds the headers that a line of `Connection` lists.
+fn push_named(named: &mut Vec<HeaderName>, line: &[u8]) {
+    let is_option = |token: &[u8]| {
+        let options = [&b"keep-alive"[..], b"close", b"upgrade", b""];
+        options.iter().any(|it| token.eq_ignore_ascii_case(it))
+    };
+    if is_option(line) {
+        return;
+    }
+    for token in line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
         if let Ok(name) = HeaderName::from_bytes(token)
+            && !is_option(token)
             && !ESSENTIAL.contains(&name.as_str())
         {
             named.push(name);
         }
     }
-    named
 }
 
 /// Whether a comma-separated header lists `token` (before any parameters).
@@ -201,14 +212,19 @@ const CHARSET_TYPES: &[&str] = &[
 
 /// The content type with `charset` behind it, when one has to be added.
 pub(crate) fn with_charset(headers: &HeaderMap, charset: &str) -> Option<HeaderValue> {
-    let value = headers.get(http::header::CONTENT_TYPE)?.to_str().ok()?;
-    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let media_type = media_type.trim();
-    let has_charset = || parameters.to_ascii_lowercase().contains("charset=");
+    let line = headers.get(http::header::CONTENT_TYPE)?;
+    let media_type = line.as_bytes().split(|byte| *byte == b';').next()?;
+    let media_type = media_type.trim_ascii();
     let eligible = CHARSET_TYPES
         .iter()
-        .any(|it| it.eq_ignore_ascii_case(media_type));
-    if !eligible || headers.contains_key(http::header::CONTENT_ENCODING) || has_charset() {
+        .any(|it| it.as_bytes().eq_ignore_ascii_case(media_type));
+    if !eligible {
+        return None;
+    }
+    let value = line.to_str().ok()?;
+    let parameters = value.split_once(';').map_or("", |(_, rest)| rest);
+    let has_charset = || parameters.to_ascii_lowercase().contains("charset=");
+    if headers.contains_key(http::header::CONTENT_ENCODING) || has_charset() {
         return None;
     }
     HeaderValue::try_from(format!("{value}{charset}")).ok()

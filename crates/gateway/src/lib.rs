@@ -34,7 +34,7 @@ pub use balance::{AddressHealth, Resolution, TargetHealth, UpstreamHealth};
 pub use exchange::{Credential, Exchange, SecurityEvent, Source};
 pub use observed::{Attempt, Observed, Try};
 pub use plugin::{Access, BadConfig, Needs, Plugin, PluginKind, Verdict};
-pub use request_id::random_bytes;
+pub use request_id::{RequestId, random_bytes};
 pub use snapshot::{Snapshot, StoredCredential, TARGET_HEALTH, Variables};
 
 use std::path::PathBuf;

@@ -138,14 +138,15 @@ fn match_route<'a>(flight: &mut Flight, snapshot: &'a Snapshot) -> Option<Found<
         source: Some(source(exchange)),
         destination: Some(connection.local.ip().to_canonical()),
     })?;
-    let route = snapshot.route(&found.route.id)?;
+    let route = snapshot.route(found.key)?;
     let service = snapshot.service_of(route);
     exchange.route = Some(found.route);
     exchange.service = service.map(|it| it.service.clone());
-    exchange.uri_captures = found.captures.into_iter().collect();
+    if !found.captures.is_empty() {
+        exchange.uri_captures = found.captures.into_iter().collect();
+    }
     flight.prefix_length = found.prefix_length;
     flight.path_handling = found.path_handling;
-    flight.service = service.cloned();
     Some((route, service))
 }
 

@@ -1,5 +1,6 @@
 //! The request as the upstream gets it (spec gateway-proxy 4).
 
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -20,6 +21,8 @@ use crate::snapshot::ServiceEntry;
 
 /// Headers that a request gets on its way at most.
 const HEADERS_ADDED_MAX: usize = 12;
+/// Bytes that are kept for making the targets of further requests.
+const TARGET_ROOM_MAX: usize = 4096;
 
 /// The path and query cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +35,6 @@ pub(crate) struct Template {
     http2: bool,
     uri: Uri,
     host: HeaderValue,
-    request_id: HeaderValue,
 }
 
 impl Template {
@@ -41,7 +43,6 @@ impl Template {
             http2: service.http2,
             uri: target(flight, service)?,
             host: host(flight, &service.host),
-            request_id: flight.request_id_value(),
         })
     }
 
@@ -111,7 +112,10 @@ impl Template {
         };
         let hides_request_id = flight.shared.options.hides_request_id;
         sink.set(&fields::OF_HOST, Value::Whole(&self.host));
+        // Seen on the way: asking the map for it costs more than all the rest of a field.
+        let forwarded = Cell::new(false);
         sink.pass(&flight.exchange.request, |name| {
+            forwarded.set(forwarded.get() || *name == fields::FORWARDED_FOR.name);
             passes(name, flight.peer_trusted, hides_request_id) && !set(name)
         });
         for (field, value) in &of_connection {
@@ -119,9 +123,10 @@ impl Template {
                 sink.set(field, Value::Whole(value));
             }
         }
-        forward(flight, sink);
+        forward(flight, forwarded.get(), sink);
         if !hides_request_id {
-            sink.set(&fields::OF_REQUEST_ID, Value::Whole(&self.request_id));
+            let id = flight.exchange.request_id.value();
+            sink.set(&fields::OF_REQUEST_ID, Value::Whole(id));
         }
     }
 }
@@ -192,13 +197,14 @@ fn passes(name: &HeaderName, trusted: bool, hides_request_id: bool) -> bool {
     }
 }
 
-/// Where the request comes from and what it asked for; clients' own claims are replaced.
-fn forward(flight: &Flight, sink: &mut impl Sink) {
+/// Where the request comes from and what it asked for; clients' own claims are replaced. `forwarded`
+/// means that there is an `X-Forwarded-For` already.
+fn forward(flight: &Flight, forwarded: bool, sink: &mut impl Sink) {
     let exchange = &flight.exchange;
     let headers = &exchange.request.headers;
     let connection = &exchange.connection;
     let client = Short::address(exchange.client_ip);
-    if headers.contains_key(&fields::FORWARDED_FOR.name) {
+    if forwarded {
         let chain = forwarded_for(headers, connection.peer.ip().to_canonical());
         sink.set(&fields::FORWARDED_FOR, Value::Text(&chain));
     } else {
@@ -256,37 +262,41 @@ pub(crate) fn bare_host(host: &str) -> &str {
 }
 
 fn target(flight: &Flight, service: &ServiceEntry) -> Result<Uri, BadTarget> {
+    thread_local! {
+        /// Room that is used again and again: what is kept then has no more than it needs.
+        static ROOM: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    ROOM.with_borrow_mut(|room| {
+        room.clear();
+        push_target(room, flight, service);
+        let target = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(room.as_bytes()));
+        room.shrink_to(TARGET_ROOM_MAX);
+        Ok(target?.into())
+    })
+}
+
+/// Path and query of the upstream request.
+fn push_target(target: &mut String, flight: &Flight, service: &ServiceEntry) {
     let exchange = &flight.exchange;
     let query = exchange.request.uri.query();
     if service.http2 {
         // The path of a gRPC call names its method: nothing is put before it or taken away.
-        let target = raw_path(&exchange.request.uri);
-        let target = match query {
-            Some(query) => format!("{target}?{query}"),
-            None => target.to_owned(),
+        target.push_str(raw_path(&exchange.request.uri));
+    } else if let Some(path) = &exchange.upstream_path {
+        target.push_str(path);
+    } else {
+        let base = service.service.path.as_deref();
+        let strip = exchange.route.as_ref().is_some_and(|it| it.strip_path);
+        let write = match flight.path_handling {
+            PathHandling::V0 => o28m_router::write_upstream_path,
+            PathHandling::V1 => o28m_router::write_upstream_path_v1,
         };
-        return Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into());
-    }
-    let base = service.service.path.as_deref();
-    let length = base.map_or(0, str::len) + exchange.path.len() + query.map_or(0, str::len) + 2;
-    let mut target = String::with_capacity(length);
-    match &exchange.upstream_path {
-        Some(path) => target.push_str(path),
-        None => {
-            let strip = exchange.route.as_ref().is_some_and(|it| it.strip_path);
-            let matched = flight.matched();
-            let write = match flight.path_handling {
-                PathHandling::V0 => o28m_router::write_upstream_path,
-                PathHandling::V1 => o28m_router::write_upstream_path_v1,
-            };
-            write(&mut target, base, &exchange.path, matched, strip);
-        }
+        write(target, base, &exchange.path, flight.matched(), strip);
     }
     if let Some(query) = query {
         target.push('?');
         target.push_str(query);
     }
-    Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into())
 }
 
 /// The client's `Host` when the route keeps it, what a plugin set, or the destination's own.

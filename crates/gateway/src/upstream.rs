@@ -1,7 +1,6 @@
 //! From the end of the access phase to the upstream's response head: body, destination, attempts
 //! (spec gateway-proxy 7).
 
-use std::borrow::Cow;
 use std::error::Error as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -10,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, UPGRADE};
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use o28m_net::client::{Pool, SendError, Target, Way, WrittenRequest, set_tunnel_idle};
 use o28m_net::{Body, BodyError, Connection, Scheme};
 
@@ -95,8 +94,11 @@ async fn dispatch(
     match &service.destination {
         Destination::Engine(port) => call_engine(flight, service, template, *port, body).await,
         Destination::Network(target) => {
-            let target = with_server_name(target, service, template);
-            over_network(flight, service, template, &target, body).await
+            let Some(own) = with_server_name(target, service, template) else {
+                return over_network(flight, service, template, target, body).await;
+            };
+            // Boxed: few services keep the client's host on TLS.
+            Box::pin(async move { over_network(flight, service, template, &own, body).await }).await
         }
         Destination::Balanced(balanced) => match course {
             Some(course) => {
@@ -153,17 +155,18 @@ fn unkept(flight: &Flight, error: &SpoolError) -> Response<Body> {
     refuse_as_server(flight, StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// TLS names the host that the request names.
-fn with_server_name<'a>(
-    target: &'a Target,
+/// TLS names the host that the request names; `None` when that is the target's own.
+fn with_server_name(
+    target: &Target,
     service: &ServiceEntry,
     template: &Template,
-) -> Cow<'a, Target> {
-    let mut target = Cow::Borrowed(target);
-    if target.scheme == Scheme::Https && *template.host() != service.host {
-        target.to_mut().tls.server_name = server_name(template.host()).map(Arc::from);
+) -> Option<Target> {
+    if target.scheme == Scheme::Http || *template.host() == service.host {
+        return None;
     }
-    target
+    let mut target = target.clone();
+    target.tls.server_name = server_name(template.host()).map(Arc::from);
+    Some(target)
 }
 
 /// Hands the request to a component of this process, once: it may reach others itself.
@@ -235,7 +238,8 @@ async fn over_network(
             Box::pin(sending).await
         } else {
             let request = template.written(flight, body_now);
-            pool.send(target, request, timeouts).await
+            pool.send_by(target, request, timeouts, Way::default())
+                .await
         };
         flight.attempted(begun, || (target.host.clone(), target.port));
         let error = match outcome {
@@ -247,12 +251,13 @@ async fn over_network(
             return unreadable(flight, error);
         }
         if let SendError::Resolve { host, source } = &error {
-            flight.proxied = None;
+            flight.exchange.observed.upstream = None;
             return unresolved(flight, host, source.as_ref());
         }
         let status = status_of(&error);
-        let again =
-            may_repeat(flight, &error) && retries.take(&error) && flight.shared.options.may_retry();
+        let again = may_repeat(flight, service, &error)
+            && retries.take(&error)
+            && flight.shared.options.may_retry();
         next = body.again().filter(|_| again);
         if next.is_none() {
             return failed(flight, status);
@@ -313,8 +318,8 @@ impl Retries {
 }
 
 /// The request may be sent again after this failure, as far as it is concerned.
-pub(crate) fn may_repeat(flight: &Flight, error: &SendError) -> bool {
-    !has_begun(error) || repeats(&flight.exchange.request.method, flight)
+pub(crate) fn may_repeat(flight: &Flight, service: &ServiceEntry, error: &SendError) -> bool {
+    !has_begun(error) || repeats(flight, service)
 }
 
 /// The upstream may have seen something of the request.
@@ -332,14 +337,14 @@ fn has_begun(error: &SendError) -> bool {
 }
 
 /// A request that was begun may be sent again: its method allows it and its body was kept.
-fn repeats(method: &Method, flight: &Flight) -> bool {
+fn repeats(flight: &Flight, service: &ServiceEntry) -> bool {
+    let method = flight.exchange.request.method.as_str();
     let buffered = flight
         .exchange
         .route
         .as_ref()
         .is_none_or(|it| it.request_buffering);
-    let streams = flight.service.as_ref().is_some_and(|it| it.http2);
-    buffered && !streams && !matches!(method.as_str(), "POST" | "PATCH" | "LOCK")
+    buffered && !service.http2 && !matches!(method, "POST" | "PATCH" | "LOCK")
 }
 
 pub(crate) fn status_of(error: &SendError) -> StatusCode {

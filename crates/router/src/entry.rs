@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use o28m_core::id::number;
 use o28m_kong::{Route, RouterFlavor};
 use regex::Regex;
 use uuid::Uuid;
@@ -22,6 +23,8 @@ const GROUP_NAMESPACE: Uuid = Uuid::from_u128(0x7f14_5bf9_0dce_4f91_98eb_debb_ce
 /// One path group of a route.
 pub(crate) struct Entry {
     pub(crate) rank: Rank,
+    /// The id of the route as a number.
+    pub(crate) key: u128,
     pub(crate) route: Arc<Route>,
     pub(crate) matcher: Matcher,
 }
@@ -299,6 +302,7 @@ fn expression(
             age: 0,
             id: entry_id(&route.id, None),
         },
+        key: number(&route.id),
         route: route.clone(),
         matcher: Matcher::Expression(Box::new(compiled)),
     })])
@@ -322,6 +326,7 @@ fn classic(
                 age: 0,
                 id: entry_id(&route.id, split.then_some(at + 1)),
             },
+            key: number(&route.id),
             route: route.clone(),
             matcher: Matcher::Classic(Classic {
                 hosts: hosts.clone(),

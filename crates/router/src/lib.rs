@@ -83,6 +83,8 @@ pub trait Headers {
 pub struct Match {
     /// The route, as given to [`Router::insert`].
     pub route: Arc<Route>,
+    /// Its id as a number, see [`o28m_core::id::number`].
+    pub key: u128,
     /// Bytes of the normalised path that the route's path matched; 0 without paths.
     pub prefix_length: usize,
     /// Captures of a regex path by number (`"0"` is the whole match) and name; empty when no group took
@@ -266,6 +268,7 @@ impl Router {
         };
         Match {
             route: entry.route.clone(),
+            key: entry.key,
             prefix_length: hit.length,
             captures: entry.captures(hit, head, host),
             path_handling,

@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use o28m_core::id;
 use o28m_kong::Route;
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
@@ -108,6 +109,7 @@ fn compile_path(
     categorised.category = filled.fold(0, |all, (kind, _)| all | kind);
     Ok(Entry {
         rank: rank(route, &categorised, path.map_or(0, |it| it.len()), number),
+        key: id::number(&route.id),
         route: route.clone(),
         matcher: Matcher::Traditional(Box::new(categorised)),
     })

@@ -25,6 +25,7 @@ pub(crate) use update::{Compiler, ENTITY_KINDS, FIRST_KINDS, Update, is_costly};
 
 use std::sync::Arc;
 
+use o28m_core::id::number;
 use o28m_kong::{Consumer, RouterFlavor};
 use o28m_router::{Calculation, Router};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
@@ -144,8 +145,8 @@ impl Snapshot {
     }
 
     /// What was compiled for a route that the router gave.
-    pub(crate) fn route(&self, id: &str) -> Option<&Arc<RouteEntry>> {
-        self.routes.get(&number(id))
+    pub(crate) fn route(&self, key: Id) -> Option<&Arc<RouteEntry>> {
+        self.routes.get(&key)
     }
 
     /// The service of a route.
@@ -178,11 +179,4 @@ impl Snapshot {
     pub(crate) fn skipped(&self, kind: &str) -> usize {
         self.skipped.count(kind)
     }
-}
-
-/// Kong's ids are UUIDs; anything else is mapped to one.
-fn number(id: &str) -> Id {
-    uuid::Uuid::parse_str(id)
-        .unwrap_or_else(|_| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, id.as_bytes()))
-        .as_u128()
 }

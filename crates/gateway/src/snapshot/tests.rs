@@ -352,7 +352,7 @@ fn observe(snapshot: &Snapshot) -> Vec<String> {
         seen.push(format!("{path}: {:?}", found.map(|it| it.route.id.clone())));
     }
     for at in 0..COUNT {
-        let route = snapshot.route(&id(2, at));
+        let route = snapshot.route(number(&id(2, at)));
         let service = route.and_then(|it| snapshot.service_of(it));
         seen.push(format!(
             "route {at}: {:?} {:?}",

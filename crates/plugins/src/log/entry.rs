@@ -34,7 +34,7 @@ pub(super) fn of(exchange: &Exchange) -> Value {
         .collect();
     let mut entry = json!({
         "request": {
-            "id": exchange.request_id,
+            "id": exchange.request_id.as_str(),
             "uri": uri,
             "url": format!("{scheme}://{host}:{port}{uri}"),
             "querystring": arguments(exchange.request.uri.query().unwrap_or_default()),
